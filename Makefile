@@ -1,0 +1,31 @@
+# The two commands of the README are `make demo` and `make test`; each sets itself up.
+# A machine needs python3 (3.11 or later, with venv) and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+# aws-sam-cli pins another boto3 than the local cloud does, so it lives apart.
+SAM_VENV := .sam-venv
+export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)
+# uv, pinned and hashed by uv.lock itself.
+UV_REQUIREMENT = import tomllib; uv = next(p for p in tomllib.load(open("uv.lock", "rb"))["package"] if p["name"] == "uv"); \
+	print("uv==" + uv["version"], *("--hash=" + wheel["hash"] for wheel in uv["wheels"]))
+
+.PHONY: help
+help:  ## Say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+$(VENV)/.done: pyproject.toml uv.lock
+	@echo "setting up $(VENV) (locked and hashed dependencies)"
+	@test -x $(VENV)/bin/uv || { $(PYTHON) -m venv $(VENV); $(PYTHON) -c '$(UV_REQUIREMENT)' > $(VENV)/uv.txt; \
+		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(VENV)/uv.txt; }
+	@$(VENV)/bin/uv sync --quiet --locked --python $(VENV)/bin/python
+	@touch $@
+
+$(SAM_VENV)/.done: $(VENV)/.done
+	@echo "setting up $(SAM_VENV) (the SAM CLI)"
+	@UV_PROJECT_ENVIRONMENT=$(SAM_VENV) $(VENV)/bin/uv sync --quiet --locked --only-group sam --python $(VENV)/bin/python
+	@touch $@

@@ -1,0 +1,1 @@
+"""Audits the streaming sessions of Amazon AppStream 2.0 (WorkSpaces Applications)."""

@@ -1,0 +1,284 @@
+"""The words of the auditor: what it observes, what it remembers, what it found.
+
+Plain frozen data. This module knows no AWS client, no environment, no logger and no clock: every
+time in it was passed in, is in UTC and is a whole second.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+
+class SessionState(StrEnum):
+    """The values of `Session.State` known today; AWS may add others, so the field itself is text."""
+
+    ACTIVE = "ACTIVE"
+    PENDING = "PENDING"
+    EXPIRED = "EXPIRED"
+
+
+class ConnectionState(StrEnum):
+    """The values of `Session.ConnectionState` known today."""
+
+    CONNECTED = "CONNECTED"
+    NOT_CONNECTED = "NOT_CONNECTED"
+
+
+class AuthenticationType(StrEnum):
+    """The values that `describe_sessions` takes as its AuthenticationType."""
+
+    API = "API"
+    SAML = "SAML"
+    USERPOOL = "USERPOOL"
+    AWS_AD = "AWS_AD"
+
+
+class Presence(StrEnum):
+    """What our own history says of the user; AWS calls both middle ones NOT_CONNECTED."""
+
+    UNKNOWN = "UNKNOWN"
+    NEVER_CONNECTED = "NEVER_CONNECTED"
+    DISCONNECTED = "DISCONNECTED"
+    CONNECTED = "CONNECTED"
+
+
+class DetailType(StrEnum):
+    """The detail-types that the auditor puts on its bus."""
+
+    STARTED = "AppStream Session Started"
+    CONNECTED = "AppStream Session Connected"
+    DISCONNECTED = "AppStream Session Disconnected"
+    RECONNECTED = "AppStream Session Reconnected"
+    EXPIRING = "AppStream Session Expiring"
+    ABANDONED = "AppStream Session Abandoned"
+    ENDED = "AppStream Session Ended"
+    AUDIT_DEGRADED = "AppStream Audit Degraded"
+    AUDIT_RECOVERED = "AppStream Audit Recovered"
+
+
+class Cause(StrEnum):
+    """What will end a session."""
+
+    MAX_DURATION = "MAX_DURATION"
+    DISCONNECT_TIMEOUT = "DISCONNECT_TIMEOUT"
+    NONE = "NONE"
+
+
+class EndReason(StrEnum):
+    """Why a session ended, as far as its history tells."""
+
+    SCOPE_GONE = "SCOPE_GONE"
+    MAX_DURATION = "MAX_DURATION"
+    DISCONNECT_TIMEOUT = "DISCONNECT_TIMEOUT"
+    NEVER_CONNECTED = "NEVER_CONNECTED"
+    USER_OR_ADMIN = "USER_OR_ADMIN"
+
+
+class AuthenticationMode(StrEnum):
+    """How the sessions of a target have to be listed: settled by evidence, never guessed."""
+
+    UNKNOWN = "UNKNOWN"
+    UNFILTERED = "UNFILTERED"
+    BY_TYPE = "BY_TYPE"
+
+
+class UserIdMode(StrEnum):
+    """What becomes of user ids before anything else sees them."""
+
+    PLAIN = "plain"
+    HASH = "hash"
+    OMIT = "omit"
+
+
+class Scope(NamedTuple):
+    """One (stack, fleet) pair: the unit that `describe_sessions` lists."""
+
+    stack: str
+    fleet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A streaming session as AWS listed it; text that AWS left out is empty."""
+
+    id: str
+    scope: Scope
+    user_id: str = ""
+    state: str = ""
+    connection_state: str = ""
+    authentication_type: str = ""
+    start_time: datetime | None = None
+    max_expiration_time: datetime | None = None
+    instance_id: str = ""
+    eni_id: str = ""
+    eni_private_ip_address: str = ""
+    instance_drain_status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The first complete listing without a session that is still believed to live."""
+
+    last_seen: datetime | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a session ended: somewhere between `after` and `before`."""
+
+    reason: EndReason
+    after: datetime | None
+    before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """All that is known of one session: what was observed last, and what history adds to it.
+
+    Usage is kept as seconds accumulated until `presence_since`, so that nothing ticks and a quiet
+    sweep has nothing to write. `*_warned` hold the tightest threshold, in minutes, that has fired.
+    """
+
+    session: Session
+    first_seen: datetime
+    baseline: bool
+    presence: Presence
+    presence_since: datetime
+    sequence: int = 0
+    connected_seconds: int = 0
+    disconnected_seconds: int = 0
+    disconnects: int = 0
+    disconnect_timeout: int | None = None
+    max_duration_warned: int | None = None
+    disconnect_timeout_warned: int | None = None
+    abandoned_warned: int | None = None
+    missed: Miss | None = None
+    ending: Ending | None = None
+
+
+class Event(NamedTuple):
+    """An event as it is committed: the same bytes in every try to publish it."""
+
+    detail_type: DetailType
+    event_id: str
+    observed_at: datetime
+    resources: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A session's item: its state, the events that EventBridge has not yet taken, its version."""
+
+    remembered: Remembered
+    outbox: tuple[Event, ...]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A scope that the last sweep, and `sweeps` in a row, could not cover."""
+
+    since: datetime
+    sweeps: int
+    reason: str
+    covered: datetime | None
+    tried: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the table remembers of the target itself, one account in one region.
+
+    `gaps` are the scopes that the last sweep did not cover; the covered ones are in the snapshot's
+    `scopes`, which changes with the topology only.
+    """
+
+    first_begin: datetime
+    last_begin: datetime | None = None
+    last_end: datetime | None = None
+    authentication: AuthenticationMode = AuthenticationMode.UNKNOWN
+    absent_unfiltered: tuple[str, ...] = ()
+    gaps: Mapping[Scope, Gap] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The table's memory of a target, as one consistent read found it.
+
+    `target` is None before the first sweep. `unreadable` are the ids of items that are left alone:
+    broken ones, and those that a newer release wrote.
+    """
+
+    target: Target | None = None
+    target_version: int = 0
+    target_outbox: tuple[Event, ...] = ()
+    scopes: frozenset[Scope] = frozenset()
+    sessions: Mapping[str, Stored] = field(default_factory=dict)
+    unreadable: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a scope was not listed whole: an error code or DEADLINE; `tried` if its listing had begun."""
+
+    reason: str
+    tried: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one sweep's listings prove of calls without an AuthenticationType."""
+
+    unfiltered_lists_others: bool = False
+    absent_unfiltered: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a sweep saw: the sessions, the scopes of the topology, and those it could not list whole.
+
+    A scope that is in neither `scopes` nor `failed` does not exist (any more): it counts as listed,
+    empty. `disconnect_timeouts` are seconds by fleet name.
+    """
+
+    sessions: Mapping[str, Session]
+    scopes: frozenset[Scope]
+    failed: Mapping[Scope, Failure] = field(default_factory=dict)
+    disconnect_timeouts: Mapping[str, int] = field(default_factory=dict)
+    evidence: Evidence = Evidence()
+    unknown_authentication_types: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Globs:
+    """Names to include and to exclude, as shell patterns; no include pattern means every name."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def match(self, name: str) -> bool:
+        """Tell whether the name is wanted."""
+        return not any(fnmatchcase(name, glob) for glob in self.exclude) and (
+            not self.include or any(fnmatchcase(name, glob) for glob in self.include)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The decisions an administrator makes. Thresholds are minutes."""
+
+    expiring_minutes: tuple[int, ...] = (60, 15, 5)
+    abandoned_minutes: tuple[int, ...] = (15, 60)
+    stacks: Globs = Globs()
+    fleets: Globs = Globs()
+    authentication_types: frozenset[AuthenticationType] | None = None
+    baseline_events: bool = False
+
+    def wants(self, scope: Scope) -> bool:
+        """Tell whether the filters include the scope."""
+        return self.stacks.match(scope.stack) and self.fleets.match(scope.fleet)
