@@ -93,8 +93,19 @@ class UserIdMode(StrEnum):
     OMIT = "omit"
 
 
+class TargetId(NamedTuple):
+    """Names a target: one AWS account in one region."""
+
+    partition: str
+    account_id: str
+    region: str
+
+
 class Scope(NamedTuple):
-    """One (stack, fleet) pair: the unit that `describe_sessions` lists."""
+    """One (stack, fleet) pair: the unit that `describe_sessions` lists.
+
+    A stack whose fleets were never known stands as one scope without a fleet.
+    """
 
     stack: str
     fleet: str
@@ -122,7 +133,7 @@ class Session:
 class Miss:
     """The first complete listing without a session that is still believed to live."""
 
-    last_seen: datetime | None
+    last_seen: datetime
     at: datetime
 
 
@@ -131,7 +142,7 @@ class Ending:
     """How a session ended: somewhere between `after` and `before`."""
 
     reason: EndReason
-    after: datetime | None
+    after: datetime
     before: datetime
 
 
@@ -181,13 +192,19 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A scope that the last sweep, and `sweeps` in a row, could not cover."""
+    """A scope that the last sweep, and `sweeps` in a row, could not cover.
 
+    `covered` is when the last sweep that did cover it began. `announced` once its Audit Degraded is
+    in the outbox; a scope that was announced and recovered while the outbox is full stays with 0 sweeps.
+    """
+
+    scope: Scope
     since: datetime
-    sweeps: int
-    reason: str
     covered: datetime | None
+    reason: str
     tried: bool
+    sweeps: int = 1
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,20 +220,21 @@ class Target:
     last_end: datetime | None = None
     authentication: AuthenticationMode = AuthenticationMode.UNKNOWN
     absent_unfiltered: tuple[str, ...] = ()
-    gaps: Mapping[Scope, Gap] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The table's memory of a target, as one consistent read found it.
 
-    `target` is None before the first sweep. `unreadable` are the ids of items that are left alone:
-    broken ones, and those that a newer release wrote.
+    `target` is None before the first sweep; `version` and `outbox` are its item's. `scopes` are those
+    of the last sweep's topology. `unreadable` are the ids of items that are left alone: broken ones,
+    and those that a newer release wrote.
     """
 
     target: Target | None = None
-    target_version: int = 0
-    target_outbox: tuple[Event, ...] = ()
+    version: int = 0
+    outbox: tuple[Event, ...] = ()
     scopes: frozenset[Scope] = frozenset()
     sessions: Mapping[str, Stored] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
@@ -242,14 +260,19 @@ class Evidence:
 class Listing:
     """What a sweep saw: the sessions, the scopes of the topology, and those it could not list whole.
 
+    `begin` is when the sweep began, `observed_at` when its listing ended.
     A scope that is in neither `scopes` nor `failed` does not exist (any more): it counts as listed,
-    empty. `disconnect_timeouts` are seconds by fleet name.
+    empty. `disconnect_timeouts` are seconds by fleet name. `authentication_types` are those that the
+    calls asked for; None if none was left out.
     """
 
+    begin: datetime
+    observed_at: datetime
     sessions: Mapping[str, Session]
     scopes: frozenset[Scope]
     failed: Mapping[Scope, Failure] = field(default_factory=dict)
     disconnect_timeouts: Mapping[str, int] = field(default_factory=dict)
+    authentication_types: frozenset[AuthenticationType] | None = None
     evidence: Evidence = Evidence()
     unknown_authentication_types: frozenset[str] = frozenset()
 
@@ -281,4 +304,4 @@ class Policy:
 
     def wants(self, scope: Scope) -> bool:
         """Tell whether the filters include the scope."""
-        return self.stacks.match(scope.stack) and self.fleets.match(scope.fleet)
+        return self.stacks.match(scope.stack) and (scope.fleet == "" or self.fleets.match(scope.fleet))

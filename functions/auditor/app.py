@@ -1,0 +1,127 @@
+"""The Lambda function: settings, clients, one sweep, its summary to the log and the metrics.
+
+It is the only place with a clock and an environment. What it logs are counts, codes, stack and fleet
+names; never anything of a user.
+"""
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from session_auditor.appstream import AppStream, user_ids
+from session_auditor.model import TargetId, UserIdMode
+from session_auditor.publisher import Publisher
+from session_auditor.settings import Settings
+from session_auditor.snapshots import Snapshots
+from session_auditor.sweep import Auditor, Outcome, Summary
+
+# Enough to see what is wrong; the alarms and Audit Degraded events speak for the rest.
+FAILURES_LOGGED = 20
+
+logger = Logger()
+metrics = Metrics()
+settings = Settings.from_environment(os.environ)
+
+
+def build_auditor() -> Auditor:
+    """Make the clients and what uses them; once a container."""
+    aws = boto3.Session(region_name=settings.target_region)
+    config = Config(
+        connect_timeout=settings.api_time_limit,
+        read_timeout=settings.api_time_limit,
+        max_pool_connections=settings.workers,
+        retries={"mode": "standard", "max_attempts": 4},
+    )
+    secret = ""
+    if settings.user_id_mode is UserIdMode.HASH:
+        secrets = aws.client("secretsmanager", config=config)
+        secret = secrets.get_secret_value(SecretId=settings.user_id_secret_arn)["SecretString"]
+    target = TargetId(
+        aws.get_partition_for_region(settings.target_region),
+        settings.target_account_id,
+        settings.target_region,
+    )
+    return Auditor(
+        AppStream(
+            aws.client("appstream", config=config),
+            workers=settings.workers,
+            topology_for=timedelta(minutes=settings.topology_minutes),
+            user_id=user_ids(settings.user_id_mode, secret),
+        ),
+        Snapshots(
+            aws.client("dynamodb", config=config),
+            settings.table_name,
+            target,
+            timedelta(days=settings.history_days),
+        ),
+        Publisher(aws.client("events", config=config), settings.event_bus_name),
+        target,
+        settings.policy,
+    )
+
+
+auditor = build_auditor()
+
+
+def now() -> datetime:
+    """Tell the time, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Make one sweep; the event that asks for it says nothing."""
+    sweep_id = f"{now():%Y%m%dT%H%M%SZ}-{context.aws_request_id[:8]}"
+    summary = auditor.sweep(sweep_id, now, lambda: context.get_remaining_time_in_millis() / 1000)
+    report(summary)
+    return result(summary)
+
+
+def report(summary: Summary) -> None:
+    """Log the summary and count it."""
+    for scope, reason in list(summary.failures.items())[:FAILURES_LOGGED]:
+        logger.warning("scope not covered", stackName=scope.stack, fleetName=scope.fleet, reason=reason)
+    if summary.items_unreadable:
+        logger.warning(
+            "items left alone: broken, or written by a newer release", items=summary.items_unreadable
+        )
+    if summary.publishing_stopped:
+        logger.warning("publishing stopped early, events stay pending", reason=summary.publishing_stopped)
+    if summary.events_refused:
+        logger.error("events refused for good, kept apart", errorCodes=dict(summary.events_refused))
+    logger.info("sweep %s", summary.outcome.lower(), extra=result(summary))
+    completed = summary.outcome is Outcome.COMPLETED
+    for name, unit, value in (
+        ("SweepCompleted", MetricUnit.Count, int(completed)),
+        ("SweepDuration", MetricUnit.Milliseconds, summary.duration),
+        ("SessionsSeen", MetricUnit.Count, summary.sessions_seen),
+        ("ScopesFailed", MetricUnit.Count, len(summary.failures)),
+        ("EventsPublished", MetricUnit.Count, summary.events_published.total()),
+        ("EventsRefused", MetricUnit.Count, summary.events_refused.total()),
+        ("OutboxPending", MetricUnit.Count, summary.pending),
+        ("OldestPendingAge", MetricUnit.Seconds, summary.oldest_pending_age),
+        ("ItemsUnreadable", MetricUnit.Count, summary.items_unreadable),
+        ("UnknownAuthenticationTypes", MetricUnit.Count, summary.unknown_authentication_types),
+    ):
+        metrics.add_metric(name=name, unit=unit, value=value)
+    metrics.flush_metrics()
+
+
+def result(summary: Summary) -> dict[str, Any]:
+    """Give the summary as the function's answer."""
+    return {
+        "sweepId": summary.sweep_id,
+        "outcome": summary.outcome.value,
+        "scopesListed": summary.scopes_listed,
+        "scopesFailed": len(summary.failures),
+        "sessionsSeen": summary.sessions_seen,
+        "eventsPublished": {name.value: count for name, count in sorted(summary.events_published.items())},
+        "eventsRefused": summary.events_refused.total(),
+        "pending": summary.pending,
+        "publishingStopped": summary.publishing_stopped,
+    }

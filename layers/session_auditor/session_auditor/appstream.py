@@ -1,0 +1,420 @@
+"""Lists the streaming sessions of a target: stacks, their fleets, and every page of every scope.
+
+It knows what AppStream may answer, broken answers included, and says which scopes arrived whole. It
+translates; what a session's presence or absence means is not decided here.
+"""
+
+import hmac
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from session_auditor.model import (
+    AuthenticationMode,
+    AuthenticationType,
+    Evidence,
+    Failure,
+    Listing,
+    Policy,
+    Scope,
+    Session,
+    SessionState,
+    Snapshot,
+    UserIdMode,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_appstream import AppStreamClient
+
+# The most that DescribeSessions gives at once (Limit, API reference).
+PAGE_SIZE = 50
+# A listing that never ends would fill the memory before its time is up: 100,000 sessions a scope.
+PAGES_LIMIT = 2_000
+# AWS's own limit of a UserId is 128; whatever is longer is not text that AWS promises.
+TEXT_LIMIT = 128
+# With its prefix an id has to fit a DynamoDB sort key of 1,024 bytes.
+ID_BYTES_LIMIT = 512
+MALFORMED = "MALFORMED_ANSWER"
+ENDLESS = "LISTING_TOO_LONG"
+DEADLINE = "DEADLINE"
+NOT_FOUND = "ResourceNotFoundException"
+_KNOWN_TYPES = frozenset(["", *AuthenticationType])
+
+Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
+
+
+class TopologyError(RuntimeError):
+    """The stacks and fleets of the target cannot be read; nothing can be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Which scopes exist, as far as the filters want them; `failed` are error codes by stack name."""
+
+    read_at: datetime
+    scopes: frozenset[Scope]
+    disconnect_timeouts: Mapping[str, int]
+    failed: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _ScopeListing:
+    """What the calls for one scope brought, by the AuthenticationType they asked for."""
+
+    sessions: dict[AuthenticationType | None, dict[str, Session]] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+class AppStream:
+    """AppStream as the sweep sees it. Keeps the topology for some minutes in a warm container."""
+
+    def __init__(
+        self,
+        client: "AppStreamClient",
+        *,
+        workers: int,
+        topology_for: timedelta,
+        user_id: Callable[[str], str],
+    ) -> None:
+        self._client = client
+        self._workers = workers
+        self._topology_for = topology_for
+        self._user_id = user_id
+        self._topology: Topology | None = None
+
+    def list_sessions(
+        self,
+        snapshot: Snapshot,
+        policy: Policy,
+        begin: datetime,
+        clock: Callable[[], datetime],
+        time_left: Callable[[], float],
+    ) -> Listing:
+        """List every scope, side by side, until `time_left()` seconds are used up.
+
+        Raises TopologyError when stacks or fleets cannot be read. A scope that fails, for whatever
+        reason, costs its own coverage only.
+        """
+        topology = self._current_topology(snapshot, policy, begin, time_left)
+        types, asked_for = _authentication_types(snapshot, policy)
+
+        def list_scope(scope: Scope) -> _ScopeListing:
+            return self._list_scope(scope, types, time_left)
+
+        results = self._side_by_side(list_scope, _in_order(topology.scopes, snapshot), time_left)
+        failed = {
+            scope: Failure(reason)
+            for stack, reason in topology.failed.items()
+            for scope in _known_of(stack, snapshot)
+            if policy.wants(scope)
+        }
+        sessions: dict[str, Session] = {}
+        for scope, result in results.items():
+            if isinstance(result, Failure):
+                failed[scope] = result
+                continue
+            if result.failure:
+                failed[scope] = result.failure
+            for listed in result.sessions.values():
+                _merge(sessions, listed)
+        if any(failure.reason == NOT_FOUND for failure in failed.values()):
+            self._topology = None
+        return Listing(
+            begin=begin,
+            observed_at=clock(),
+            sessions=sessions,
+            scopes=topology.scopes,
+            failed=failed,
+            disconnect_timeouts=topology.disconnect_timeouts,
+            authentication_types=asked_for,
+            evidence=_evidence([result for result in results.values() if isinstance(result, _ScopeListing)]),
+            unknown_authentication_types=frozenset(
+                session.authentication_type
+                for session in sessions.values()
+                if session.authentication_type not in _KNOWN_TYPES
+            ),
+        )
+
+    def _current_topology(
+        self, snapshot: Snapshot, policy: Policy, now: datetime, time_left: Callable[[], float]
+    ) -> Topology:
+        """Give the topology that is kept, unless it is old or the snapshot knows of other scopes.
+
+        A scope that has vanished is looked for afresh in every sweep until its sessions have ended, so
+        that one topology read amiss can't end anybody.
+        """
+        kept = self._topology
+        if (
+            kept is not None
+            and timedelta() <= now - kept.read_at < self._topology_for
+            and kept.scopes == snapshot.scopes
+        ):
+            return kept
+        topology = self._read_topology(policy, now, time_left)
+        self._topology = None if topology.failed else topology
+        return topology
+
+    def _read_topology(self, policy: Policy, now: datetime, time_left: Callable[[], float]) -> Topology:
+        try:
+            stacks = [
+                stack["Name"]
+                for page in _answers(self._client.get_paginator("describe_stacks").paginate())
+                for stack in _named(page.get("Stacks"))
+                if policy.stacks.match(stack["Name"])
+            ]
+            timeouts = {
+                fleet["Name"]: timeout
+                for page in _answers(self._client.get_paginator("describe_fleets").paginate())
+                for fleet in _named(page.get("Fleets"))
+                if type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
+            }
+        except (ClientError, BotoCoreError, _MalformedError) as error:
+            raise TopologyError(
+                f"the stacks and fleets of the target cannot be read ({error_code(error)}); the function "
+                "needs appstream:DescribeStacks and appstream:DescribeFleets"
+            ) from None
+        scopes: set[Scope] = set()
+        failed: dict[str, str] = {}
+
+        def fleets_of(stack: str) -> list[str] | str:
+            return self._fleets_of(stack, time_left)
+
+        for stack, fleets in self._side_by_side(fleets_of, stacks, time_left).items():
+            if isinstance(fleets, list):
+                scopes.update(Scope(stack, fleet) for fleet in fleets if policy.fleets.match(fleet))
+            else:
+                failed[stack] = fleets.reason if isinstance(fleets, Failure) else fleets
+        return Topology(now, frozenset(scopes), timeouts, failed)
+
+    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> list[str] | str:
+        """Give the names of a stack's fleets, or the error code when they cannot be listed whole."""
+        fleets: list[str] = []
+        if time_left() <= 0:
+            return DEADLINE
+        pages = _answers(self._client.get_paginator("list_associated_fleets").paginate(StackName=stack))
+        try:
+            for page in pages:
+                names = page.get("Names")
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    return MALFORMED
+                fleets += names
+                if page.get("NextToken") and time_left() <= 0:
+                    return DEADLINE
+        except (ClientError, BotoCoreError, _MalformedError) as error:
+            return error_code(error)
+        return fleets
+
+    def _list_scope(
+        self, scope: Scope, types: tuple[AuthenticationType | None, ...], time_left: Callable[[], float]
+    ) -> _ScopeListing:
+        """List one scope with each AuthenticationType (None: without one), page by page."""
+        result = _ScopeListing()
+        for authentication_type in types:
+            sessions = result.sessions.setdefault(authentication_type, {})
+            if time_left() <= 0:
+                result.failure = Failure(DEADLINE, tried=len(result.sessions) > 1)
+                return result
+            parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet}
+            if authentication_type:
+                parameters["AuthenticationType"] = authentication_type.value
+            pages = _answers(
+                self._client.get_paginator("describe_sessions").paginate(
+                    **parameters, PaginationConfig={"PageSize": PAGE_SIZE}
+                )
+            )
+            try:
+                for number, page in enumerate(pages, 1):
+                    records = page.get("Sessions")
+                    listed = [
+                        self._session(record, scope)
+                        for record in (records if isinstance(records, list) else [None])
+                    ]
+                    _merge(sessions, {session.id: session for session in listed if session})
+                    if None in listed:
+                        result.failure = Failure(MALFORMED)
+                    if page.get("NextToken") and (number >= PAGES_LIMIT or time_left() <= 0):
+                        result.failure = Failure(DEADLINE if time_left() <= 0 else ENDLESS)
+                        return result
+            except (ClientError, BotoCoreError, _MalformedError) as error:
+                # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
+                result.failure = Failure(error_code(error))
+                return result
+        return result
+
+    def _session(self, record: Any, scope: Scope) -> Session | None:
+        """Translate a record of an answer; None if it has no usable Id. A broken field costs itself only."""
+        if not isinstance(record, dict):
+            return None
+        session_id = record.get("Id")
+        if (
+            not isinstance(session_id, str)
+            or not 0 < len(session_id.encode(errors="replace")) <= ID_BYTES_LIMIT
+        ):
+            return None
+        if not session_id.isprintable():
+            return None
+        network = record.get("NetworkAccessConfiguration")
+        network = network if isinstance(network, dict) else {}
+        user_id = _text(record.get("UserId"))
+        return Session(
+            id=session_id,
+            scope=scope,
+            user_id=self._user_id(user_id) if user_id else "",
+            state=_text(record.get("State")),
+            connection_state=_text(record.get("ConnectionState")),
+            authentication_type=_text(record.get("AuthenticationType")),
+            start_time=_time(record.get("StartTime")),
+            max_expiration_time=_time(record.get("MaxExpirationTime")),
+            instance_id=_text(record.get("InstanceId")),
+            eni_id=_text(network.get("EniId")),
+            eni_private_ip_address=_text(network.get("EniPrivateIpAddress")),
+            instance_drain_status=_text(record.get("InstanceDrainStatus")),
+        )
+
+    def _side_by_side(
+        self, work: Callable[[Key], Result], keys: Sequence[Key], time_left: Callable[[], float]
+    ) -> dict[Key, Result | Failure]:
+        """Do the work for every key on the workers; what is not done in time failed by the deadline.
+
+        A call that hangs is left behind, for a sweep must not outlive the function.
+        """
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="listing")
+        try:
+            futures = {key: pool.submit(work, key) for key in keys}
+            wait(futures.values(), timeout=max(0.0, time_left()), return_when=FIRST_EXCEPTION)
+            return {
+                key: future.result() if future.done() else Failure(DEADLINE, tried=future.running())
+                for key, future in futures.items()
+            }
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def user_ids(mode: UserIdMode, secret: str) -> Callable[[str], str]:
+    """Give what becomes of a user id: itself, a keyed hash of 32 hex digits, or nothing."""
+    match mode:
+        case UserIdMode.PLAIN:
+            return str
+        case UserIdMode.HASH:
+            key = secret.encode()
+            return lambda user_id: hmac.digest(key, user_id.encode(), "sha256").hex()[:32]
+        case UserIdMode.OMIT:
+            return lambda _: ""
+
+
+def error_code(error: Exception) -> str:
+    """Name an error by its code, never by its message, which may hold anything."""
+    if isinstance(error, ClientError):
+        return _text(error.response.get("Error", {}).get("Code")) or "ClientError"
+    return MALFORMED if isinstance(error, _MalformedError) else type(error).__name__
+
+
+class _MalformedError(ValueError):
+    """An answer that is not of the API's form."""
+
+
+def _authentication_types(
+    snapshot: Snapshot, policy: Policy
+) -> tuple[tuple[AuthenticationType | None, ...], frozenset[AuthenticationType] | None]:
+    """Tell which types to list, None being a call without one, and which alone are asked for."""
+    every = tuple(AuthenticationType)
+    if policy.authentication_types is not None:
+        return tuple(sorted(policy.authentication_types)), policy.authentication_types
+    match snapshot.target.authentication if snapshot.target else AuthenticationMode.UNKNOWN:
+        case AuthenticationMode.UNKNOWN:
+            return (None, *every), None
+        case AuthenticationMode.UNFILTERED:
+            return (None,), None
+        case AuthenticationMode.BY_TYPE:
+            return every, frozenset(every)
+
+
+def _in_order(scopes: Iterable[Scope], snapshot: Snapshot) -> list[Scope]:
+    """Put first what was not covered last time, and of that what was not even tried; then the largest."""
+    gaps = {gap.scope: gap for gap in snapshot.target.gaps} if snapshot.target else {}
+    sizes = Counter(stored.remembered.session.scope for stored in snapshot.sessions.values())
+
+    def rank(scope: Scope) -> tuple[int, int, Scope]:
+        gap = gaps.get(scope)
+        return (2 if gap is None else 1 if gap.tried else 0), -sizes[scope], scope
+
+    return sorted(scopes, key=rank)
+
+
+def _known_of(stack: str, snapshot: Snapshot) -> set[Scope]:
+    return {scope for scope in snapshot.scopes if scope.stack == stack} or {Scope(stack, "")}
+
+
+def _evidence(results: Iterable[_ScopeListing]) -> Evidence:
+    """Tell what the listings with each type prove of the listing without one."""
+    lists_others = False
+    absent: set[str] = set()
+    for result in results:
+        unfiltered = result.sessions.get(None, {})
+        for authentication_type, sessions in result.sessions.items():
+            if authentication_type is None:
+                lists_others |= any(
+                    session.authentication_type not in ("", AuthenticationType.API)
+                    for session in sessions.values()
+                )
+            else:
+                if authentication_type is not AuthenticationType.API:
+                    lists_others |= not unfiltered.keys().isdisjoint(sessions)
+                if None in result.sessions and result.failure is None:
+                    absent |= sessions.keys() - unfiltered.keys()
+    return Evidence(lists_others, frozenset(absent))
+
+
+def _merge(sessions: dict[str, Session], more: Mapping[str, Session]) -> None:
+    """Add what was listed, an Id once: of two records the further one in its life, in whatever order."""
+    for session_id, session in more.items():
+        known = sessions.get(session_id)
+        if known is None or (known != session and _further(session) > _further(known)):
+            sessions[session_id] = session
+
+
+def _further(session: Session) -> tuple[bool, bool, str]:
+    return session.state == SessionState.EXPIRED, session.state == SessionState.ACTIVE, repr(session)
+
+
+def _answers(pages: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Give the pages; raise _MalformedError for what botocore's parser trips over.
+
+    An answer that is not of the model's form makes it raise whatever Python does at that place.
+    """
+    try:
+        yield from pages
+    except (ClientError, BotoCoreError):
+        raise
+    except (ResponseParserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise _MalformedError from None
+
+
+def _named(records: Any) -> Iterator[dict[str, Any]]:
+    if not isinstance(records, list):
+        raise _MalformedError
+    for record in records:
+        if not isinstance(record, dict) or not isinstance(record.get("Name"), str):
+            raise _MalformedError
+        yield record
+
+
+def _text(value: Any) -> str:
+    """Give the text that AWS promises at most, in characters that UTF-8 can write; "" for anything else."""
+    return value[:TEXT_LIMIT].encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _time(value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        return None

@@ -1,0 +1,414 @@
+"""What happened: compares the snapshot with a listing and says what changed.
+
+Plain data in, plain data out. This module decides every rule about sessions and coverage; it knows
+no AWS client, no environment, no logger and no clock, and does not word the events.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from session_auditor.model import (
+    AuthenticationMode,
+    Cause,
+    ConnectionState,
+    DetailType,
+    Ending,
+    EndReason,
+    Evidence,
+    Failure,
+    Gap,
+    Listing,
+    Miss,
+    Policy,
+    Presence,
+    Remembered,
+    Scope,
+    Session,
+    SessionState,
+    Snapshot,
+    Target,
+)
+
+# A scope is announced as degraded when this many sweeps in a row could not cover it.
+SWEEPS_UNTIL_DEGRADED = 2
+# All audit events that wait have to fit one transaction of 100 actions, should every one be refused.
+AUDIT_OUTBOX_LIMIT = 90
+# Ids kept as evidence that a call without AuthenticationType leaves sessions out; bounds the target's item.
+EVIDENCE_LIMIT = 8
+
+
+class Deadline(NamedTuple):
+    """When a session will be ended unless something changes, and by what."""
+
+    at: datetime | None
+    cause: Cause
+
+
+class Change(NamedTuple):
+    """One fact about one session that the comparison found; `threshold` in minutes."""
+
+    detail_type: DetailType
+    threshold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A session's state before (None: never seen) and after, and the changes between, in order."""
+
+    before: Remembered | None
+    after: Remembered
+    changes: tuple[Change, ...]
+    previous_observed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The transitions to commit, and the ids that the filters no longer let us see."""
+
+    transitions: tuple[Transition, ...]
+    forgotten: frozenset[str]
+
+
+class AuditChange(NamedTuple):
+    """A scope that became degraded, or recovered."""
+
+    detail_type: DetailType
+    gap: Gap
+    previous_observed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The target's next state and scopes, and the changes of its coverage."""
+
+    target: Target
+    scopes: frozenset[Scope]
+    changes: tuple[AuditChange, ...]
+
+
+def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
+    """Tell what happened to every session between the snapshot and the listing."""
+    previously = _Coverage(snapshot, listing.observed_at)
+    transitions = []
+    for session_id, session in listing.sessions.items():
+        if session_id in snapshot.unreadable:
+            continue
+        stored = snapshot.sessions.get(session_id)
+        before = stored.remembered if stored else None
+        previous_observed_at = previously.of(session.scope)
+        if before is None:
+            found = _appeared(session, snapshot.target, listing, policy)
+        else:
+            found = _seen_again(before, session, previous_observed_at, listing, policy)
+        if found is not None:
+            transitions.append(Transition(before, *found, previous_observed_at))
+    forgotten = set()
+    for session_id in snapshot.sessions.keys() - listing.sessions.keys():
+        before = snapshot.sessions[session_id].remembered
+        scope = before.session.scope
+        # The end of a session is remembered only until its event is published.
+        if before.ending:
+            continue
+        if _out_of_view(before.session, listing, policy):
+            forgotten.add(session_id)
+        elif scope not in listing.failed:
+            found = _absent(before, previously.of(scope), listing)
+            transitions.append(Transition(before, *found, previously.of(scope)))
+    transitions.sort(key=lambda transition: transition.after.session.id)
+    return Comparison(tuple(transitions), frozenset(forgotten))
+
+
+def audit(
+    snapshot: Snapshot,
+    listing: Listing,
+    uncommitted: Mapping[Scope, Failure],
+    policy: Policy,
+) -> Audit:
+    """Tell the target's next state, once it is known which scopes' changes could not be committed.
+
+    A change that was not committed will be found again; as its scope counts as not covered until
+    then, the window it is reported with stays true.
+    """
+    failed = {**listing.failed, **uncommitted}
+    remembered = {
+        stored.remembered.session.scope
+        for stored in snapshot.sessions.values()
+        if not stored.remembered.ending
+    }
+    previously = _Coverage(snapshot, listing.observed_at)
+    gaps: list[Gap] = []
+    changes: list[AuditChange] = []
+
+    def announce(detail_type: DetailType, gap: Gap) -> bool:
+        if len(snapshot.outbox) + len(changes) >= AUDIT_OUTBOX_LIMIT:
+            return False
+        changes.append(AuditChange(detail_type, gap, previously.of(gap.scope)))
+        return True
+
+    for scope, failure in sorted(failed.items()):
+        known = previously.gaps.get(scope)
+        gap = (
+            replace(known, sweeps=known.sweeps + 1, reason=failure.reason, tried=failure.tried)
+            if known
+            else Gap(scope, listing.observed_at, previously.of(scope), failure.reason, failure.tried)
+        )
+        if gap.sweeps >= SWEEPS_UNTIL_DEGRADED and not gap.announced:
+            gap = replace(gap, announced=announce(DetailType.AUDIT_DEGRADED, gap))
+        gaps.append(gap)
+    for scope, gap in sorted(previously.gaps.items()):
+        if scope in failed or not policy.wants(scope) or not gap.announced:
+            continue
+        if not announce(DetailType.AUDIT_RECOVERED, gap):
+            gaps.append(replace(gap, sweeps=0, covered=listing.begin))
+
+    target = snapshot.target or Target(first_begin=listing.begin)
+    mode, absent = _settle_authentication(target, listing.evidence)
+    target = replace(
+        target,
+        last_begin=listing.begin,
+        last_end=listing.observed_at,
+        authentication=mode,
+        absent_unfiltered=absent,
+        gaps=tuple(gaps),
+    )
+    kept = {scope for scope in remembered if policy.wants(scope)}
+    return Audit(target, listing.scopes | frozenset(failed) | kept, tuple(changes))
+
+
+def deadline_of(remembered: Remembered) -> Deadline:
+    """Tell when the session will be ended: at its maximum or when its user stays away too long.
+
+    A session that nobody ever connected to has no disconnect timeout.
+    """
+    maximum = remembered.session.max_expiration_time
+    timeout = remembered.disconnect_timeout
+    if remembered.presence is Presence.DISCONNECTED and timeout is not None:
+        away_too_long = remembered.presence_since + timedelta(seconds=timeout)
+        if maximum is None or away_too_long < maximum:
+            return Deadline(away_too_long, Cause.DISCONNECT_TIMEOUT)
+    return Deadline(maximum, Cause.MAX_DURATION) if maximum else Deadline(None, Cause.NONE)
+
+
+def used(remembered: Remembered, until: datetime) -> tuple[int, int]:
+    """Count the seconds connected and disconnected, as observed, until then."""
+    current = max(0, int((until - remembered.presence_since).total_seconds()))
+    return (
+        remembered.connected_seconds + (current if remembered.presence is Presence.CONNECTED else 0),
+        remembered.disconnected_seconds + (current if remembered.presence is Presence.DISCONNECTED else 0),
+    )
+
+
+class _Coverage:
+    """When the last sweep that covered a scope began; never in the future, should clocks differ."""
+
+    def __init__(self, snapshot: Snapshot, observed_at: datetime) -> None:
+        self.gaps = {gap.scope: gap for gap in snapshot.target.gaps} if snapshot.target else {}
+        self._scopes = snapshot.scopes
+        self._last_begin = snapshot.target.last_begin if snapshot.target else None
+        self._observed_at = observed_at
+
+    def of(self, scope: Scope) -> datetime | None:
+        if gap := self.gaps.get(scope):
+            begin = gap.covered
+        else:
+            begin = self._last_begin if scope in self._scopes else None
+        return min(begin, self._observed_at) if begin else None
+
+
+_Found = tuple[Remembered, tuple[Change, ...]]
+
+
+def _appeared(session: Session, target: Target | None, listing: Listing, policy: Policy) -> _Found | None:
+    # Listed for the first time after its end: there was nothing to see, before and after.
+    if session.state == SessionState.EXPIRED:
+        return None
+    # A scope that failed in the first sweep must not flood the bus when it recovers.
+    baseline = target is None or (session.start_time is not None and session.start_time <= target.first_begin)
+    match session.connection_state:
+        case ConnectionState.CONNECTED:
+            presence = Presence.CONNECTED
+        case ConnectionState.NOT_CONNECTED:
+            presence = Presence.NEVER_CONNECTED
+        case _:
+            presence = Presence.UNKNOWN
+    appeared = Remembered(
+        session=session,
+        first_seen=listing.observed_at,
+        baseline=baseline,
+        presence=presence,
+        presence_since=listing.observed_at,
+        disconnect_timeout=listing.disconnect_timeouts.get(session.scope.fleet),
+    )
+    started = (Change(DetailType.STARTED),) if policy.baseline_events or not baseline else ()
+    return _with_warnings(appeared, started, listing.observed_at, policy)
+
+
+def _seen_again(
+    before: Remembered,
+    session: Session,
+    previous_observed_at: datetime | None,
+    listing: Listing,
+    policy: Policy,
+) -> _Found | None:
+    # Its end is committed but not yet published; should it come back, that is a new first observation.
+    if before.ending:
+        return None
+    observed_at = listing.observed_at
+    if session.state == SessionState.EXPIRED:
+        last_seen = _last_seen(before, previous_observed_at)
+        return _end(replace(before, session=session), listing, last_seen, observed_at)
+    after = replace(
+        before,
+        session=session,
+        missed=None,
+        disconnect_timeout=listing.disconnect_timeouts.get(session.scope.fleet, before.disconnect_timeout),
+    )
+    changes: tuple[Change, ...] = ()
+    match (before.presence, session.connection_state):
+        case (Presence.CONNECTED, ConnectionState.NOT_CONNECTED):
+            after = replace(
+                _turned(after, Presence.DISCONNECTED, observed_at),
+                disconnects=before.disconnects + 1,
+                disconnect_timeout_warned=None,
+                abandoned_warned=None,
+            )
+            changes = (Change(DetailType.DISCONNECTED),)
+        case (Presence.NEVER_CONNECTED, ConnectionState.CONNECTED):
+            after = _turned(after, Presence.CONNECTED, observed_at)
+            changes = (Change(DetailType.CONNECTED),)
+        case (Presence.DISCONNECTED, ConnectionState.CONNECTED):
+            after = _turned(after, Presence.CONNECTED, observed_at)
+            changes = (Change(DetailType.RECONNECTED),)
+        # AWS did not tell the connection until now, so this is where history begins, not a transition.
+        case (Presence.UNKNOWN, ConnectionState.CONNECTED):
+            after = _turned(after, Presence.CONNECTED, observed_at)
+        case (Presence.UNKNOWN, ConnectionState.NOT_CONNECTED):
+            after = _turned(after, Presence.NEVER_CONNECTED, observed_at)
+    after, changes = _with_warnings(after, changes, observed_at, policy)
+    return (after, changes) if after != before else None
+
+
+def _absent(before: Remembered, previous_observed_at: datetime | None, listing: Listing) -> _Found:
+    if before.missed:
+        return _end(before, listing, before.missed.last_seen, before.missed.at)
+    last_seen = _last_seen(before, previous_observed_at)
+    deadline = deadline_of(before)
+    if deadline.at is not None and deadline.at <= listing.observed_at:
+        return _end(before, listing, last_seen, listing.observed_at)
+    # Pages have no snapshot isolation, so one miss proves nothing.
+    return replace(before, missed=Miss(last_seen, listing.observed_at)), ()
+
+
+def _last_seen(before: Remembered, previous_observed_at: datetime | None) -> datetime:
+    # A scope that was never covered whole leaves the session's own start as the earliest end.
+    return previous_observed_at or before.session.start_time or before.first_seen
+
+
+def _end(before: Remembered, listing: Listing, ended_after: datetime, ended_before: datetime) -> _Found:
+    deadline = deadline_of(before)
+    if before.session.scope not in listing.scopes:
+        reason = EndReason.SCOPE_GONE
+    elif deadline.at is not None and deadline.at <= ended_before:
+        reason = EndReason(deadline.cause)
+    elif before.presence is Presence.NEVER_CONNECTED:
+        reason = EndReason.NEVER_CONNECTED
+    else:
+        reason = EndReason.USER_OR_ADMIN
+    ended = replace(
+        before, missed=None, ending=Ending(reason, ended_after, ended_before), sequence=before.sequence + 1
+    )
+    return ended, (Change(DetailType.ENDED),)
+
+
+def _turned(before: Remembered, presence: Presence, observed_at: datetime) -> Remembered:
+    connected, disconnected = used(before, observed_at)
+    return replace(
+        before,
+        presence=presence,
+        presence_since=observed_at,
+        connected_seconds=connected,
+        disconnected_seconds=disconnected,
+    )
+
+
+def _with_warnings(
+    after: Remembered, changes: tuple[Change, ...], observed_at: datetime, policy: Policy
+) -> _Found:
+    """Add the thresholds that were crossed, each once, and number the changes."""
+    deadline = deadline_of(after)
+    if deadline.at is not None:
+        warned = (
+            after.max_duration_warned
+            if deadline.cause is Cause.MAX_DURATION
+            else after.disconnect_timeout_warned
+        )
+        left = deadline.at - observed_at
+        period = _lifetime(after) if deadline.cause is Cause.MAX_DURATION else _timeout(after)
+        crossed = [
+            minutes
+            for minutes in _shorter_than(period, policy.expiring_minutes)
+            if left <= timedelta(minutes=minutes) and (warned is None or minutes < warned)
+        ]
+        if crossed:
+            tightest = min(crossed)
+            changes += (Change(DetailType.EXPIRING, tightest),)
+            if deadline.cause is Cause.MAX_DURATION:
+                after = replace(after, max_duration_warned=tightest)
+            else:
+                after = replace(after, disconnect_timeout_warned=tightest)
+    deserted_since = None
+    period = None
+    if after.presence is Presence.DISCONNECTED:
+        deserted_since, period = after.presence_since, _timeout(after)
+    elif after.presence is Presence.NEVER_CONNECTED:
+        # Nobody watched a baseline session before its first observation: someone may have been connected.
+        started = None if after.baseline else after.session.start_time
+        deserted_since, period = started or after.first_seen, _lifetime(after)
+    if deserted_since is not None:
+        crossed = [
+            minutes
+            for minutes in _shorter_than(period, policy.abandoned_minutes)
+            if observed_at - deserted_since >= timedelta(minutes=minutes)
+            and (after.abandoned_warned is None or minutes > after.abandoned_warned)
+        ]
+        if crossed:
+            changes += (Change(DetailType.ABANDONED, max(crossed)),)
+            after = replace(after, abandoned_warned=max(crossed))
+    return (replace(after, sequence=after.sequence + len(changes)) if changes else after), changes
+
+
+def _shorter_than(period: timedelta | None, thresholds: tuple[int, ...]) -> Iterator[int]:
+    # "An hour left" says nothing of a session that lasts an hour.
+    return (minutes for minutes in thresholds if period is None or timedelta(minutes=minutes) < period)
+
+
+def _lifetime(remembered: Remembered) -> timedelta | None:
+    start, maximum = remembered.session.start_time, remembered.session.max_expiration_time
+    return maximum - start if start and maximum else None
+
+
+def _timeout(remembered: Remembered) -> timedelta | None:
+    return None if remembered.disconnect_timeout is None else timedelta(seconds=remembered.disconnect_timeout)
+
+
+def _out_of_view(session: Session, listing: Listing, policy: Policy) -> bool:
+    """Tell whether the filters, not its end, keep a session out of the listing."""
+    if not policy.wants(session.scope):
+        return True
+    types = listing.authentication_types
+    return (
+        types is not None and session.authentication_type != "" and session.authentication_type not in types
+    )
+
+
+def _settle_authentication(target: Target, evidence: Evidence) -> tuple[AuthenticationMode, tuple[str, ...]]:
+    if target.authentication is not AuthenticationMode.UNKNOWN:
+        return target.authentication, ()
+    if evidence.unfiltered_lists_others:
+        return AuthenticationMode.UNFILTERED, ()
+    # Once may be chance: the session can have come between the two listings.
+    if evidence.absent_unfiltered.intersection(target.absent_unfiltered):
+        return AuthenticationMode.BY_TYPE, ()
+    return AuthenticationMode.UNKNOWN, tuple(sorted(evidence.absent_unfiltered)[:EVIDENCE_LIMIT])

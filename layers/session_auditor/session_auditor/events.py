@@ -1,0 +1,410 @@
+"""How an event reads: its models, its id, its line for people, its JSON Schema.
+
+Plain data in, plain data out. This module words what the comparison found and decides nothing; it
+knows no AWS client, no environment, no logger and no clock. Consumers depend on these models only.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from json import dumps, loads
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from session_auditor.comparison import AuditChange, Change, Deadline, Transition, deadline_of, used
+from session_auditor.model import (
+    Cause,
+    ConnectionState,
+    DetailType,
+    EndReason,
+    Event,
+    Presence,
+    Remembered,
+    Scope,
+    TargetId,
+)
+
+SOURCE = "appstream.auditor"
+SCHEMA_VERSION = 1
+SUMMARY_LIMIT = 200
+# Whoever reads the line may paste it into Slack, HTML, a shell or a spreadsheet.
+_HARMLESS = str.maketrans({"<": "(", ">": ")", "&": "+", '"': "'", "\\": "/", "`": "'"})
+_PREVIOUS_CONNECTION = {
+    Presence.UNKNOWN: "",
+    Presence.NEVER_CONNECTED: ConnectionState.NOT_CONNECTED.value,
+    Presence.DISCONNECTED: ConnectionState.NOT_CONNECTED.value,
+    Presence.CONNECTED: ConnectionState.CONNECTED.value,
+}
+_CAUSES = {Cause.MAX_DURATION: "maximum duration", Cause.DISCONNECT_TIMEOUT: "disconnect timeout"}
+_REASONS = {
+    EndReason.SCOPE_GONE: "its stack or fleet is gone",
+    EndReason.MAX_DURATION: "maximum duration reached",
+    EndReason.DISCONNECT_TIMEOUT: "disconnect timeout reached",
+    EndReason.NEVER_CONNECTED: "nobody ever connected",
+    EndReason.USER_OR_ADMIN: "by its user or an administrator",
+}
+
+
+def timestamp(time: datetime | None) -> str:
+    """Write a time as ISO 8601 in UTC with Z, to the second; "" for None."""
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z" if time else ""
+
+
+_TIME_PATTERN = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
+Time = Annotated[
+    datetime,
+    PlainSerializer(timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{_TIME_PATTERN}$"}),
+]
+TimeOrEmpty = Annotated[
+    datetime | None,
+    PlainSerializer(timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^({_TIME_PATTERN})?$"}),
+]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Metadata(_Part):
+    """Where an event comes from, and its place in its session's history."""
+
+    event_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    schema_version: int = SCHEMA_VERSION
+    account_id: str
+    region: str
+    sweep_id: str
+    observed_at: Time
+    previous_observed_at: TimeOrEmpty
+    sequence: Annotated[int, Field(ge=1)]
+
+
+class SessionPart(_Part):
+    """The session as AWS listed it; what AWS left out is empty."""
+
+    id: str
+    user_id: str
+    stack_name: str
+    fleet_name: str
+    state: str
+    connection_state: str
+    authentication_type: str
+    start_time: TimeOrEmpty
+    max_expiration_time: TimeOrEmpty
+    instance_id: str
+    eni_id: str
+    eni_private_ip_address: str
+    instance_drain_status: str
+
+
+class PreviousPart(_Part):
+    """What was known before; empty for a session that was not."""
+
+    state: str
+    connection_state: str
+
+
+class DeadlinePart(_Part):
+    """When the session will be ended, and by what; whole minutes, rounded down."""
+
+    at: TimeOrEmpty
+    cause: Cause
+    minutes_left: Count
+
+
+class UsagePart(_Part):
+    """How the session was used, as far as it was observed."""
+
+    age_seconds: Count
+    connected_seconds: Count
+    disconnected_seconds: Count
+    disconnects: Count
+
+
+Summary = Annotated[str, Field(max_length=SUMMARY_LIMIT, pattern=r'^[^<>&"\\`\x00-\x1f\x7f]*$')]
+
+
+class SessionData(_Part):
+    """What every event of a session says."""
+
+    session: SessionPart
+    previous: PreviousPart
+    deadline: DeadlinePart
+    usage: UsagePart
+    summary: Summary
+
+
+class StartedData(SessionData):
+    """A session was seen for the first time; `baseline` if it was there before the audit was."""
+
+    baseline: bool
+
+
+class WarningData(SessionData):
+    """A threshold was crossed, in minutes."""
+
+    threshold_minutes: Annotated[int, Field(ge=1)]
+
+
+class EndedData(SessionData):
+    """A session ended, after it was last seen and before its end was."""
+
+    end_reason: EndReason
+    ended_after: Time
+    ended_before: Time
+
+
+class AuditData(_Part):
+    """A scope could not be covered since then, or can be again."""
+
+    stack_name: str
+    fleet_name: str
+    reason: str
+    since: Time
+    summary: Summary
+
+
+class SessionDetail(_Part):
+    """Connected, Disconnected and Reconnected."""
+
+    metadata: Metadata
+    data: SessionData
+
+
+class StartedDetail(_Part):
+    """Started."""
+
+    metadata: Metadata
+    data: StartedData
+
+
+class WarningDetail(_Part):
+    """Expiring and Abandoned."""
+
+    metadata: Metadata
+    data: WarningData
+
+
+class EndedDetail(_Part):
+    """Ended."""
+
+    metadata: Metadata
+    data: EndedData
+
+
+class AuditDetail(_Part):
+    """Audit Degraded and Audit Recovered."""
+
+    metadata: Metadata
+    data: AuditData
+
+
+DETAILS: Mapping[DetailType, type[_Part]] = {
+    DetailType.STARTED: StartedDetail,
+    DetailType.CONNECTED: SessionDetail,
+    DetailType.DISCONNECTED: SessionDetail,
+    DetailType.RECONNECTED: SessionDetail,
+    DetailType.EXPIRING: WarningDetail,
+    DetailType.ABANDONED: WarningDetail,
+    DetailType.ENDED: EndedDetail,
+    DetailType.AUDIT_DEGRADED: AuditDetail,
+    DetailType.AUDIT_RECOVERED: AuditDetail,
+}
+
+
+def json_schema(detail_type: DetailType) -> dict[str, Any]:
+    """Give the JSON Schema of a detail-type's `detail`, as published in docs/schemas."""
+    schema = DETAILS[detail_type].model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type.value}
+
+
+def session_events(
+    transition: Transition, target: TargetId, sweep_id: str, observed_at: datetime
+) -> Iterator[Event]:
+    """Word the changes of one session, in order, numbered on from its history."""
+    after = transition.after
+    first = after.sequence - len(transition.changes) + 1
+    for sequence, change in enumerate(transition.changes, first):
+        identity = (*target[1:], after.session.id, timestamp(after.first_seen), sequence, change.detail_type)
+        metadata = Metadata(
+            event_id=_event_id(identity),
+            account_id=target.account_id,
+            region=target.region,
+            sweep_id=sweep_id,
+            observed_at=observed_at,
+            previous_observed_at=transition.previous_observed_at,
+            sequence=sequence,
+        )
+        data = _session_data(transition, change, observed_at)
+        yield _event(change.detail_type, metadata, data, target, after.session.scope)
+
+
+def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_at: datetime) -> Event:
+    """Word a change of coverage; `sequence` is 1 when a scope degrades and 2 when it recovers."""
+    gap = change.gap
+    degraded = change.detail_type is DetailType.AUDIT_DEGRADED
+    metadata = Metadata(
+        event_id=_event_id((*target[1:], *gap.scope, timestamp(gap.since), change.detail_type)),
+        account_id=target.account_id,
+        region=target.region,
+        sweep_id=sweep_id,
+        observed_at=observed_at,
+        previous_observed_at=change.previous_observed_at,
+        sequence=1 if degraded else 2,
+    )
+    since = f"since {gap.since:%Y-%m-%d %H:%M} UTC"
+    summary = (
+        f"Sessions {_place(gap.scope)} could not be listed {since}: {harmless(gap.reason, 40)}"
+        if degraded
+        else f"Sessions {_place(gap.scope)} are listed again; they had not been {since}"
+    )
+    data = AuditData(
+        stack_name=gap.scope.stack,
+        fleet_name=gap.scope.fleet,
+        reason=gap.reason,
+        since=gap.since,
+        summary=summary,
+    )
+    return _event(change.detail_type, metadata, data, target, gap.scope)
+
+
+def committed_event(target: TargetId, detail_type: DetailType, detail: str) -> Event:
+    """Give an event back as it was committed; raises ValueError if it is not one of ours."""
+    try:
+        parsed = loads(detail)
+        metadata, data = parsed["metadata"], parsed["data"]
+        place = data.get("session", data)
+        scope = Scope(place["stackName"], place["fleetName"])
+        observed_at = datetime.fromisoformat(metadata["observedAt"])
+        return Event(detail_type, metadata["eventId"], observed_at, _resources(target, scope), detail)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError("not an event of the auditor") from error
+
+
+def harmless(text: str, limit: int) -> str:
+    """Make text of unknown origin safe to print: one line, no markup, no control or format characters."""
+    line = "".join(each for each in text.translate(_HARMLESS) if each.isprintable())
+    line = " ".join(line.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _event_id(identity: tuple[str | int, ...]) -> str:
+    return sha256(dumps(identity).encode()).hexdigest()[:32]
+
+
+def _event(
+    detail_type: DetailType, metadata: Metadata, data: BaseModel, target: TargetId, scope: Scope
+) -> Event:
+    detail = DETAILS[detail_type].model_construct(metadata=metadata, data=data).model_dump_json(by_alias=True)
+    return Event(detail_type, metadata.event_id, metadata.observed_at, _resources(target, scope), detail)
+
+
+def _resources(target: TargetId, scope: Scope) -> tuple[str, ...]:
+    place = f"arn:{target.partition}:appstream:{target.region}:{target.account_id}"
+    return f"{place}:fleet/{scope.fleet}", f"{place}:stack/{scope.stack}"
+
+
+def _session_data(transition: Transition, change: Change, observed_at: datetime) -> SessionData:
+    before, after = transition.before, transition.after
+    session = after.session
+    deadline = deadline_of(after)
+    until = after.ending.before if after.ending else observed_at
+    connected, disconnected = used(after, until)
+    parts: dict[str, Any] = {
+        "session": SessionPart(
+            id=session.id,
+            user_id=session.user_id,
+            stack_name=session.scope.stack,
+            fleet_name=session.scope.fleet,
+            state=session.state,
+            connection_state=session.connection_state,
+            authentication_type=session.authentication_type,
+            start_time=session.start_time,
+            max_expiration_time=session.max_expiration_time,
+            instance_id=session.instance_id,
+            eni_id=session.eni_id,
+            eni_private_ip_address=session.eni_private_ip_address,
+            instance_drain_status=session.instance_drain_status,
+        ),
+        "previous": PreviousPart(
+            state=before.session.state if before else "",
+            connection_state=_PREVIOUS_CONNECTION[before.presence] if before else "",
+        ),
+        "deadline": DeadlinePart(
+            at=deadline.at, cause=deadline.cause, minutes_left=_minutes_left(deadline, observed_at)
+        ),
+        "usage": UsagePart(
+            age_seconds=_seconds(session.start_time or after.first_seen, until),
+            connected_seconds=connected,
+            disconnected_seconds=disconnected,
+            disconnects=after.disconnects,
+        ),
+        "summary": harmless(_summary(before, after, change, observed_at), SUMMARY_LIMIT),
+    }
+    match change.detail_type:
+        case DetailType.STARTED:
+            return StartedData(**parts, baseline=after.baseline)
+        case DetailType.EXPIRING | DetailType.ABANDONED:
+            return WarningData(**parts, threshold_minutes=change.threshold)
+        case DetailType.ENDED if after.ending:
+            ending = after.ending
+            return EndedData(
+                **parts, end_reason=ending.reason, ended_after=ending.after, ended_before=ending.before
+            )
+        case _:
+            return SessionData(**parts)
+
+
+def _summary(before: Remembered | None, after: Remembered, change: Change, observed_at: datetime) -> str:
+    # A line opens with our own word: a spreadsheet would run a user id that opens with "=".
+    name = harmless(after.session.user_id, 60)
+    user, whose = (f"User {name}", f"The session of {name}") if name else ("A user", "A session")
+    place = _place(after.session.scope)
+    deadline = deadline_of(after)
+    ends = ""
+    if deadline.at:
+        day = "" if deadline.at.date() == observed_at.date() else f"{deadline.at:%Y-%m-%d} "
+        ends = f"{day}{deadline.at:%H:%M} UTC ({_CAUSES[deadline.cause]})"
+    match change.detail_type:
+        case DetailType.STARTED if after.baseline:
+            return f"{user} has a session {place} that began before the audit"
+        case DetailType.STARTED:
+            return f"{user} started a session {place}"
+        case DetailType.CONNECTED:
+            return f"{user} connected {place}"
+        case DetailType.DISCONNECTED:
+            return f"{user} disconnected {place}" + (f"; the session ends at {ends}" if ends else "")
+        case DetailType.RECONNECTED:
+            away = _duration(_seconds(before.presence_since, observed_at)) if before else ""
+            return f"{user} reconnected {place} after {away}"
+        case DetailType.EXPIRING:
+            minutes = _duration(_minutes_left(deadline, observed_at) * 60)
+            return f"{whose} {place} ends in {minutes}, at {ends}"
+        case DetailType.ABANDONED:
+            nobody = "nobody has been" if after.presence is Presence.DISCONNECTED else "nobody was ever"
+            minutes = _duration(change.threshold * 60)
+            return f"{whose} {place} is abandoned: {nobody} connected for {minutes}"
+        case _:
+            reason = _REASONS[after.ending.reason] if after.ending else ""
+            return f"{whose} {place} has ended: {reason}"
+
+
+def _place(scope: Scope) -> str:
+    return f"on stack {harmless(scope.stack, 32)}, fleet {harmless(scope.fleet, 32)}"
+
+
+def _minutes_left(deadline: Deadline, observed_at: datetime) -> int:
+    return _seconds(observed_at, deadline.at) // 60 if deadline.at else 0
+
+
+def _seconds(start: datetime, end: datetime) -> int:
+    return max(0, int((end - start).total_seconds()))
+
+
+def _duration(seconds: int) -> str:
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours} h {minutes} min" if hours and minutes else f"{hours} h" if hours else f"{minutes} min"

@@ -1,0 +1,124 @@
+"""Hands committed events to the event bus and says, event by event, what became of each.
+
+It knows the limits and answers of PutEvents and nothing of sessions: a lane is a row of events that
+have to arrive in order.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from session_auditor.events import SOURCE
+from session_auditor.model import DetailType, Event
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+# PutEvents takes 10 entries and 1 MB a call (API reference); some room is left for what AWS counts in.
+ENTRIES_LIMIT = 10
+BYTES_LIMIT = 1_000_000
+# Entry errors that another try can mend (API reference, PutEventsResultEntry); the others are final.
+TRANSIENT = frozenset(["InternalFailure", "InternalException", "ThrottlingException"])
+TRIES = 3
+# Whole calls that one bad entry can spoil.
+INVALID = frozenset(["ValidationException", "ValidationError"])
+DEADLINE = "DEADLINE"
+
+
+@dataclass(slots=True)
+class Published:
+    """What EventBridge accepted, in order; what it refused for good, with the error code by event id.
+
+    Whatever is in neither is still pending; `stopped` says why the publisher gave up early, if it did.
+    """
+
+    accepted: list[tuple[str, DetailType]] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+
+
+@dataclass(slots=True)
+class _Lane:
+    events: deque[Event]
+    tries: int = 0
+
+
+class Publisher:
+    """The event bus as the sweep sees it."""
+
+    def __init__(self, client: "EventBridgeClient", bus_name: str) -> None:
+        self._client = client
+        self._bus_name = bus_name
+
+    def publish(self, lanes: Iterable[Iterable[Event]], time_left: Callable[[], float]) -> Published:
+        """Publish what can be in the time; raises nothing that EventBridge answers.
+
+        A call carries one event of a lane at most, so that a partial failure can't reorder a lane.
+        """
+        published = Published()
+        waiting = deque(_Lane(deque(events)) for events in lanes)
+        suspects: deque[_Lane] = deque()
+        while waiting or suspects:
+            if time_left() <= 0:
+                published.stopped = DEADLINE
+                break
+            batch = [suspects.popleft()] if suspects else self._batch(waiting)
+            entries: list[Any] = [self._entry(lane.events[0]) for lane in batch]
+            try:
+                results = self._client.put_events(Entries=entries)["Entries"]
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code not in INVALID:
+                    published.stopped = code
+                    break
+                if len(batch) > 1:
+                    suspects.extend(batch)
+                    continue
+                results = [{"ErrorCode": code}]
+            except BotoCoreError as error:
+                published.stopped = type(error).__name__
+                break
+            for lane, result in zip(batch, results, strict=False):
+                refusal = result.get("ErrorCode")
+                if refusal in TRANSIENT:
+                    lane.tries += 1
+                else:
+                    event = lane.events.popleft()
+                    lane.tries = 0
+                    if refusal:
+                        published.refused[event.event_id] = refusal
+                    else:
+                        published.accepted.append((event.event_id, event.detail_type))
+                if lane.events and lane.tries < TRIES:
+                    waiting.append(lane)
+        return published
+
+    @staticmethod
+    def _batch(waiting: deque[_Lane]) -> list[_Lane]:
+        batch: list[_Lane] = []
+        size = 0
+        while waiting and len(batch) < ENTRIES_LIMIT:
+            size += _size(waiting[0].events[0])
+            if batch and size > BYTES_LIMIT:
+                break
+            batch.append(waiting.popleft())
+        return batch
+
+    def _entry(self, event: Event) -> dict[str, Any]:
+        return {
+            "EventBusName": self._bus_name,
+            "Source": SOURCE,
+            "DetailType": event.detail_type.value,
+            "Time": event.observed_at,
+            "Resources": list(event.resources),
+            "Detail": event.detail,
+        }
+
+
+def _size(event: Event) -> int:
+    """Count an entry's bytes as EventBridge does: 14 for the time, and every text in UTF-8."""
+    texts = (SOURCE, event.detail_type, event.detail, *event.resources)
+    return 14 + sum(len(text.encode()) for text in texts)

@@ -1,0 +1,401 @@
+"""Keeps the snapshot in DynamoDB: one item a live session, one for the target, one for its scopes.
+
+It knows the table's layout, versions and transactions, and decides nothing about sessions. All that a
+sweep reads lies in one partition; history and refused events lie in others and never slow it down.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import TypeAdapter
+
+from session_auditor.comparison import used
+from session_auditor.events import committed_event, timestamp
+from session_auditor.model import (
+    DetailType,
+    Ending,
+    Event,
+    Remembered,
+    Scope,
+    Snapshot,
+    Stored,
+    Target,
+    TargetId,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# Written with every item. An item of an older release reads as it is (what it lacks has a default) and
+# takes this number when it is next written; one of a newer release is left alone.
+SCHEMA = 1
+# TransactWriteItems takes 100 actions and 4 MB (API reference).
+ACTIONS_LIMIT = 100
+BYTES_LIMIT = 3_000_000
+TARGET_KEY = "TARGET"
+SCOPES_KEY = "SCOPES"
+SESSION_PREFIX = "SESSION#"
+
+_REMEMBERED = TypeAdapter(Remembered)
+_TARGET = TypeAdapter(Target)
+_SCOPES = TypeAdapter(tuple[Scope, ...])
+# Somebody else wrote the item, or is writing it right now.
+_OVERTAKEN = frozenset(["ConditionalCheckFailed", "ConditionalCheckFailedException", "TransactionConflict"])
+
+T = TypeVar("T")
+Action = dict[str, dict[str, Any]]
+
+
+class SnapshotError(RuntimeError):
+    """The table is out of reach, or the target's own item cannot be read; the sweep cannot go on."""
+
+
+class FencedError(RuntimeError):
+    """Another sweep has committed since the snapshot was read; what this one compared is void."""
+
+
+class Commit(NamedTuple):
+    """The snapshot after a commit, and the ids of the sessions that could not be written this time."""
+
+    snapshot: Snapshot
+    uncommitted: frozenset[str]
+
+
+class Snapshots:
+    """The table as the sweep sees it. Every method raises SnapshotError when it is out of reach."""
+
+    def __init__(
+        self, client: "DynamoDBClient", table_name: str, target_id: TargetId, history_for: timedelta
+    ) -> None:
+        self._client = client
+        self._table = table_name
+        self._target_id = target_id
+        self._history_for = history_for
+        self._place = f"{target_id.account_id}#{target_id.region}"
+
+    def load(self) -> Snapshot:
+        """Read the snapshot, whole and consistent; broken and newer session items are left alone."""
+        snapshot = Snapshot()
+        sessions: dict[str, Stored] = {}
+        unreadable: set[str] = set()
+        with self._in_reach("read"):
+            items = list(self._items())
+        for item in items:
+            key = item["sk"]["S"]
+            try:
+                if key == TARGET_KEY:
+                    target, version, outbox = self._read(item, _TARGET)
+                    snapshot = replace(snapshot, target=target, version=version, outbox=outbox)
+                elif key == SCOPES_KEY:
+                    snapshot = replace(snapshot, scopes=frozenset(self._read(item, _SCOPES)[0]))
+                else:
+                    remembered, version, outbox = self._read(item, _REMEMBERED)
+                    sessions[key.removeprefix(SESSION_PREFIX)] = Stored(remembered, outbox, version)
+            except (LookupError, TypeError, ValueError):
+                if key == TARGET_KEY:
+                    raise SnapshotError(
+                        f"the target's item in table {self._table} is broken or of a newer release than this "
+                        f"one (schema {SCHEMA}): deploy that release, or delete the item {TARGET_KEY}, "
+                        "which begins with a new baseline"
+                    ) from None
+                unreadable.add(key.removeprefix(SESSION_PREFIX))
+        return replace(snapshot, sessions=sessions, unreadable=frozenset(unreadable))
+
+    def commit(
+        self,
+        snapshot: Snapshot,
+        target: Target,
+        writes: Mapping[str, tuple[Remembered | None, tuple[Event, ...]]],
+        time_left: Callable[[], float],
+    ) -> Commit:
+        """Write what is remembered of each session, with its outbox; None forgets the session.
+
+        Every transaction is fenced: it takes the version of the target's item one up from the one that
+        was read, so that whoever read before it can commit nothing after it. `target` is the state that
+        the fence keeps. What `time_left()` seconds do not suffice for stays uncommitted. Raises FencedError.
+        """
+        sessions = dict(snapshot.sessions)
+        written: dict[str, Stored | None] = {}
+        groups: dict[str, list[Action]] = {}
+        for session_id, (remembered, outbox) in writes.items():
+            known = sessions.get(session_id)
+            version = known.version if known else 0
+            key = SESSION_PREFIX + session_id
+            if remembered is None:
+                written[session_id] = None
+                groups[session_id] = [self._delete(key, version)]
+            else:
+                written[session_id] = Stored(remembered, outbox, version + 1)
+                groups[session_id] = [self._put(key, version, _json(_REMEMBERED, remembered), outbox)]
+        fence = self._fence(snapshot.version, target, snapshot.outbox)
+        uncommitted: set[str] = set()
+        for batch in _batches(groups, ACTIONS_LIMIT - 1):
+            uncommitted |= self._write(batch, fence) if time_left() > 0 else batch.keys()
+        _apply(sessions, written, uncommitted)
+        if fence.version != snapshot.version:
+            snapshot = replace(snapshot, target=target, version=fence.version)
+        return Commit(replace(snapshot, sessions=sessions), frozenset(uncommitted))
+
+    def commit_target(
+        self, snapshot: Snapshot, target: Target, outbox: tuple[Event, ...], scopes: frozenset[Scope]
+    ) -> Snapshot:
+        """Write the target's item, the last of a sweep, and changed scopes. Raises FencedError."""
+        after = replace(snapshot, target=target, version=snapshot.version + 1, outbox=outbox)
+        if scopes != snapshot.scopes:
+            item = {"Put": self._item(SCOPES_KEY, 1, _json(_SCOPES, tuple(sorted(scopes))), ())}
+            if not self._write({SCOPES_KEY: [item]}, self._fence(snapshot.version, target, outbox)):
+                return replace(after, scopes=scopes)
+        put = self._put(TARGET_KEY, snapshot.version, _json(_TARGET, target), outbox)
+        with self._in_reach("written"):
+            try:
+                self._client.put_item(**put["Put"])
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _OVERTAKEN:
+                    raise FencedError from None
+                raise
+        return after
+
+    def clear(
+        self, snapshot: Snapshot, accepted: frozenset[str], refused: Mapping[str, str], now: datetime
+    ) -> Snapshot:
+        """Take the events that EventBridge accepted or refused, by id, out of the outboxes.
+
+        In the same step a session whose end is published moves to history, and a refused event to an
+        item of its own with its error code. An item that somebody else has written since keeps its outbox.
+        """
+        settled = accepted | refused.keys()
+        sessions = dict(snapshot.sessions)
+        written: dict[str, Stored | None] = {}
+        groups: dict[str, list[Action]] = {}
+        for session_id, stored in snapshot.sessions.items():
+            rest = tuple(event for event in stored.outbox if event.event_id not in settled)
+            if len(rest) == len(stored.outbox):
+                continue
+            key = SESSION_PREFIX + session_id
+            ending = stored.remembered.ending
+            if ending and not rest:
+                written[session_id] = None
+                groups[session_id] = [
+                    self._delete(key, stored.version),
+                    self._history(stored.remembered, ending, now),
+                ]
+            else:
+                written[session_id] = Stored(stored.remembered, rest, stored.version + 1)
+                groups[session_id] = [
+                    self._put(key, stored.version, _json(_REMEMBERED, stored.remembered), rest)
+                ]
+            groups[session_id] += self._refused(stored.outbox, refused, now)
+        failed: set[str] = set()
+        for batch in _batches(groups, ACTIONS_LIMIT):
+            failed |= self._write(batch, None)
+        _apply(sessions, written, failed)
+        snapshot = replace(snapshot, sessions=sessions)
+        rest = tuple(event for event in snapshot.outbox if event.event_id not in settled)
+        if snapshot.target and rest != snapshot.outbox:
+            put = self._put(TARGET_KEY, snapshot.version, _json(_TARGET, snapshot.target), rest)
+            actions = {TARGET_KEY: [put, *self._refused(snapshot.outbox, refused, now)]}
+            if not self._write(actions, None):
+                snapshot = replace(snapshot, version=snapshot.version + 1, outbox=rest)
+        return snapshot
+
+    def _write(self, batch: Mapping[str, list[Action]], fence: "_Fence | None") -> frozenset[str]:
+        """Write a batch of groups in one transaction; leave out what breaks it and try the rest again.
+
+        Gives the keys of the groups that could not be written.
+        """
+        if not batch:
+            return frozenset()
+        actions = [fence.put(fence.version)] if fence else []
+        owners: list[str | None] = [None] * len(actions)
+        for key, group in batch.items():
+            actions += group
+            owners += [key] * len(group)
+        with self._in_reach("written"):
+            try:
+                self._client.transact_write_items(TransactItems=actions)  # type: ignore[arg-type]
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code == "ValidationException":
+                    keys = list(batch)
+                    if len(keys) == 1:
+                        return frozenset(keys)
+                    half = len(keys) // 2
+                    return self._write({key: batch[key] for key in keys[:half]}, fence) | self._write(
+                        {key: batch[key] for key in keys[half:]}, fence
+                    )
+                if code != "TransactionCanceledException":
+                    raise
+                reasons = [
+                    reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])
+                ]
+                if fence and reasons[:1] and reasons[0] in _OVERTAKEN:
+                    raise FencedError from None
+                blamed = frozenset(
+                    owner
+                    for owner, reason in zip(owners, reasons, strict=False)
+                    if owner and reason != "None"
+                )
+                if not blamed:
+                    raise
+                return blamed | self._write({key: batch[key] for key in batch if key not in blamed}, fence)
+        if fence:
+            fence.version += 1
+        return frozenset()
+
+    def _items(self) -> Iterator[dict[str, Any]]:
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"TARGET#{self._place}"}},
+            ConsistentRead=True,
+        )
+        for page in pages:
+            yield from page["Items"]
+
+    def _read(self, item: Mapping[str, Any], state: TypeAdapter[T]) -> tuple[T, int, tuple[Event, ...]]:
+        if int(item["schema"]["N"]) > SCHEMA:
+            raise ValueError("written by a newer release")
+        outbox = tuple(
+            committed_event(self._target_id, DetailType(entry["M"]["type"]["S"]), entry["M"]["detail"]["S"])
+            for entry in item.get("outbox", {"L": []})["L"]
+        )
+        return state.validate_json(item["state"]["S"]), int(item["version"]["N"]), outbox
+
+    def _fence(self, version: int, target: Target, outbox: tuple[Event, ...]) -> "_Fence":
+        state = _json(_TARGET, target)
+        return _Fence(version, lambda version: self._put(TARGET_KEY, version, state, outbox))
+
+    def _put(self, key: str, version: int, state: str, outbox: tuple[Event, ...]) -> Action:
+        """Put an item of the target's partition over the version that was read (0: there was none)."""
+        return {"Put": self._item(key, version + 1, state, outbox) | _condition(version)}
+
+    def _item(self, key: str, version: int, state: str, outbox: tuple[Event, ...]) -> dict[str, Any]:
+        item: dict[str, Any] = {
+            **self._key(key),
+            "schema": {"N": str(SCHEMA)},
+            "version": {"N": str(version)},
+            "state": {"S": state},
+        }
+        if outbox:
+            item["outbox"] = {
+                "L": [
+                    {"M": {"type": {"S": event.detail_type}, "detail": {"S": event.detail}}}
+                    for event in outbox
+                ]
+            }
+        return {"TableName": self._table, "Item": item}
+
+    def _delete(self, key: str, version: int) -> Action:
+        return {"Delete": {"TableName": self._table, "Key": self._key(key)} | _condition(version)}
+
+    def _key(self, key: str) -> dict[str, Any]:
+        return {"pk": {"S": f"TARGET#{self._place}"}, "sk": {"S": key}}
+
+    def _history(self, remembered: Remembered, ending: Ending, now: datetime) -> Action:
+        session = remembered.session
+        connected, disconnected = used(remembered, ending.before)
+        texts = {
+            "pk": f"HISTORY#{self._place}#{ending.before:%Y-%m-%d}",
+            "sk": f"{timestamp(ending.before)}#{session.id}",
+            "sessionId": session.id,
+            "userId": session.user_id,
+            "stackName": session.scope.stack,
+            "fleetName": session.scope.fleet,
+            "startTime": timestamp(session.start_time or remembered.first_seen),
+            "endTime": timestamp(ending.before),
+            "endReason": ending.reason.value,
+        }
+        numbers = {
+            "connectedSeconds": connected,
+            "disconnectedSeconds": disconnected,
+            "disconnects": remembered.disconnects,
+        }
+        return self._kept_aside(texts, numbers, now)
+
+    def _refused(self, outbox: Iterable[Event], refused: Mapping[str, str], now: datetime) -> list[Action]:
+        return [
+            self._kept_aside(
+                {
+                    "pk": f"REFUSED#{self._place}",
+                    "sk": event.event_id,
+                    "detailType": event.detail_type.value,
+                    "detail": event.detail,
+                    "errorCode": refused[event.event_id],
+                    "refusedAt": timestamp(now),
+                },
+                {},
+                now,
+            )
+            for event in outbox
+            if event.event_id in refused
+        ]
+
+    def _kept_aside(self, texts: Mapping[str, str], numbers: Mapping[str, int], now: datetime) -> Action:
+        expires = {"expiresAt": int((now + self._history_for).timestamp())}
+        item = {name: {"S": text} for name, text in texts.items()} | {
+            name: {"N": str(number)} for name, number in {**numbers, **expires}.items()
+        }
+        return {"Put": {"TableName": self._table, "Item": item}}
+
+    @contextmanager
+    def _in_reach(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            # The cause is cut off: its message may quote an item, and items hold user ids.
+            raise SnapshotError(
+                f"table {self._table} cannot be {verb} ({code}); nothing is lost, the next sweep goes on"
+            ) from None
+
+
+@dataclass(slots=True)
+class _Fence:
+    """The action that takes the target's item one version up from the one it has to find."""
+
+    version: int
+    put: Callable[[int], Action]
+
+
+def _condition(version: int) -> dict[str, Any]:
+    if version == 0:
+        return {"ConditionExpression": "attribute_not_exists(pk)"}
+    return {
+        "ConditionExpression": "#version = :version",
+        "ExpressionAttributeNames": {"#version": "version"},
+        "ExpressionAttributeValues": {":version": {"N": str(version)}},
+    }
+
+
+def _json(adapter: TypeAdapter[T], state: T) -> str:
+    return adapter.dump_json(state, exclude_defaults=True).decode()
+
+
+def _apply(sessions: dict[str, Stored], written: Mapping[str, Stored | None], failed: Iterable[str]) -> None:
+    for session_id in written.keys() - set(failed):
+        stored = written[session_id]
+        if stored is None:
+            del sessions[session_id]
+        else:
+            sessions[session_id] = stored
+
+
+def _batches(groups: Mapping[str, list[Action]], actions_limit: int) -> Iterator[dict[str, list[Action]]]:
+    """Cut into transactions; a group of actions stays together."""
+    batch: dict[str, list[Action]] = {}
+    actions = size = 0
+    for key, group in groups.items():
+        # A character is at most four bytes; what is counted twice only makes a batch smaller.
+        group_size = 4 * len(str(group))
+        if batch and (actions + len(group) > actions_limit or size + group_size > BYTES_LIMIT):
+            yield batch
+            batch, actions, size = {}, 0, 0
+        batch[key] = group
+        actions += len(group)
+        size += group_size
+    if batch:
+        yield batch

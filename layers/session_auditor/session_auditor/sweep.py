@@ -1,0 +1,178 @@
+"""One sweep, top to bottom: load, publish what is left, list, compare, commit, publish, clear.
+
+This is the only place where the steps meet. What each step decides is in the core, how each talks to
+AWS is in its adapter.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from session_auditor.appstream import AppStream
+from session_auditor.comparison import Comparison, audit, compare
+from session_auditor.events import audit_event, session_events
+from session_auditor.model import (
+    DetailType,
+    Event,
+    Failure,
+    Listing,
+    Policy,
+    Remembered,
+    Scope,
+    Snapshot,
+    Target,
+    TargetId,
+)
+from session_auditor.publisher import Publisher
+from session_auditor.snapshots import FencedError, Snapshots
+
+# A session commits nothing more while this many of its events wait: an item may have 400 KB at most.
+OUTBOX_LIMIT = 50
+# Sessions whose events are published before their outboxes are cleared: bounds what a crash repeats.
+SLICE = 500
+OUTBOX_FULL = "OUTBOX_FULL"
+NOT_COMMITTED = "NOT_COMMITTED"
+
+
+class Outcome(StrEnum):
+    """How a sweep ended: FENCED if another one committed first, so that this one's comparison is void."""
+
+    COMPLETED = "COMPLETED"
+    FENCED = "FENCED"
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a sweep saw and did; `oldest_pending_age` in seconds, `duration` in milliseconds."""
+
+    sweep_id: str
+    outcome: Outcome = Outcome.COMPLETED
+    scopes_listed: int = 0
+    failures: dict[Scope, str] = field(default_factory=dict)
+    sessions_seen: int = 0
+    events_published: Counter[DetailType] = field(default_factory=Counter)
+    events_refused: Counter[str] = field(default_factory=Counter)
+    publishing_stopped: str = ""
+    pending: int = 0
+    oldest_pending_age: int = 0
+    items_unreadable: int = 0
+    unknown_authentication_types: int = 0
+    duration: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Audits one target."""
+
+    appstream: AppStream
+    snapshots: Snapshots
+    publisher: Publisher
+    target_id: TargetId
+    policy: Policy
+
+    def sweep(self, sweep_id: str, clock: Callable[[], datetime], time_left: Callable[[], float]) -> Summary:
+        """Make one sweep and sum it up.
+
+        `clock` tells the time in whole seconds of UTC, `time_left` the seconds until the function is
+        stopped. Raises SnapshotError and TopologyError; nothing is lost by either.
+        """
+        limit = time_left()
+        margin = max(5.0, limit / 10)
+        summary = Summary(sweep_id)
+        begin = clock()
+        snapshot = self.snapshots.load()
+        # However much was left over, half of the time belongs to finding out what is new.
+        snapshot = self._publish(snapshot, summary, clock, lambda: time_left() - limit / 2)
+        listing = self.appstream.list_sessions(
+            snapshot, self.policy, begin, clock, lambda: time_left() - margin
+        )
+        comparison = compare(snapshot, listing, self.policy)
+        try:
+            snapshot = self._commit(snapshot, listing, comparison, summary, lambda: time_left() - margin / 2)
+        except FencedError:
+            summary.outcome = Outcome.FENCED
+        else:
+            snapshot = self._publish(snapshot, summary, clock, lambda: time_left() - margin)
+        summary.scopes_listed = len(listing.scopes - summary.failures.keys())
+        summary.sessions_seen = len(listing.sessions)
+        summary.unknown_authentication_types = len(listing.unknown_authentication_types)
+        summary.items_unreadable = len(snapshot.unreadable)
+        waiting = [event.observed_at for lane in _lanes(snapshot) for event in lane]
+        summary.pending = len(waiting)
+        if waiting:
+            summary.oldest_pending_age = max(0, int((clock() - min(waiting)).total_seconds()))
+        summary.duration = int((limit - time_left()) * 1000)
+        return summary
+
+    def _commit(
+        self,
+        snapshot: Snapshot,
+        listing: Listing,
+        comparison: Comparison,
+        summary: Summary,
+        time_left: Callable[[], float],
+    ) -> Snapshot:
+        """Commit every transition together with its events, then the target; raises FencedError."""
+        writes: dict[str, tuple[Remembered | None, tuple[Event, ...]]] = {}
+        uncommitted: dict[Scope, Failure] = {}
+        for transition in comparison.transitions:
+            session = transition.after.session
+            stored = snapshot.sessions.get(session.id)
+            outbox = stored.outbox if stored else ()
+            if len(outbox) >= OUTBOX_LIMIT:
+                uncommitted[session.scope] = Failure(OUTBOX_FULL)
+                continue
+            found = session_events(transition, self.target_id, summary.sweep_id, listing.observed_at)
+            writes[session.id] = (transition.after, (*outbox, *found))
+        for session_id in comparison.forgotten:
+            # What happened before the filter changed is still published.
+            if not snapshot.sessions[session_id].outbox:
+                writes[session_id] = (None, ())
+        target = snapshot.target or Target(first_begin=listing.begin)
+        snapshot, refused = self.snapshots.commit(snapshot, target, writes, time_left)
+        for session_id in refused:
+            remembered, _ = writes[session_id]
+            if remembered:
+                uncommitted[remembered.session.scope] = Failure(NOT_COMMITTED)
+        coverage = audit(snapshot, listing, uncommitted, self.policy)
+        announced = [
+            audit_event(change, self.target_id, summary.sweep_id, listing.observed_at)
+            for change in coverage.changes
+        ]
+        summary.failures = {gap.scope: gap.reason for gap in coverage.target.gaps if gap.sweeps}
+        return self.snapshots.commit_target(
+            snapshot, coverage.target, (*snapshot.outbox, *announced), coverage.scopes
+        )
+
+    def _publish(
+        self,
+        snapshot: Snapshot,
+        summary: Summary,
+        clock: Callable[[], datetime],
+        time_left: Callable[[], float],
+    ) -> Snapshot:
+        """Publish what waits in the outboxes, the oldest first, and clear what EventBridge took."""
+        lanes = _lanes(snapshot)
+        for start in range(0, len(lanes), SLICE):
+            published = self.publisher.publish(lanes[start : start + SLICE], time_left)
+            summary.events_published.update(detail_type for _, detail_type in published.accepted)
+            summary.events_refused.update(published.refused.values())
+            summary.publishing_stopped = published.stopped
+            if published.accepted or published.refused:
+                accepted = frozenset(event_id for event_id, _ in published.accepted)
+                snapshot = self.snapshots.clear(snapshot, accepted, published.refused, clock())
+            if published.stopped:
+                break
+        return snapshot
+
+
+def _lanes(snapshot: Snapshot) -> list[tuple[Event, ...]]:
+    """Give the events that wait, a lane for each session and for each scope's audit events."""
+    lanes = [stored.outbox for stored in snapshot.sessions.values() if stored.outbox]
+    by_scope: dict[tuple[str, ...], tuple[Event, ...]] = {}
+    for event in snapshot.outbox:
+        by_scope[event.resources] = (*by_scope.get(event.resources, ()), event)
+    lanes += by_scope.values()
+    return sorted(lanes, key=lambda lane: (lane[0].observed_at, lane[0].event_id))
