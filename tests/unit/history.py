@@ -1,0 +1,115 @@
+"""Plays observations through the core as a sweep does, with a dictionary for a table.
+
+Times are minutes after START. What it gives back are the events as consumers read them.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from session_auditor.comparison import audit, compare
+from session_auditor.events import audit_event, session_events
+from session_auditor.model import (
+    Event,
+    Evidence,
+    Failure,
+    Listing,
+    Policy,
+    Scope,
+    Session,
+    Snapshot,
+    Stored,
+    Target,
+    TargetId,
+)
+
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+TARGET = TargetId("aws", "123456789012", "eu-west-1")
+SCOPE = Scope("office", "cad")
+CONNECTED, AWAY = "CONNECTED", "NOT_CONNECTED"
+
+
+def at(minute: float) -> datetime:
+    return START + timedelta(minutes=minute)
+
+
+def session(connection: str = CONNECTED, session_id: str = "s-1", **fields: Any) -> Session:
+    """A session that started with minute 1 and may last ten hours."""
+    defaults: dict[str, Any] = {
+        "scope": SCOPE,
+        "user_id": "jane.doe@example.com",
+        "state": "ACTIVE",
+        "authentication_type": "SAML",
+        "start_time": at(0.5),
+        "max_expiration_time": at(600),
+    }
+    return Session(id=session_id, connection_state=connection, **(defaults | fields))
+
+
+@dataclass
+class History:
+    """A target, its snapshot, and every event so far."""
+
+    policy: Policy = field(default_factory=Policy)
+    timeout: int | None = 3600
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    events: list[Event] = field(default_factory=list)
+
+    def observe(
+        self,
+        minute: float,
+        *sessions: Session,
+        failed: dict[Scope, str] | None = None,
+        scopes: frozenset[Scope] = frozenset([SCOPE]),
+        evidence: Evidence | None = None,
+    ) -> list[dict[str, Any]]:
+        """Make a sweep at that minute; give its events as (detail-type, detail)."""
+        listing = Listing(
+            begin=at(minute),
+            observed_at=at(minute),
+            sessions={each.id: each for each in sessions},
+            scopes=scopes,
+            failed={scope: Failure(reason) for scope, reason in (failed or {}).items()},
+            disconnect_timeouts={} if self.timeout is None else {SCOPE.fleet: self.timeout},
+            evidence=evidence or Evidence(),
+        )
+        comparison = compare(self.snapshot, listing, self.policy)
+        coverage = audit(self.snapshot, listing, {}, self.policy)
+        remembered = dict(self.snapshot.sessions)
+        events: list[Event] = []
+        for transition in comparison.transitions:
+            events += session_events(transition, TARGET, f"sweep-{minute}", listing.observed_at)
+            if transition.after.ending:
+                del remembered[transition.after.session.id]
+            else:
+                remembered[transition.after.session.id] = Stored(transition.after, (), 1)
+        for session_id in comparison.forgotten:
+            del remembered[session_id]
+        events += [
+            audit_event(each, TARGET, f"sweep-{minute}", listing.observed_at) for each in coverage.changes
+        ]
+        self.snapshot = replace(
+            self.snapshot, target=coverage.target, scopes=coverage.scopes, sessions=remembered
+        )
+        self.events += events
+        return [
+            {"type": event.detail_type.removeprefix("AppStream ")} | json.loads(event.detail)
+            for event in events
+        ]
+
+    @property
+    def target(self) -> Target:
+        assert self.snapshot.target
+        return self.snapshot.target
+
+
+def told(events: list[dict[str, Any]]) -> list[str]:
+    """Sum events up: their type, and the threshold or the reason they carry."""
+    lines = []
+    for event in events:
+        data = event["data"]
+        extra = [data.get("deadline", {}).get("cause", "")] if event["type"] == "Session Expiring" else []
+        extra += [str(data[key]) for key in ("thresholdMinutes", "endReason", "reason") if key in data]
+        lines.append(" ".join([event["type"].removeprefix("Session "), *extra]))
+    return lines
