@@ -1,0 +1,43 @@
+"""Stands in for single AWS operations at botocore's API-call level; the clients stay real."""
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import botocore.client
+import pytest
+from botocore.exceptions import ClientError
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def client_error(code: str, operation: str = "Operation", **extra: Any) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "for jane.doe@example.com"}, **extra}, operation)
+
+
+def boto_client(service: str) -> Any:
+    return boto3.Session(
+        aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1"
+    ).client(service)
+
+
+class Wire:
+    """Answers operations by name and keeps the calls; what has no answer goes on to whoever is below."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        below = botocore.client.BaseClient._make_api_call
+
+        def make_api_call(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+            self.calls.append((operation, parameters))
+            answer = self.answers.get(operation)
+            return answer(parameters) if answer else below(client, operation, parameters)
+
+        monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", make_api_call)
+
+    def operations(self) -> list[str]:
+        return [operation for operation, _ in self.calls]
+
+    def parameters(self, operation: str) -> list[dict[str, Any]]:
+        return [parameters for each, parameters in self.calls if each == operation]

@@ -1,0 +1,409 @@
+"""Listing: what AppStream may answer, and which scopes arrived whole."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from threading import Event as Flag
+from typing import Any
+
+import pytest
+
+from session_auditor.appstream import AppStream, TopologyError, user_ids
+from session_auditor.model import (
+    AuthenticationMode,
+    AuthenticationType,
+    Failure,
+    Gap,
+    Globs,
+    Listing,
+    Policy,
+    Scope,
+    Snapshot,
+    Target,
+    UserIdMode,
+)
+from tests.unit.aws import Wire, boto_client, client_error
+from tests.unit.history import at
+
+CAD, GIS, LAB = Scope("office", "cad"), Scope("office", "gis"), Scope("lab", "cad")
+SETTLED = Snapshot(
+    Target(at(0), authentication=AuthenticationMode.UNFILTERED), scopes=frozenset([CAD, GIS, LAB])
+)
+
+
+def record(session_id: Any, **fields: Any) -> dict[str, Any]:
+    return {"Id": session_id, "UserId": "jane", "State": "ACTIVE", "ConnectionState": "CONNECTED"} | fields
+
+
+class Estate:
+    """Three scopes; sessions by scope, served in pages of two."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.sessions: dict[Scope, list[Any]] = {CAD: [], GIS: [], LAB: []}
+        self.wire = wire
+        self.fail: Callable[[dict[str, Any]], None] = lambda _: None
+        wire.answers |= {
+            "DescribeStacks": lambda _: {
+                "Stacks": [{"Name": each} for each in sorted({s.stack for s in self.sessions})]
+            },
+            "DescribeFleets": lambda _: {
+                "Fleets": [{"Name": "cad", "DisconnectTimeoutInSeconds": 900}, {"Name": "gis"}]
+            },
+            "ListAssociatedFleets": lambda p: {
+                "Names": [s.fleet for s in self.sessions if s.stack == p["StackName"]]
+            },
+            "DescribeSessions": self.describe_sessions,
+        }
+
+    def describe_sessions(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        self.fail(parameters)
+        kind = parameters.get("AuthenticationType")
+        listed = [
+            each
+            for each in self.sessions[Scope(parameters["StackName"], parameters["FleetName"])]
+            if kind is None or not isinstance(each, dict) or each.get("AuthenticationType", "API") == kind
+        ]
+        start = int(parameters.get("NextToken", 0))
+        more = {"NextToken": str(start + 2)} if start + 2 < len(listed) else {}
+        return {"Sessions": listed[start : start + 2], **more}
+
+
+@pytest.fixture
+def estate(monkeypatch: pytest.MonkeyPatch) -> Estate:
+    return Estate(Wire(monkeypatch))
+
+
+def appstream(**options: Any) -> AppStream:
+    defaults = {"workers": 2, "topology_for": timedelta(minutes=5), "user_id": str}
+    return AppStream(boto_client("appstream"), **(defaults | options))
+
+
+def listing(
+    auditor: AppStream | None = None,
+    snapshot: Snapshot = SETTLED,
+    policy: Policy | None = None,
+    minute: float = 1,
+    time_left: Callable[[], float] = lambda: 60.0,
+) -> Listing:
+    return (auditor or appstream()).list_sessions(
+        snapshot, policy or Policy(), at(minute), lambda: at(minute), time_left
+    )
+
+
+def test_every_page_of_every_scope(estate: Estate) -> None:
+    estate.sessions[CAD] = [record(f"c{number}") for number in range(5)]
+    estate.sessions[LAB] = [record("l0")]
+    found = listing()
+    assert {each.id: each.scope for each in found.sessions.values()} == {
+        **{f"c{number}": CAD for number in range(5)},
+        "l0": LAB,
+    }
+    assert (found.scopes, found.failed) == ({CAD, GIS, LAB}, {})
+    assert found.disconnect_timeouts == {"cad": 900}
+    calls = estate.wire.parameters("DescribeSessions")
+    assert len(calls) == 5
+    assert {call["Limit"] for call in calls} == {50}
+
+
+def test_duplicates_across_pages_collapse_in_whatever_order(estate: Estate) -> None:
+    active, expired = record("c0"), record("c0", State="EXPIRED")
+    for order in ([active, record("c1"), expired], [expired, record("c1"), active]):
+        estate.sessions[CAD] = order
+        assert {each.id: each.state for each in listing().sessions.values()} == {
+            "c0": "EXPIRED",
+            "c1": "ACTIVE",
+        }
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        pytest.param(client_error("ThrottlingException"), "ThrottlingException", id="throttled for good"),
+        pytest.param(
+            client_error("ResourceNotFoundException"), "ResourceNotFoundException", id="deleted fleet"
+        ),
+        pytest.param(TypeError("'NoneType' object is not iterable"), "MALFORMED_ANSWER", id="botocore trips"),
+        pytest.param(TimeoutError, None, id="a bug of ours is no coverage"),
+    ],
+)
+def test_a_failing_page_costs_its_scope_only(estate: Estate, broken: Exception, reason: str | None) -> None:
+    estate.sessions[CAD] = [record(f"c{number}") for number in range(4)]
+    estate.sessions[LAB] = [record("l0")]
+
+    def fail(parameters: dict[str, Any]) -> None:
+        if parameters["StackName"] == "office" and "NextToken" in parameters:
+            raise broken
+
+    estate.fail = fail
+    if reason is None:
+        with pytest.raises(TimeoutError):
+            listing()
+        return
+    found = listing()
+    assert found.failed == {CAD: Failure(reason)}
+    assert set(found.sessions) == {"c0", "c1", "l0"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param({}, id="no sessions at all"),
+        pytest.param({"Sessions": None}, id="null"),
+        pytest.param({"Sessions": "all of them"}, id="text"),
+        pytest.param({"Sessions": [None]}, id="a session that is none"),
+        pytest.param({"Sessions": [{"UserId": "jane"}]}, id="a session without id"),
+        pytest.param({"Sessions": [record("")]}, id="an empty id"),
+        pytest.param({"Sessions": [record(7)]}, id="a number for an id"),
+        pytest.param({"Sessions": [record("x" * 10_000)]}, id="an id that fits no key"),
+        pytest.param({"Sessions": [record("\ud800")]}, id="an id that UTF-8 cannot write"),
+        pytest.param({"Sessions": [], "NextToken": "again"}, id="a token that repeats"),
+    ],
+)
+def test_a_malformed_answer_makes_its_scope_incomplete(estate: Estate, page: dict[str, Any]) -> None:
+    estate.sessions[LAB] = [record("l0")]
+    serve = estate.describe_sessions
+    estate.wire.answers["DescribeSessions"] = lambda p: page if p["FleetName"] == "gis" else serve(p)
+    found = listing()
+    assert set(found.failed) == {GIS}
+    assert set(found.sessions) == {"l0"}
+
+
+def test_a_broken_field_costs_itself_only(estate: Estate) -> None:
+    estate.sessions[CAD] = [
+        {
+            "Id": "c0",
+            "UserId": ["jane"],
+            "State": "DREAMING",
+            "ConnectionState": 7,
+            "StartTime": "yesterday",
+            "MaxExpirationTime": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+            "NetworkAccessConfiguration": "none",
+            "InstanceId": "i" * 10_000,
+            "InstanceDrainStatus": None,
+            "Colour": "blue",
+        },
+        {
+            "Id": "c1",
+            "UserId": "\ud800jane",
+            "StartTime": datetime(2026, 3, 2, 8, 0, 30, 999_999, tzinfo=UTC).replace(tzinfo=None),
+            "MaxExpirationTime": datetime(2026, 3, 2, 20, 0, tzinfo=timezone(timedelta(hours=2))),
+            "NetworkAccessConfiguration": {"EniId": "eni-1", "EniPrivateIpAddress": "10.0.0.1"},
+        },
+    ]
+    found = listing()
+    assert found.failed == {}
+    broken, odd = found.sessions["c0"], found.sessions["c1"]
+    assert (broken.user_id, broken.state, broken.connection_state) == ("", "DREAMING", "")
+    assert (broken.start_time, broken.max_expiration_time, len(broken.instance_id)) == (None, None, 128)
+    assert odd.user_id == "?jane"
+    assert odd.start_time == datetime(2026, 3, 2, 8, 0, 30, tzinfo=UTC)
+    assert odd.max_expiration_time == datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
+    assert (odd.eni_id, odd.eni_private_ip_address) == ("eni-1", "10.0.0.1")
+
+
+def test_a_listing_that_never_ends_is_cut_off(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("session_auditor.appstream.PAGES_LIMIT", 20)
+    serve = estate.describe_sessions
+
+    def endless(parameters: dict[str, Any]) -> dict[str, Any]:
+        if parameters["FleetName"] != "gis":
+            return serve(parameters)
+        return {"Sessions": [record("g0")], "NextToken": parameters.get("NextToken", "") + "x"}
+
+    estate.wire.answers["DescribeSessions"] = endless
+    assert listing().failed == {GIS: Failure("LISTING_TOO_LONG")}
+
+
+class TestDeadline:
+    """Rule 8: listing stops in time, and what was not covered goes first next time."""
+
+    def test_what_is_not_listed_in_time_is_not_covered(self, estate: Estate) -> None:
+        estate.sessions[CAD] = [record(f"c{number}") for number in range(5)]
+        left = [60.0] * 4
+
+        found = listing(
+            appstream(workers=1),
+            replace(SETTLED, scopes=frozenset()),
+            time_left=lambda: left.pop() if left else 0.0,
+        )
+        assert {failure.reason for failure in found.failed.values()} == {"DEADLINE"}
+        assert found.observed_at == at(1)
+
+    def test_a_call_that_hangs_is_left_behind(self, estate: Estate) -> None:
+        estate.sessions[CAD] = [record("c0")]
+        late, done = Flag(), Flag()
+        serve = estate.describe_sessions
+
+        def hang(parameters: dict[str, Any]) -> dict[str, Any]:
+            if parameters["FleetName"] == "gis":
+                late.set()
+                done.wait(30)
+            return serve(parameters)
+
+        estate.wire.answers["DescribeSessions"] = hang
+        try:
+            found = listing(appstream(workers=4), time_left=lambda: 0.5 if not late.is_set() else 0.2)
+            assert found.failed == {GIS: Failure("DEADLINE")}
+            assert set(found.sessions) == {"c0"}
+        finally:
+            done.set()
+
+    def test_what_was_not_covered_goes_first_and_what_was_not_tried_before_that(self, estate: Estate) -> None:
+        gaps = (Gap(GIS, at(0), None, "DEADLINE", tried=True), Gap(LAB, at(0), None, "DEADLINE", tried=False))
+        assert SETTLED.target
+        listing(appstream(workers=1), replace(SETTLED, target=replace(SETTLED.target, gaps=gaps)))
+        order = [Scope(p["StackName"], p["FleetName"]) for p in estate.wire.parameters("DescribeSessions")]
+        assert order == [LAB, GIS, CAD]
+
+
+class TestTopology:
+    """Stacks and their fleets, kept for some minutes."""
+
+    def test_it_is_kept_for_some_minutes(self, estate: Estate) -> None:
+        auditor = appstream()
+        for minute in (1, 2, 5.9, 6, 7):
+            listing(auditor, minute=minute)
+        assert estate.wire.operations().count("DescribeStacks") == 2
+
+    def test_a_clock_that_was_set_back_reads_it_anew(self, estate: Estate) -> None:
+        auditor = appstream()
+        listing(auditor, minute=10)
+        listing(auditor, minute=9)
+        assert estate.wire.operations().count("DescribeStacks") == 2
+
+    def test_it_is_read_anew_while_the_snapshot_knows_other_scopes(self, estate: Estate) -> None:
+        auditor = appstream()
+        gone = replace(SETTLED, scopes=SETTLED.scopes | {Scope("office", "gone")})
+        for minute in (1, 2, 3):
+            assert Scope("office", "gone") not in listing(auditor, gone, minute=minute).scopes
+        assert estate.wire.operations().count("DescribeStacks") == 3
+
+    def test_it_is_read_anew_after_a_fleet_was_not_found(self, estate: Estate) -> None:
+        auditor = appstream()
+
+        def fail(parameters: dict[str, Any]) -> None:
+            if parameters["FleetName"] == "gis":
+                raise client_error("ResourceNotFoundException")
+
+        estate.fail = fail
+        listing(auditor, minute=1)
+        listing(auditor, minute=2)
+        assert estate.wire.operations().count("DescribeStacks") == 2
+
+    def test_filters_leave_scopes_out(self, estate: Estate) -> None:
+        found = listing(policy=Policy(stacks=Globs(include=("off*",)), fleets=Globs(exclude=("g*",))))
+        assert found.scopes == {CAD}
+        assert [p["StackName"] for p in estate.wire.parameters("ListAssociatedFleets")] == ["office"]
+
+    @pytest.mark.parametrize("operation", ["DescribeStacks", "DescribeFleets"])
+    @pytest.mark.parametrize(
+        "broken", [client_error("AccessDeniedException"), {"Stacks": 7, "Fleets": [{}]}, {}]
+    )
+    def test_without_it_the_sweep_fails(self, estate: Estate, operation: str, broken: Any) -> None:
+        def answer(_: dict[str, Any]) -> dict[str, Any]:
+            if isinstance(broken, Exception):
+                raise broken
+            return broken  # type: ignore[no-any-return]
+
+        estate.wire.answers[operation] = answer
+        with pytest.raises(TopologyError, match="appstream:DescribeStacks") as caught:
+            listing()
+        assert "jane" not in str(caught.value)
+
+    @pytest.mark.parametrize("broken", [client_error("ThrottlingException"), {"Names": None}, {"Names": [7]}])
+    def test_one_stack_that_fails_costs_its_scopes_known_from_before(
+        self, estate: Estate, broken: Any
+    ) -> None:
+        estate.sessions[LAB] = [record("l0")]
+        serve = estate.wire.answers["ListAssociatedFleets"]
+
+        def answer(parameters: dict[str, Any]) -> dict[str, Any]:
+            if parameters["StackName"] == "lab":
+                return serve(parameters)
+            if isinstance(broken, Exception):
+                raise broken
+            return broken  # type: ignore[no-any-return]
+
+        estate.wire.answers["ListAssociatedFleets"] = answer
+        auditor = appstream()
+        found = listing(auditor)
+        assert set(found.failed) == {CAD, GIS}
+        assert set(found.sessions) == {"l0"}
+        assert set(listing(auditor, replace(SETTLED, scopes=frozenset([LAB]))).failed) == {
+            Scope("office", "")
+        }
+        assert estate.wire.operations().count("DescribeStacks") == 2, "an incomplete topology is not kept"
+
+
+class TestAuthenticationTypes:
+    """Rule 10: list each type until evidence is seen."""
+
+    def asked(self, estate: Estate) -> list[str | None]:
+        return [p.get("AuthenticationType") for p in estate.wire.parameters("DescribeSessions")]
+
+    def mode(self, mode: AuthenticationMode) -> Snapshot:
+        return Snapshot(Target(at(0), authentication=mode), scopes=frozenset([CAD]))
+
+    @pytest.fixture(autouse=True)
+    def _one_scope(self, estate: Estate) -> None:
+        estate.sessions = {CAD: [record("url"), record("saml", AuthenticationType="SAML")]}
+
+    def test_unknown_lists_each_type_and_none(self, estate: Estate) -> None:
+        found = listing(snapshot=Snapshot())
+        assert self.asked(estate) == [None, "API", "SAML", "USERPOOL", "AWS_AD"]
+        assert set(found.sessions) == {"url", "saml"}
+        assert found.evidence.unfiltered_lists_others
+        assert found.evidence.absent_unfiltered == frozenset()
+        assert found.authentication_types is None
+
+    def test_what_is_absent_unfiltered_is_evidence(self, estate: Estate) -> None:
+        serve = estate.describe_sessions
+        estate.wire.answers["DescribeSessions"] = lambda p: serve({"AuthenticationType": "API"} | p)
+        found = listing(snapshot=Snapshot())
+        assert set(found.sessions) == {"url", "saml"}
+        assert not found.evidence.unfiltered_lists_others
+        assert found.evidence.absent_unfiltered == {"saml"}
+
+    def test_url_sessions_alone_prove_nothing(self, estate: Estate) -> None:
+        estate.sessions[CAD] = [record("url", AuthenticationType="API")]
+        found = listing(snapshot=Snapshot())
+        assert not found.evidence.unfiltered_lists_others
+        assert found.evidence.absent_unfiltered == frozenset()
+
+    def test_settled_makes_one_call_a_page(self, estate: Estate) -> None:
+        listing(snapshot=self.mode(AuthenticationMode.UNFILTERED))
+        assert self.asked(estate) == [None]
+
+    def test_by_type_lists_each_type(self, estate: Estate) -> None:
+        found = listing(snapshot=self.mode(AuthenticationMode.BY_TYPE))
+        assert self.asked(estate) == ["API", "SAML", "USERPOOL", "AWS_AD"]
+        assert found.authentication_types == frozenset(AuthenticationType)
+
+    def test_an_explicit_list_overrides(self, estate: Estate) -> None:
+        policy = Policy(authentication_types=frozenset([AuthenticationType.SAML]))
+        found = listing(snapshot=self.mode(AuthenticationMode.UNFILTERED), policy=policy)
+        assert self.asked(estate) == ["SAML"]
+        assert set(found.sessions) == {"saml"}
+
+    def test_types_that_nobody_knows_are_counted(self, estate: Estate) -> None:
+        estate.sessions[CAD] = [record("x", AuthenticationType="PASSKEY")]
+        assert listing().unknown_authentication_types == {"PASSKEY"}
+
+
+class TestUserIds:
+    """UserIdMode: what becomes of user ids before anything else sees them."""
+
+    def test_hash_is_keyed_and_always_the_same(self) -> None:
+        one, other = user_ids(UserIdMode.HASH, "secret"), user_ids(UserIdMode.HASH, "another")
+        assert one("jane") == one("jane") != other("jane")
+        assert len(one("jane")) == 32
+        assert int(one("jane"), 16)
+
+    @pytest.mark.parametrize(
+        ("mode", "expected"),
+        [(UserIdMode.PLAIN, "jane"), (UserIdMode.OMIT, "")],
+    )
+    def test_plain_and_omit(self, estate: Estate, mode: UserIdMode, expected: str) -> None:
+        estate.sessions[CAD] = [record("c0")]
+        found = listing(appstream(user_id=user_ids(mode, "")))
+        assert found.sessions["c0"].user_id == expected

@@ -1,0 +1,171 @@
+"""PutEvents: batches, partial failures told apart entry by entry, order per session."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from session_auditor.model import DetailType, Event
+from session_auditor.publisher import Publisher
+from tests.unit.aws import Wire, boto_client, client_error
+from tests.unit.history import at
+
+
+def event(name: str, size: int = 100) -> Event:
+    return Event(DetailType.STARTED, name, at(1), ("fleet", "stack"), '"' + "x" * (size - 2) + '"')
+
+
+def lanes(*names: str) -> list[tuple[Event, ...]]:
+    """A lane for every word; an event for each of its letters."""
+    return [tuple(event(f"{name}{number}") for number in range(len(name))) for name in names]
+
+
+class Bus:
+    """Accepts entries, unless told what to answer for a detail."""
+
+    def __init__(self) -> None:
+        self.entries: list[list[dict[str, Any]]] = []
+        self.refuse: Callable[[dict[str, Any]], str | None] = lambda _: None
+        self.fail: Callable[[list[dict[str, Any]]], None] = lambda _: None
+
+    def put_events(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        self.entries.append(parameters["Entries"])
+        self.fail(parameters["Entries"])
+        codes = [self.refuse(entry) for entry in parameters["Entries"]]
+        return {
+            "FailedEntryCount": len([code for code in codes if code]),
+            "Entries": [{"ErrorCode": code} if code else {"EventId": "id"} for code in codes],
+        }
+
+
+@pytest.fixture
+def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
+    bus = Bus()
+    Wire(monkeypatch).answers["PutEvents"] = bus.put_events
+    return bus
+
+
+@pytest.fixture
+def publisher(bus: Bus) -> Publisher:
+    return Publisher(boto_client("events"), "session-bus")
+
+
+def always() -> float:
+    return 60.0
+
+
+def test_an_entry_says_all_that_rules_need(bus: Bus, publisher: Publisher) -> None:
+    publisher.publish([(event("a"),)], always)
+    ((entry,),) = bus.entries
+    assert entry | {"Detail": "..."} == {
+        "EventBusName": "session-bus",
+        "Source": "appstream.auditor",
+        "DetailType": "AppStream Session Started",
+        "Time": at(1),
+        "Resources": ["fleet", "stack"],
+        "Detail": "...",
+    }
+
+
+def test_ten_entries_a_call(bus: Bus, publisher: Publisher) -> None:
+    published = publisher.publish(lanes(*"abcdefghijklmnopqrstuvwxy"), always)
+    assert [len(entries) for entries in bus.entries] == [10, 10, 5]
+    assert len(published.accepted) == 25
+
+
+def test_a_call_stays_under_a_megabyte(bus: Bus, publisher: Publisher) -> None:
+    publisher.publish([(event(str(number), 240_000),) for number in range(9)], always)
+    assert [len(entries) for entries in bus.entries] == [4, 4, 1]
+
+
+def test_one_event_of_a_session_a_call_in_order(bus: Bus, publisher: Publisher) -> None:
+    published = publisher.publish(lanes("aaa", "b"), always)
+    assert [len(entries) for entries in bus.entries] == [2, 1, 1]
+    assert [event_id for event_id, _ in published.accepted] == ["aaa0", "b0", "aaa1", "aaa2"]
+
+
+def test_partial_failures_are_told_apart(bus: Bus, publisher: Publisher) -> None:
+    codes = {1: "InternalFailure", 2: "NotAuthorizedForSourceException"}
+    seen: list[int] = []
+
+    def refuse(_: dict[str, Any]) -> str | None:
+        seen.append(len(seen))
+        return codes.get(seen[-1])
+
+    bus.refuse = refuse
+    published = publisher.publish(lanes("a", "b", "c", "d"), always)
+    assert [event_id for event_id, _ in published.accepted] == ["a0", "d0", "b0"]
+    assert published.refused == {"c0": "NotAuthorizedForSourceException"}
+
+
+@pytest.mark.parametrize("code", ["InternalFailure", "ThrottlingException"])
+def test_a_transient_failure_is_tried_three_times_and_holds_its_session_back(
+    bus: Bus, publisher: Publisher, code: str
+) -> None:
+    bus.refuse = lambda entry: code if entry["Detail"] == event("x", 50).detail else None
+    published = publisher.publish([(event("bad", 50), event("later")), (event("other"),)], always)
+    assert [event_id for event_id, _ in published.accepted] == ["other"]
+    assert published.refused == {}
+    assert len(bus.entries) == 3
+    assert published.stopped == ""
+
+
+def test_a_refused_event_does_not_hold_its_session_back(bus: Bus, publisher: Publisher) -> None:
+    bus.refuse = lambda entry: "MalformedDetail" if entry["Detail"] == event("x", 50).detail else None
+    published = publisher.publish([(event("bad", 50), event("later"))], always)
+    assert [event_id for event_id, _ in published.accepted] == ["later"]
+    assert published.refused == {"bad": "MalformedDetail"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        client_error("AccessDeniedException"),
+        client_error("ResourceNotFoundException"),
+        client_error("ThrottlingException"),
+        EndpointConnectionError(endpoint_url="http://events"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_call_that_fails_keeps_everything_pending(bus: Bus, publisher: Publisher, error: Exception) -> None:
+    def fail(_: list[dict[str, Any]]) -> None:
+        raise error
+
+    bus.fail = fail
+    published = publisher.publish(lanes("a", "b"), always)
+    assert (published.accepted, published.refused) == ([], {})
+    assert published.stopped in (
+        "EndpointConnectionError",
+        error.response["Error"]["Code"] if hasattr(error, "response") else "",
+    )
+    assert len(bus.entries) == 1
+
+
+def test_an_invalid_call_is_tried_entry_by_entry(bus: Bus, publisher: Publisher) -> None:
+    poison = event("x", 50).detail
+
+    def fail(entries: list[dict[str, Any]]) -> None:
+        if any(entry["Detail"] == poison for entry in entries):
+            raise client_error("ValidationException")
+
+    bus.fail = fail
+    published = publisher.publish([(event("a"),), (event("bad", 50),), (event("c"), event("d"))], always)
+    assert sorted(event_id for event_id, _ in published.accepted) == ["a", "c", "d"]
+    assert published.refused == {"bad": "ValidationException"}
+
+
+def test_it_stops_when_the_time_is_up(bus: Bus, publisher: Publisher) -> None:
+    left = iter([2.0, 1.0, 0.0])
+    published = publisher.publish(lanes("aaa"), lambda: next(left))
+    assert [event_id for event_id, _ in published.accepted] == ["aaa0", "aaa1"]
+    assert published.stopped == "DEADLINE"
+
+
+def test_an_answer_that_is_too_short_leaves_the_rest_pending(
+    bus: Bus, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Wire(monkeypatch).answers["PutEvents"] = lambda _: {"Entries": [{"EventId": "id"}]}
+    published = publisher.publish(lanes("a", "b"), always)
+    assert [event_id for event_id, _ in published.accepted] == ["a0"]
+    assert published.refused == {}
