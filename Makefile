@@ -29,3 +29,8 @@ $(SAM_VENV)/.done: $(VENV)/.done
 	@echo "setting up $(SAM_VENV) (the SAM CLI)"
 	@UV_PROJECT_ENVIRONMENT=$(SAM_VENV) $(VENV)/bin/uv sync --quiet --locked --only-group sam --python $(VENV)/bin/python
 	@touch $@
+
+layers/session_auditor/requirements.txt: uv.lock pyproject.toml $(VENV)/.done  ## What the layer installs, from uv.lock
+	@$(VENV)/bin/uv export --quiet --locked --only-group layer --no-emit-project --no-annotate --no-header -o $@
+
+SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SAM_VENV)/bin/sam
