@@ -1,0 +1,72 @@
+"""From the wire to the verbs and back."""
+
+from typing import Any
+
+from moto.core.responses import ActionResult, BaseResponse
+
+from sandbox.appstream.models import AppStreamBackend, Fleet, appstream_backends
+
+
+class AppStreamResponse(BaseResponse):  # type: ignore[misc]
+    """Answers the four verbs that the auditor calls."""
+
+    def __init__(self) -> None:
+        super().__init__(service_name="appstream")
+        self.automated_parameter_parsing = True
+
+    @property
+    def backend(self) -> AppStreamBackend:
+        """The state of the caller's account and region."""
+        return appstream_backends[self.current_account][self.region]
+
+    def describe_stacks(self) -> ActionResult:
+        """Answer DescribeStacks."""
+        stacks, token = self.backend.describe_stacks(self._get_param("NextToken"))
+        return _answer(
+            "Stacks", [{"Arn": self._arn("stack", each.name), "Name": each.name} for each in stacks], token
+        )
+
+    def describe_fleets(self) -> ActionResult:
+        """Answer DescribeFleets."""
+        fleets, token = self.backend.describe_fleets(self._get_param("NextToken"))
+        return _answer("Fleets", [self._fleet(each) for each in fleets], token)
+
+    def list_associated_fleets(self) -> ActionResult:
+        """Answer ListAssociatedFleets."""
+        names, token = self.backend.list_associated_fleets(
+            self._get_param("StackName"), self._get_param("NextToken")
+        )
+        return _answer("Names", names, token)
+
+    def describe_sessions(self) -> ActionResult:
+        """Answer DescribeSessions."""
+        sessions, token = self.backend.describe_sessions(
+            self._get_param("StackName"),
+            self._get_param("FleetName"),
+            user_id=self._get_param("UserId"),
+            token=self._get_param("NextToken"),
+            limit=self._get_param("Limit"),
+            authentication_type=self._get_param("AuthenticationType"),
+            instance_id=self._get_param("InstanceId"),
+        )
+        return _answer("Sessions", [each.to_dict() for each in sessions], token)
+
+    def _fleet(self, fleet: Fleet) -> dict[str, Any]:
+        return {
+            "Arn": self._arn("fleet", fleet.name),
+            "Name": fleet.name,
+            "InstanceType": "stream.standard.medium",
+            "ComputeCapacityStatus": {"Desired": 1},
+            "State": "RUNNING",
+            "FleetType": fleet.fleet_type,
+            "MaxUserDurationInSeconds": fleet.max_user_duration,
+            "DisconnectTimeoutInSeconds": fleet.disconnect_timeout,
+            "IdleDisconnectTimeoutInSeconds": fleet.idle_disconnect_timeout,
+        }
+
+    def _arn(self, kind: str, name: str) -> str:
+        return f"arn:aws:appstream:{self.region}:{self.current_account}:{kind}/{name}"
+
+
+def _answer(name: str, items: list[Any], token: str | None) -> ActionResult:
+    return ActionResult({name: items} | ({"NextToken": token} if token else {}))

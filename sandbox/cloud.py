@@ -1,0 +1,310 @@
+"""The local cloud: ministack for most of AWS, moto's server for AppStream, and this project's template.
+
+Everything listens on 127.0.0.1, on ports that were free, and ends with the context manager. It knows how
+to package and deploy the template without the SAM CLI, and nothing of what the template is for.
+"""
+
+import io
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+from samtranslator.yaml_helper import yaml_parse
+
+from sandbox import appstream
+
+ROOT = Path(__file__).parents[1]
+ACCOUNT_ID = "123456789012"
+REGION = "eu-west-1"
+HOST = "127.0.0.1"
+START_SECONDS = 60
+DEPLOY_SECONDS = 60
+CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+class LocalCloudError(RuntimeError):
+    """The local cloud did not do what was asked; the message holds what it said."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A deployed stack: its outputs, and physical ids by logical id."""
+
+    outputs: Mapping[str, str]
+    resources: Mapping[str, str]
+
+
+@dataclass
+class Webhook:
+    """A web server that keeps what is posted to it, as Slack's side of an incoming webhook would."""
+
+    url: str
+    received: SimpleQueue[dict[str, Any]] = field(default_factory=SimpleQueue)
+
+
+class LocalCloud:
+    """AWS on this machine: clients for its services, and the way to deploy a template into it."""
+
+    def __init__(self, endpoint: str, appstream_endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.appstream_endpoint = appstream_endpoint
+
+    @property
+    def appstream(self) -> appstream.AppStreamBackend:
+        """The state of AppStream, to put sessions in place and to make calls fail."""
+        return appstream.appstream_backends[ACCOUNT_ID][REGION]
+
+    def client(self, service: str) -> Any:
+        """Give an ordinary client of the service."""
+        endpoint = self.appstream_endpoint if service == "appstream" else self.endpoint
+        config = Config(retries={"mode": "standard", "total_max_attempts": 2})
+        return boto3.Session(region_name=REGION, **CREDENTIALS).client(
+            service, endpoint_url=endpoint, config=config
+        )
+
+    def deploy(
+        self,
+        parameters: Mapping[str, str],
+        name: str = "session-auditor",
+        disabled: Iterable[str] = (),
+        template: Path = ROOT / "template.yaml",
+    ) -> Stack:
+        """Package and deploy the template; `disabled` schedules never fire by themselves.
+
+        The layer holds the package alone: a local function runs on this very Python, which has the rest.
+        Raises LocalCloudError with what CloudFormation said.
+        """
+        bucket = f"{name}-packages"
+        self.client("s3").create_bucket(
+            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        packaged = yaml_parse(template.read_text())
+        for logical_id, resource in packaged["Resources"].items():
+            properties = resource.get("Properties", {})
+            for key in ("CodeUri", "ContentUri"):
+                if key in properties:
+                    below = "python" if key == "ContentUri" else ""
+                    properties[key] = self._upload(bucket, f"{logical_id}.zip", ROOT / properties[key], below)
+            for event in properties.get("Events", {}).values():
+                if resource["Type"] == "AWS::Serverless::Function" and event["Type"] in disabled:
+                    event["Properties"]["State"] = "DISABLED"
+        cloudformation = self.client("cloudformation")
+        cloudformation.create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(packaged),
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        )
+
+        def settled() -> dict[str, Any] | None:
+            (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+            return None if stack["StackStatus"].endswith("IN_PROGRESS") else stack
+
+        stack = wait_for(settled, DEPLOY_SECONDS, f"stack {name} to settle")
+        if stack["StackStatus"] != "CREATE_COMPLETE":
+            events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+            reasons = [
+                f"{each['LogicalResourceId']}: {each.get('ResourceStatusReason', '')}"
+                for each in events
+                if "FAILED" in each["ResourceStatus"]
+            ]
+            raise LocalCloudError(f"stack {name} is {stack['StackStatus']}: {'; '.join(reasons)}")
+        resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+        return Stack(
+            {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])},
+            {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources},
+        )
+
+    def subscribe_webhook(self, bus_name: str, webhook: Webhook, pattern: Mapping[str, Any]) -> None:
+        """Have a rule on the bus post what matches to the webhook, as an API destination does."""
+        events = self.client("events")
+        connection = events.create_connection(
+            Name="webhook",
+            AuthorizationType="API_KEY",
+            AuthParameters={"ApiKeyAuthParameters": {"ApiKeyName": "x-token", "ApiKeyValue": "local"}},
+        )
+        destination = events.create_api_destination(
+            Name="webhook",
+            ConnectionArn=connection["ConnectionArn"],
+            InvocationEndpoint=webhook.url,
+            HttpMethod="POST",
+        )
+        self._rule(bus_name, "to-webhook", destination["ApiDestinationArn"], pattern)
+
+    def subscribe_queue(self, bus_name: str, name: str, pattern: Mapping[str, Any]) -> str:
+        """Have a rule on the bus send what matches to a new queue; give the queue's URL."""
+        sqs = self.client("sqs")
+        url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        self._rule(bus_name, f"to-{name}", arn, pattern)
+        return url
+
+    def drain(self, queue_url: str) -> list[dict[str, Any]]:
+        """Take every message out of a queue; give their bodies."""
+        sqs = self.client("sqs")
+        bodies = []
+        while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                bodies.append(json.loads(message["Body"]))
+                sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
+
+    def _rule(self, bus_name: str, name: str, target_arn: str, pattern: Mapping[str, Any]) -> None:
+        events = self.client("events")
+        events.put_rule(Name=name, EventBusName=bus_name, EventPattern=json.dumps(pattern))
+        role = f"arn:aws:iam::{ACCOUNT_ID}:role/{name}"
+        events.put_targets(
+            Rule=name, EventBusName=bus_name, Targets=[{"Id": name, "Arn": target_arn, "RoleArn": role}]
+        )
+
+    def _upload(self, bucket: str, key: str, folder: Path, below: str) -> str:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as package:
+            for path in sorted(folder.rglob("*.py")):
+                package.write(path, Path(below) / path.relative_to(folder))
+        self.client("s3").put_object(Bucket=bucket, Key=key, Body=content.getvalue())
+        return f"s3://{bucket}/{key}"
+
+
+@contextmanager
+def local_cloud() -> Iterator[LocalCloud]:
+    """Start the local cloud; whatever happens, nothing of it is left behind."""
+    appstream.register()
+    appstream.appstream_backends.reset()
+    # One line a request would drown what the demo and the tests have to say.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with ExitStack() as stack:
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
+        moto = ThreadedMotoServer(HOST, 0, verbose=False)
+        moto.start()
+        stack.callback(moto.stop)
+        host, moto_port = moto.get_host_and_port()
+        appstream_endpoint = f"http://{host}:{moto_port}"
+        port = _free_port()
+        endpoint = f"http://{HOST}:{port}"
+        output = stack.enter_context((state / "ministack.log").open("w+"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ministack"],
+            env=_ministack_environment(port, state, appstream_endpoint),
+            cwd=state,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        stack.callback(_stop, process)
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                output.seek(0)
+                raise LocalCloudError(f"ministack ended with {process.returncode}: {output.read()[-2000:]}")
+            connection = HTTPConnection(HOST, port, timeout=2)
+            try:
+                connection.request("GET", "/_ministack/health")
+                return connection.getresponse().status == HTTPStatus.OK
+            except OSError:
+                return False
+            finally:
+                connection.close()
+
+        wait_for(ready, START_SECONDS, "ministack to answer")
+        yield LocalCloud(endpoint, appstream_endpoint)
+
+
+@contextmanager
+def webhook() -> Iterator[Webhook]:
+    """Listen for posts on a free port of 127.0.0.1."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hook.received.put(json.loads(body))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    hook = Webhook(f"http://{HOST}:{server.server_address[1]}/services/webhook")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hook
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Ask until the condition gives something true; raise LocalCloudError after so many seconds."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise LocalCloudError(f"waited {seconds} seconds for {what}")
+        pause.wait(0.05)
+    return found
+
+
+def _ministack_environment(port: int, state: Path, appstream_endpoint: str) -> dict[str, str]:
+    # Its own defaults listen on every interface and keep state between runs.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return inherited | {
+        "BIND_HOST": HOST,
+        "MINISTACK_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "STATE_DIR": str(state),
+        "TMPDIR": str(state),
+        "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
+        "MINISTACK_REGION": REGION,
+        "LOG_LEVEL": "WARNING",
+        # Left alone it opens a port of its own for IoT, on every interface.
+        "IOT_MTLS_ENABLED": "0",
+        "LAMBDA_EXECUTOR": "local",
+        "DOCKER_HOST": "unix:///nonexistent",
+        # Functions inherit these: their clients are ordinary ones.
+        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
+        "AWS_ENDPOINT_URL_APPSTREAM": appstream_endpoint,
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End ministack and the functions it runs: they share a process group of their own."""
+    for kill in (process.terminate, process.kill):
+        kill()
+        try:
+            process.wait(10)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
