@@ -34,3 +34,30 @@ layers/session_auditor/requirements.txt: uv.lock pyproject.toml $(VENV)/.done  #
 	@$(VENV)/bin/uv export --quiet --locked --only-group layer --no-emit-project --no-annotate --no-header -o $@
 
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SAM_VENV)/bin/sam
+
+.PHONY: demo
+demo: $(VENV)/.done  ## Play a working day against the local cloud, and check what was told
+	@$(VENV)/bin/python -m sandbox.demo
+
+.PHONY: test
+test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, template, local cloud
+	@$(VENV)/bin/pytest -q -n 2 --dist loadgroup --cov --cov-report=term
+
+.PHONY: unit
+unit: $(VENV)/.done  ## The unit tests alone (seconds)
+	@$(VENV)/bin/pytest -q -n 2 tests/unit
+
+.PHONY: lint
+lint: $(VENV)/.done  ## Style, format, types, and who may import whom
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@cd layers/session_auditor && $(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
+
+.PHONY: build
+build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt  ## What `sam build` would deploy, in .aws-sam
+	@$(SAM) build
+
+.PHONY: schemas
+schemas: $(VENV)/.done  ## Write the JSON Schemas of the events into docs/schemas
+	@$(VENV)/bin/python -m sandbox.schemas

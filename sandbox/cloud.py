@@ -27,6 +27,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 from samtranslator.yaml_helper import yaml_parse
 
@@ -38,7 +39,7 @@ REGION = "eu-west-1"
 HOST = "127.0.0.1"
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
-CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+CREDENTIALS: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
 class LocalCloudError(RuntimeError):
@@ -77,9 +78,8 @@ class LocalCloud:
         """Give an ordinary client of the service."""
         endpoint = self.appstream_endpoint if service == "appstream" else self.endpoint
         config = Config(retries={"mode": "standard", "total_max_attempts": 2})
-        return boto3.Session(region_name=REGION, **CREDENTIALS).client(
-            service, endpoint_url=endpoint, config=config
-        )
+        aws: Any = boto3.Session(region_name=REGION, **CREDENTIALS)
+        return aws.client(service, endpoint_url=endpoint, config=config)
 
     def deploy(
         self,
@@ -108,12 +108,17 @@ class LocalCloud:
                 if resource["Type"] == "AWS::Serverless::Function" and event["Type"] in disabled:
                     event["Properties"]["State"] = "DISABLED"
         cloudformation = self.client("cloudformation")
-        cloudformation.create_stack(
-            StackName=name,
-            TemplateBody=json.dumps(packaged),
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        )
+        try:
+            cloudformation.create_stack(
+                StackName=name,
+                TemplateBody=json.dumps(packaged),
+                Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+                Parameters=[
+                    {"ParameterKey": key, "ParameterValue": each} for key, each in parameters.items()
+                ],
+            )
+        except ClientError as error:
+            raise LocalCloudError(f"stack {name} cannot be created: {error}") from error
 
         def settled() -> dict[str, Any] | None:
             (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]

@@ -7,7 +7,7 @@ from moto.core.responses import ActionResult, BaseResponse
 from sandbox.appstream.models import AppStreamBackend, Fleet, appstream_backends
 
 
-class AppStreamResponse(BaseResponse):  # type: ignore[misc]
+class AppStreamResponse(BaseResponse):
     """Answers the four verbs that the auditor calls."""
 
     def __init__(self) -> None:

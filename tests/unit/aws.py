@@ -12,13 +12,17 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def client_error(code: str, operation: str = "Operation", **extra: Any) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "for jane.doe@example.com"}, **extra}, operation)
+    return ClientError(
+        {"Error": {"Code": code, "Message": "for jane.doe@example.com"}} | extra,  # type: ignore[arg-type]
+        operation,
+    )
 
 
 def boto_client(service: str) -> Any:
-    return boto3.Session(
+    aws: Any = boto3.Session(
         aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1"
-    ).client(service)
+    )
+    return aws.client(service)
 
 
 class Wire:
@@ -27,7 +31,7 @@ class Wire:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers: dict[str, Answer] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
-        below = botocore.client.BaseClient._make_api_call
+        below = vars(botocore.client.BaseClient)["_make_api_call"]
 
         def make_api_call(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
             self.calls.append((operation, parameters))

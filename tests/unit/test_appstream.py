@@ -74,7 +74,7 @@ def estate(monkeypatch: pytest.MonkeyPatch) -> Estate:
 
 
 def appstream(**options: Any) -> AppStream:
-    defaults = {"workers": 2, "topology_for": timedelta(minutes=5), "user_id": str}
+    defaults: dict[str, Any] = {"workers": 2, "topology_for": timedelta(minutes=5), "user_id": str}
     return AppStream(boto_client("appstream"), **(defaults | options))
 
 

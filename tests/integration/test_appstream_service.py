@@ -1,0 +1,123 @@
+"""Our own AppStream behaves as the API reference says, under moto's mock and over HTTP alike."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from moto.server import ThreadedMotoServer
+
+from sandbox import appstream
+from sandbox.appstream.models import Fault, Fleet, StreamingSession
+
+ACCOUNT_ID, REGION = "123456789012", "eu-west-1"
+
+
+def client(endpoint: str | None = None) -> Any:
+    aws: Any = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
+    return aws.client("appstream", endpoint_url=endpoint, config=Config(retries={"total_max_attempts": 1}))
+
+
+@pytest.fixture(params=["mock", "server"])
+def service(request: pytest.FixtureRequest) -> Iterator[Any]:
+    appstream.register()
+    if request.param == "mock":
+        with mock_aws():
+            yield client()
+        return
+    appstream.appstream_backends.reset()
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield client(f"http://{host}:{port}")
+    server.stop()
+
+
+@pytest.fixture
+def state(service: Any) -> appstream.AppStreamBackend:
+    backend = appstream.appstream_backends[ACCOUNT_ID][REGION]
+    backend.add_scope("office", Fleet("cad", disconnect_timeout=1800))
+    for number in range(120):
+        kind = "API" if number % 3 else "SAML"
+        backend.sessions[str(number)] = StreamingSession(
+            f"s-{number}", f"user-{number}", "office", "cad", authentication_type=kind
+        )
+    return backend
+
+
+def code_of(call: Any, **parameters: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    code: str = caught.value.response["Error"]["Code"]
+    return code
+
+
+def test_topology(service: Any, state: appstream.AppStreamBackend) -> None:
+    assert [each["Name"] for each in service.describe_stacks()["Stacks"]] == ["office"]
+    assert service.list_associated_fleets(StackName="office")["Names"] == ["cad"]
+    assert service.describe_fleets()["Fleets"][0]["DisconnectTimeoutInSeconds"] == 1800
+    for number in range(30):
+        state.add_scope(f"stack-{number}", Fleet(f"fleet-{number}"))
+    names = [
+        each["Name"]
+        for page in service.get_paginator("describe_stacks").paginate()
+        for each in page["Stacks"]
+    ]
+    assert len(names) == len(set(names)) == 31
+
+
+@pytest.mark.parametrize(("limit", "pages"), [(None, 6), (50, 3), (7, 18)])
+def test_pages(service: Any, state: appstream.AppStreamBackend, limit: int | None, pages: int) -> None:
+    paginator = service.get_paginator("describe_sessions")
+    found = list(
+        paginator.paginate(StackName="office", FleetName="cad", PaginationConfig={"PageSize": limit})
+    )
+    assert len(found) == pages
+    assert len({each["Id"] for page in found for each in page["Sessions"]}) == 120
+
+
+def test_filters(service: Any, state: appstream.AppStreamBackend) -> None:
+    scope = {"StackName": "office", "FleetName": "cad", "Limit": 50}
+    assert len(service.describe_sessions(**scope, AuthenticationType="SAML")["Sessions"]) == 40
+    (one,) = service.describe_sessions(**scope, UserId="user-3", AuthenticationType="SAML")["Sessions"]
+    assert one["Id"] == "s-3"
+    state.unfiltered_shows_only_api = True
+    shown = {each["AuthenticationType"] for each in service.describe_sessions(**scope)["Sessions"]}
+    assert shown == {"API"}
+
+
+def test_what_is_not_known_is_left_out(service: Any, state: appstream.AppStreamBackend) -> None:
+    start = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+    state.sessions = {
+        "bare": StreamingSession(
+            "bare", "u", "office", "cad", connection_state=None, authentication_type=None
+        ),
+        "full": StreamingSession("full", "u", "office", "cad", start_time=start, eni_id="eni-1"),
+    }
+    bare, full = service.describe_sessions(StackName="office", FleetName="cad")["Sessions"]
+    assert set(bare) == {"Id", "UserId", "StackName", "FleetName", "State"}
+    assert full["StartTime"] == start
+    assert full["NetworkAccessConfiguration"] == {"EniId": "eni-1"}
+
+
+def test_errors(service: Any, state: appstream.AppStreamBackend) -> None:
+    scope = {"StackName": "office", "FleetName": "cad"}
+    call = service.describe_sessions
+    assert code_of(call, **scope, UserId="user-3") == "InvalidParameterCombinationException"
+    assert code_of(call, **scope, Limit=51) == "ValidationException"
+    assert code_of(call, **scope, NextToken="stale") == "ValidationException"
+    assert code_of(call, StackName="office", FleetName="gone") == "ResourceNotFoundException"
+    assert code_of(service.list_associated_fleets, StackName="gone") == "ResourceNotFoundException"
+
+
+def test_faults(service: Any, state: appstream.AppStreamBackend) -> None:
+    state.add_scope("lab", Fleet("gis"))
+    state.faults = [Fault("ThrottlingException", fleet_name="cad", times=1)]
+    assert code_of(service.describe_sessions, StackName="office", FleetName="cad") == "ThrottlingException"
+    assert service.describe_sessions(StackName="lab", FleetName="gis")["Sessions"] == []
+    assert service.describe_sessions(StackName="office", FleetName="cad")["Sessions"]
+    assert state.calls["describe_sessions"] == 3
