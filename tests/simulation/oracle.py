@@ -1,0 +1,549 @@
+"""What must have been published, told from what the sweeps saw; written from DESIGN alone.
+
+It shares nothing with the auditor's core, not even its words, and is built the other way round: it
+keeps no state from sweep to sweep but replays the whole log of a session for every answer. It is
+slow, plain, and knows no AWS client, no table and no fault: a sight that was never committed is not in
+the log it is given.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+Scope = tuple[str, str]
+Record = Mapping[str, Any]
+Expected = dict[str, Any]
+Sights = tuple["Sight", ...]
+
+# In the order of the table in DESIGN section 3, which is the order within one observation.
+STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, ENDED = (
+    f"AppStream Session {word}"
+    for word in ("Started", "Connected", "Disconnected", "Reconnected", "Expiring", "Abandoned", "Ended")
+)
+DEGRADED, RECOVERED = "AppStream Audit Degraded", "AppStream Audit Recovered"
+
+# AWS's name -> the event's.
+FIELDS = {
+    "Id": "id",
+    "UserId": "userId",
+    "StackName": "stackName",
+    "FleetName": "fleetName",
+    "State": "state",
+    "ConnectionState": "connectionState",
+    "AuthenticationType": "authenticationType",
+    "StartTime": "startTime",
+    "MaxExpirationTime": "maxExpirationTime",
+    "InstanceId": "instanceId",
+    "InstanceDrainStatus": "instanceDrainStatus",
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an administrator set. Thresholds are minutes."""
+
+    expiring: tuple[int, ...] = (60, 15, 5)
+    abandoned: tuple[int, ...] = (15, 60)
+    baseline_events: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What one sweep saw, and what of it was committed.
+
+    Times are whole seconds. `failed` are the scopes of the topology that were not listed whole, with
+    the reason; a scope in neither `scopes` nor `failed` is gone. `timeouts` are the fleets' seconds.
+    `order` is when the target's item was committed, in the order of all writes; None if it never was.
+    `kept` are the sessions whose items it wrote, each with its place in that order; `lost` those that it
+    could not write, or that another sweep wrote in the meantime. `uncommitted` are the scopes of sessions
+    that were lost, with the reason. `base` counts the commits that had been made when it read the table.
+    `unwanted` are scopes that the filters exclude.
+    """
+
+    begin: int
+    observed: int
+    records: Mapping[str, Record]
+    scopes: frozenset[Scope]
+    failed: Mapping[Scope, str] = field(default_factory=dict)
+    timeouts: Mapping[str, int] = field(default_factory=dict)
+    rules: Rules = Rules()
+    base: int = 0
+    order: int | None = None
+    kept: Mapping[str, int] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
+    uncommitted: Mapping[Scope, str] = field(default_factory=dict)
+    unwanted: frozenset[Scope] = frozenset()
+
+    def place(self, identity: str) -> int | None:
+        """Return where in the order of writes its sight of a session stands; None if it does not count."""
+        if identity in self.kept:
+            return self.kept[identity]
+        return None if identity in self.lost else self.order
+
+    def covered(self, scope: Scope) -> bool:
+        """Tell whether the scope was listed whole; one that is gone counts as listed, empty."""
+        return scope not in self.failed
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """One entry of a session's log: the sweep, the record if it was listed, and what was known before."""
+
+    sweep: Sweep
+    record: Record | None
+    first_sweep: bool
+    target_begin: int
+    covered_before: int | None
+
+
+@dataclass(frozen=True)
+class Life:
+    """One life of a session id: the sights from its first listing on, up to its end if it has ended.
+
+    A scope that the filters exclude cuts a life off without an end.
+    """
+
+    sights: tuple[Sight, ...]
+    over: bool = False
+
+
+class Oracle:
+    """Answers for a whole history of sweeps, in the order in which they were committed."""
+
+    def __init__(self, history: Sequence[Sweep]) -> None:
+        self.history = list(history)
+        self.committed = sorted(
+            (sweep for sweep in history if sweep.order is not None), key=lambda sweep: sweep.order or 0
+        )
+
+    def events(self) -> dict[str, list[list[Expected]]]:
+        """Return the events that must have been published: by session id, by life, in order."""
+        identities = dict.fromkeys(each for sweep in self.history for each in sweep.records)
+        told = {identity: [_events(life) for life in self.lives(identity)] for identity in identities}
+        return {identity: lives for identity, lives in told.items() if lives}
+
+    def living(self) -> frozenset[str]:
+        """Return the sessions that the snapshot must hold: seen, and not yet known to have ended."""
+        identities = dict.fromkeys(each for sweep in self.history for each in sweep.records)
+        return frozenset(
+            identity
+            for identity in identities
+            if (lives := self.lives(identity)) and not lives[-1].over and not self._forgotten(lives[-1])
+        )
+
+    def changed_by(self, sweep: Sweep) -> frozenset[str]:
+        """Return the sessions of whom this sweep, the last one, told something that was not known before."""
+        identities = dict.fromkeys(each for sweep in self.history for each in sweep.records)
+        changed = set()
+        for identity in identities:
+            lives = self.lives(identity)
+            if not lives or lives[-1].sights[-1].sweep is not sweep:
+                continue
+            *before, now = lives[-1].sights
+            known = _last(tuple(before)) if before else None
+            if (
+                now.record is None
+                or now.record != known
+                or before[-1].record is None
+                or _events(lives[-1], tail=True)
+            ):
+                changed.add(identity)
+        return frozenset(changed)
+
+    def _forgotten(self, life: Life) -> bool:
+        return _scope(_last(life.sights)) in self.committed[-1].unwanted
+
+    def lives(self, identity: str) -> list[Life]:
+        """Cut a session's log into lives."""
+        lives: list[Life] = []
+        current: Sights = ()
+        for sight in self._log(identity):
+            if current and _scope(_last(current)) in sight.sweep.unwanted:
+                lives.append(Life(current))
+                current = ()
+                continue
+            if not current and (sight.record is None or sight.record.get("State") == "EXPIRED"):
+                continue
+            current = (*current, sight)
+            if _end(current) is not None:
+                lives.append(Life(current, over=True))
+                current = ()
+        return [*lives, Life(current)] if current else lives
+
+    def _log(self, identity: str) -> Iterable[Sight]:
+        """Return the sights of a session: listings with it, and whole listings of its scope without it.
+
+        A listing that is not whole and lacks the session says nothing, and is left out.
+        """
+        placed = sorted(
+            (place, number)
+            for number, sweep in enumerate(self.history)
+            if (place := sweep.place(identity)) is not None
+        )
+        scope: Scope | None = None
+        for _, number in placed:
+            sweep = self.history[number]
+            record = sweep.records.get(identity)
+            scope = _scope(record) if record is not None else scope
+            if scope is not None and (record is not None or sweep.covered(scope)):
+                began = self.committed[0].begin if sweep.base else sweep.begin
+                yield Sight(sweep, record, sweep.base == 0, began, self._covered_before(scope, sweep.base))
+
+    def _covered_before(self, scope: Scope, base: int) -> int | None:
+        """Return when the last commit that a sweep had read, and that covered the scope, began.
+
+        A scope that has gone counts as covered; one that was never there does not. A scope whose session
+        could not be committed was not covered either.
+        """
+        earlier = self.committed[:base]
+        known = [
+            place for place, sweep in enumerate(earlier) if scope in sweep.scopes or scope in sweep.failed
+        ]
+        if not known:
+            return None
+        covering = (
+            sweep.begin
+            for sweep in reversed(earlier[known[0] :])
+            if sweep.covered(scope) and scope not in sweep.uncommitted
+        )
+        return next(covering, None)
+
+    def audits(self) -> dict[Scope, list[Expected]]:
+        """Return the audit events that must have been published, by scope, in order."""
+        told: dict[Scope, list[Expected]] = {}
+        for scope in dict.fromkeys(
+            each for sweep in self.committed for each in (*sweep.failed, *sweep.uncommitted)
+        ):
+            since: int | None = None
+            row = 0
+            degraded = False
+            for sweep in self.committed:
+                if scope in sweep.unwanted:
+                    since, row, degraded = None, 0, False
+                elif scope in sweep.failed or scope in sweep.uncommitted:
+                    since = sweep.observed if since is None else since
+                    row += 1
+                    if row == 2:
+                        degraded = True
+                        told.setdefault(scope, []).append(_audit(DEGRADED, scope, sweep, since))
+                else:
+                    if degraded and since is not None:
+                        told.setdefault(scope, []).append(_audit(RECOVERED, scope, sweep, since))
+                    since, row, degraded = None, 0, False
+        return told
+
+
+def _audit(kind: str, scope: Scope, sweep: Sweep, since: int) -> Expected:
+    data = {"stackName": scope[0], "fleetName": scope[1], "since": text(since)}
+    if kind == DEGRADED:
+        data["reason"] = sweep.failed.get(scope, "") or sweep.uncommitted[scope]
+    return {"detailType": kind, "metadata": {"observedAt": text(sweep.observed)}, "data": data}
+
+
+# One session's life, replayed. The answers are kept for the same sights only: the log itself never changes.
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What history says of the user at some sight: since when, and how much went before."""
+
+    word: str  # UNKNOWN, NEVER, CONNECTED, GONE
+    since: int
+    connected: int = 0
+    disconnected: int = 0
+    disconnects: int = 0
+
+    def until(self, at: int) -> "Presence":
+        """Return the same with the time that has passed counted in."""
+        passed = max(0, at - self.since)
+        return replace(
+            self,
+            since=at,
+            connected=self.connected + (passed if self.word == "CONNECTED" else 0),
+            disconnected=self.disconnected + (passed if self.word == "GONE" else 0),
+        )
+
+
+@lru_cache(maxsize=20_000)
+def _presence(sights: Sights) -> Presence:
+    """Replay the connection states of a life; only what was listed alive says anything."""
+    now = Presence("UNKNOWN", sights[0].sweep.observed)
+    for sight in sights:
+        if sight.record is None or sight.record.get("State") == "EXPIRED":
+            continue
+        said = sight.record.get("ConnectionState")
+        word = now.word
+        if said == "CONNECTED":
+            word = "CONNECTED"
+        elif said == "NOT_CONNECTED":
+            word = {"UNKNOWN": "NEVER", "CONNECTED": "GONE"}.get(now.word, now.word)
+        if word != now.word:
+            moved = now.until(sight.sweep.observed)
+            now = replace(moved, word=word, disconnects=moved.disconnects + (word == "GONE"))
+    return now
+
+
+def _transition(sights: Sights) -> str | None:
+    """Return the detail-type of the connection change that the last of the sights shows."""
+    if len(sights) == 1:
+        return None
+    before, after = _presence(sights[:-1]).word, _presence(sights).word
+    return {
+        ("NEVER", "CONNECTED"): CONNECTED,
+        ("CONNECTED", "GONE"): DISCONNECTED,
+        ("GONE", "CONNECTED"): RECONNECTED,
+    }.get((before, after))
+
+
+def _baseline(sights: Sights) -> bool:
+    """Tell whether the session was there before the auditor was."""
+    first = sights[0]
+    start = _seconds((first.record or {}).get("StartTime"))
+    return first.first_sweep or (start is not None and start <= first.target_begin)
+
+
+def _timeout(sights: Sights) -> int | None:
+    """Return the fleet's disconnect timeout, as last known."""
+    fleet = _scope(_last(sights))[1]
+    for sight in reversed(sights):
+        if fleet in sight.sweep.timeouts:
+            return sight.sweep.timeouts[fleet]
+    return None
+
+
+@lru_cache(maxsize=20_000)
+def _deadline(sights: Sights) -> tuple[int, str] | None:
+    """Return when the session must end, and why: the earlier one, MAX_DURATION on a tie."""
+    both = []
+    expires = _seconds(_last(sights).get("MaxExpirationTime"))
+    if expires is not None:
+        both.append((expires, 0, "MAX_DURATION"))
+    presence, timeout = _presence(sights), _timeout(sights)
+    if presence.word == "GONE" and timeout is not None:
+        both.append((presence.since + timeout, 1, "DISCONNECT_TIMEOUT"))
+    if not both:
+        return None
+    at, _, cause = min(both)
+    return at, cause
+
+
+def _misses(sights: Sights) -> list[Sight]:
+    """Return the whole listings without the session since it was last listed."""
+    missing: list[Sight] = []
+    for sight in sights:
+        missing = [*missing, sight] if sight.record is None else []
+    return missing
+
+
+def _end(sights: Sights) -> dict[str, Any] | None:
+    """Return how the session ended if it did at the last of the sights."""
+    last = sights[-1]
+    if last.record is not None:
+        if last.record.get("State") != "EXPIRED":
+            return None
+        pending = _misses(sights[:-1])
+        after = pending[0].covered_before if pending else last.covered_before
+        before = last.sweep.observed
+    else:
+        missing = _misses(sights)
+        after, before = missing[0].covered_before, missing[0].sweep.observed
+        deadline = _deadline(sights)
+        overdue = deadline is not None and deadline[0] <= last.sweep.observed
+        if len(missing) < 2 and not overdue:
+            return None
+    return {"reason": _reason(sights, before), "after": after, "before": before}
+
+
+def _reason(sights: Sights, before: int) -> str:
+    scope = _scope(_last(sights))
+    sweep = sights[-1].sweep
+    if scope not in sweep.scopes and scope not in sweep.failed:
+        return "SCOPE_GONE"
+    deadline = _deadline(sights)
+    if deadline is not None and deadline[0] <= before:
+        return deadline[1]
+    return "NEVER_CONNECTED" if _presence(sights).word == "NEVER" else "USER_OR_ADMIN"
+
+
+# Thresholds: which fire at the last sight of a log. What fired before is asked of the shorter logs.
+
+
+@lru_cache(maxsize=20_000)
+def _crossed_expiring(sights: Sights) -> tuple[str, int, int] | None:
+    """Return cause, spell and tightest threshold crossed at the last sight; a spell is a disconnect."""
+    record, sweep = sights[-1].record, sights[-1].sweep
+    deadline = _deadline(sights)
+    if record is None or deadline is None or record.get("State") == "EXPIRED":
+        return None
+    at, cause = deadline
+    spell = 0
+    if cause == "MAX_DURATION":
+        start = _seconds(record.get("StartTime"))
+        period = at - start if start is not None else None
+    else:
+        period = _timeout(sights)
+        spell = _presence(sights).disconnects
+    crossed = [
+        minutes
+        for minutes in sweep.rules.expiring
+        if (period is None or minutes * 60 < period) and at - sweep.observed <= minutes * 60
+    ]
+    return (cause, spell, min(crossed)) if crossed else None
+
+
+def _expiring(sights: Sights) -> int | None:
+    now = _crossed_expiring(sights)
+    if now is None:
+        return None
+    earlier = (_crossed_expiring(sights[:length]) for length in range(1, len(sights)))
+    fired = [each[2] for each in earlier if each is not None and each[:2] == now[:2]]
+    return now[2] if not fired or now[2] < min(fired) else None
+
+
+@lru_cache(maxsize=20_000)
+def _crossed_abandoned(sights: Sights) -> tuple[int, int] | None:
+    """Return spell and largest threshold crossed at the last sight."""
+    record, sweep = sights[-1].record, sights[-1].sweep
+    if record is None or record.get("State") == "EXPIRED":
+        return None
+    presence = _presence(sights)
+    start, expires = _seconds(record.get("StartTime")), _seconds(record.get("MaxExpirationTime"))
+    if presence.word == "GONE":
+        since, period = presence.since, _timeout(sights)
+    elif presence.word == "NEVER":
+        since = sights[0].sweep.observed if start is None or _baseline(sights) else start
+        period = expires - start if start is not None and expires is not None else None
+    else:
+        return None
+    crossed = [
+        minutes
+        for minutes in sweep.rules.abandoned
+        if (period is None or minutes * 60 < period) and sweep.observed - since >= minutes * 60
+    ]
+    return (presence.disconnects, max(crossed)) if crossed else None
+
+
+def _abandoned(sights: Sights) -> int | None:
+    now = _crossed_abandoned(sights)
+    if now is None:
+        return None
+    earlier = (_crossed_abandoned(sights[:length]) for length in range(1, len(sights)))
+    fired = [each[1] for each in earlier if each is not None and each[0] == now[0]]
+    return now[1] if not fired or now[1] > max(fired) else None
+
+
+# Events
+
+
+def _events(life: Life, *, tail: bool = False) -> list[Expected]:
+    """Return all events of a life, or those of its last sight only."""
+    told: list[Expected] = []
+    for length in range(1, len(life.sights) + 1):
+        sights = life.sights[:length]
+        end = _end(sights)
+        for kind, extra in _happened(sights, end):
+            told.append(_event(sights, kind, extra, end, len(told) + 1))
+    observed = text(life.sights[-1].sweep.observed)
+    return [each for each in told if each["metadata"]["observedAt"] == observed] if tail else told
+
+
+def _happened(sights: Sights, end: Mapping[str, Any] | None) -> Iterable[tuple[str, Expected]]:
+    """Return what the last sight shows, in order."""
+    if end is not None:
+        after = "" if end["after"] is None else text(end["after"])
+        yield ENDED, {"endReason": end["reason"], "endedAfter": after, "endedBefore": text(end["before"])}
+        return
+    if sights[-1].record is None:
+        return
+    if len(sights) == 1:
+        baseline = _baseline(sights)
+        if not baseline or sights[0].sweep.rules.baseline_events:
+            yield STARTED, {"baseline": baseline}
+    transition = _transition(sights)
+    if transition is not None:
+        yield transition, {}
+    for kind, minutes in ((EXPIRING, _expiring(sights)), (ABANDONED, _abandoned(sights))):
+        if minutes is not None:
+            yield kind, {"thresholdMinutes": minutes}
+
+
+def _event(
+    sights: Sights, kind: str, extra: Expected, end: Mapping[str, Any] | None, sequence: int
+) -> Expected:
+    sight = sights[-1]
+    record = _last(sights)
+    if sight.record is None:
+        previous: Record = record
+    else:
+        previous = _last(sights[:-1]) if len(sights) > 1 else {}
+    # What the connection was before is what history says, even if AWS left it out in between.
+    earlier = sights if sight.record is None else sights[:-1]
+    word = _presence(earlier).word if earlier else "UNKNOWN"
+    connection_before = {"CONNECTED": "CONNECTED", "UNKNOWN": ""}.get(word, "NOT_CONNECTED")
+    deadline = _deadline(sights)
+    upto = end["before"] if end is not None else sight.sweep.observed
+    presence = _presence(sights).until(upto)
+    born = _seconds(record.get("StartTime"))
+    born = sights[0].sweep.observed if born is None else born
+    left = max(0, (deadline[0] - sight.sweep.observed) // 60) if deadline is not None else 0
+    before = sight.covered_before
+    return {
+        "detailType": kind,
+        "metadata": {
+            "sequence": sequence,
+            "observedAt": text(sight.sweep.observed),
+            "previousObservedAt": "" if before is None else text(before),
+        },
+        "data": {
+            "session": _described(record),
+            "previous": {
+                "state": previous.get("State", ""),
+                "connectionState": connection_before,
+            },
+            "deadline": {
+                "at": text(deadline[0]) if deadline is not None else "",
+                "cause": deadline[1] if deadline is not None else "NONE",
+                "minutesLeft": left,
+            },
+            "usage": {
+                "ageSeconds": max(0, upto - born),
+                "connectedSeconds": presence.connected,
+                "disconnectedSeconds": presence.disconnected,
+                "disconnects": presence.disconnects,
+            },
+        }
+        | extra,
+    }
+
+
+def _described(record: Record) -> dict[str, str]:
+    network = record.get("NetworkAccessConfiguration", {})
+    said = {ours: _text(record.get(theirs, "")) for theirs, ours in FIELDS.items()}
+    return said | {
+        "eniId": network.get("EniId", ""),
+        "eniPrivateIpAddress": network.get("EniPrivateIpAddress", ""),
+    }
+
+
+def _text(value: Any) -> str:
+    return text(int(value.timestamp())) if isinstance(value, datetime) else str(value)
+
+
+def _last(sights: Sights) -> Record:
+    """Return the record as it was last listed."""
+    return next(sight.record for sight in reversed(sights) if sight.record is not None)
+
+
+def _scope(record: Record) -> Scope:
+    return record["StackName"], record["FleetName"]
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
+
+
+def text(seconds: int) -> str:
+    """Return a time as events carry it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

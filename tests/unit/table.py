@@ -1,0 +1,54 @@
+"""The auditor's table in moto's DynamoDB, in this process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from moto import mock_aws
+
+from session_auditor.snapshots import Snapshots
+from tests.unit.aws import boto_client
+from tests.unit.history import TARGET
+
+PARTITION = "TARGET#123456789012#eu-west-1"
+
+
+class Table:
+    """A client of DynamoDB and the table `sessions` in it."""
+
+    def __init__(self) -> None:
+        self.dynamodb = boto_client("dynamodb")
+        self.dynamodb.create_table(
+            TableName="sessions",
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+
+    def snapshots(self) -> Snapshots:
+        return Snapshots(self.dynamodb, "sessions", TARGET, timedelta(days=90))
+
+    def items(self, prefix: str = PARTITION) -> list[dict[str, Any]]:
+        """Every item whose partition begins so."""
+        items = self.dynamodb.scan(TableName="sessions")["Items"]
+        return [item for item in items if item["pk"]["S"].startswith(prefix)]
+
+    def item(self, key: str) -> dict[str, Any]:
+        (item,) = (item for item in self.items() if item["sk"]["S"] == key)
+        return item
+
+    def put(self, item: dict[str, Any]) -> None:
+        self.dynamodb.put_item(TableName="sessions", Item=item)
+
+
+@contextmanager
+def table() -> Iterator[Table]:
+    with mock_aws():
+        yield Table()

@@ -1,0 +1,368 @@
+"""The table: what is written conditionally, together, or not at all, and what is left alone."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from session_auditor.comparison import compare
+from session_auditor.events import session_events
+from session_auditor.model import (
+    AuthenticationMode,
+    Event,
+    Gap,
+    Listing,
+    Policy,
+    Remembered,
+    Scope,
+    Snapshot,
+    Target,
+)
+from session_auditor.snapshots import FencedError, SnapshotError, Snapshots
+from tests.unit.aws import Wire, client_error
+from tests.unit.history import AWAY, SCOPE, TARGET, at, session
+from tests.unit.table import PARTITION, Table
+from tests.unit.table import table as mocked_table
+
+Writes = dict[str, tuple[Remembered | None, tuple[Event, ...]]]
+FIRST = Target(first_begin=at(0))
+GAPS = (Gap(SCOPE, at(1), at(0), "ThrottlingException", tried=True, sweeps=2, announced=True),)
+LATER = Target(at(0), at(5), at(6), AuthenticationMode.UNFILTERED, gaps=GAPS)
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    with mocked_table() as table:
+        yield table
+
+
+@pytest.fixture
+def wire(table: Table, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return Wire(monkeypatch)
+
+
+@pytest.fixture
+def snapshots(table: Table) -> Snapshots:
+    return table.snapshots()
+
+
+def started(*names: str, minute: float = 1, **fields: Any) -> Writes:
+    """The writes of a sweep that sees these sessions for the first time."""
+    seen = {name: session(session_id=name, **fields) for name in names}
+    listing = Listing(at(minute), at(minute), seen, frozenset([SCOPE]))
+    comparison = compare(Snapshot(target=FIRST, scopes=frozenset([SCOPE])), listing, Policy())
+    return {
+        each.after.session.id: (each.after, tuple(session_events(each, TARGET, "sweep", at(minute))))
+        for each in comparison.transitions
+    }
+
+
+def committed(snapshots: Snapshots, *names: str) -> Snapshot:
+    snapshot, uncommitted = snapshots.commit(snapshots.load(), FIRST, started(*names), always)
+    assert not uncommitted
+    return snapshots.commit_target(snapshot, LATER, (), frozenset([SCOPE]))
+
+
+def always() -> float:
+    return 60.0
+
+
+def ids(snapshot: Snapshot) -> frozenset[str]:
+    return frozenset(event.event_id for stored in snapshot.sessions.values() for event in stored.outbox)
+
+
+def test_an_empty_table_is_an_empty_snapshot(snapshots: Snapshots) -> None:
+    assert snapshots.load() == Snapshot()
+
+
+def test_what_is_committed_is_loaded(snapshots: Snapshots) -> None:
+    names = ("s-1", "s-2", "\U0001f600")
+    scopes = frozenset([SCOPE, Scope("lab", "gis")])
+    snapshot, uncommitted = snapshots.commit(snapshots.load(), FIRST, started(*names), always)
+    outbox = started("audit")["audit"][1]
+    snapshot = snapshots.commit_target(snapshot, LATER, outbox, scopes)
+    assert not uncommitted
+    assert snapshots.load() == snapshot
+    assert set(snapshot.sessions) == set(names)
+    assert (snapshot.target, snapshot.outbox, snapshot.scopes) == (LATER, outbox, scopes)
+
+
+def test_a_quiet_sweep_writes_the_target_alone(snapshots: Snapshots, wire: Wire) -> None:
+    snapshot = committed(snapshots, "s-1")
+    wire.calls.clear()
+    snapshot, _ = snapshots.commit(snapshot, LATER, {}, always)
+    snapshots.commit_target(snapshot, replace(LATER, last_end=at(7)), (), frozenset([SCOPE]))
+    assert wire.operations() == ["PutItem"]
+    size = len(json.dumps(wire.parameters("PutItem")[0]["Item"]))
+    assert size < 1024
+
+
+def test_more_than_a_megabyte_is_read_page_by_page(snapshots: Snapshots, wire: Wire) -> None:
+    committed(snapshots, *(f"s-{number}" for number in range(1200)))
+    wire.calls.clear()
+    assert len(snapshots.load().sessions) == 1200
+    queries = wire.parameters("Query")
+    assert len(queries) > 1
+    assert all(query["ConsistentRead"] for query in queries)
+
+
+def test_transactions_stay_within_the_limits(snapshots: Snapshots, wire: Wire) -> None:
+    committed(snapshots, *(f"s-{number}" for number in range(250)))
+    sizes = [len(each["TransactItems"]) for each in wire.parameters("TransactWriteItems")]
+    assert sizes[:-1] == [100, 100, 53], "99 sessions and the fence"
+    assert sizes[-1] == 2, "the target and its scopes"
+
+
+def test_one_item_that_somebody_wrote_does_not_sink_its_neighbours(
+    table: Table, snapshots: Snapshots
+) -> None:
+    snapshot = committed(snapshots, "s-1", "s-2")
+    other = table.item("SESSION#s-1")
+    table.put(other | {"version": {"N": "9"}})
+    writes = started("s-1", "s-2", "s-3", minute=2)
+    snapshot, uncommitted = snapshots.commit(snapshot, LATER, writes, always)
+    assert uncommitted == {"s-1"}
+    assert (snapshot.sessions["s-1"].version, snapshot.sessions["s-2"].version) == (1, 2)
+    assert table.item("SESSION#s-1")["version"] == {"N": "9"}
+    assert table.item("SESSION#s-3")["version"] == {"N": "1"}
+
+
+def test_an_invalid_item_does_not_sink_its_neighbours(snapshots: Snapshots, wire: Wire) -> None:
+    def refuse_the_poison(parameters: dict[str, Any]) -> dict[str, Any]:
+        if "SESSION#s-3" in str(parameters):
+            raise client_error("ValidationException")
+        return {}
+
+    wire.answers["TransactWriteItems"] = refuse_the_poison
+    names = [f"s-{number}" for number in range(9)]
+    snapshot, uncommitted = snapshots.commit(Snapshot(), FIRST, started(*names), always)
+    assert uncommitted == {"s-3"}
+    assert set(snapshot.sessions) == set(names) - {"s-3"}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the first sweep of a target", "a later sweep"])
+def test_who_read_before_a_commit_is_fenced_off(snapshots: Snapshots, first: bool) -> None:
+    if not first:
+        committed(snapshots, "s-1")
+    slow = fast = snapshots.load()
+    snapshots.commit_target(fast, LATER, (), frozenset([SCOPE]))
+    with pytest.raises(FencedError):
+        snapshots.commit(slow, FIRST, started("s-2"), always)
+    with pytest.raises(FencedError):
+        snapshots.commit_target(slow, FIRST, (), slow.scopes)
+    with pytest.raises(FencedError):
+        snapshots.commit_target(slow, FIRST, (), frozenset())
+    assert "s-2" not in snapshots.load().sessions
+
+
+def test_a_sweep_that_died_before_its_target_was_written_fences_too(snapshots: Snapshots) -> None:
+    slow = fast = committed(snapshots, "s-1")
+    snapshots.commit(fast, LATER, started("s-2"), always)
+    with pytest.raises(FencedError):
+        snapshots.commit(slow, LATER, started("s-3"), always)
+
+
+def test_what_there_is_no_time_for_stays_uncommitted(snapshots: Snapshots) -> None:
+    left = iter([60.0, 0.0])
+    names = [f"s-{number}" for number in range(150)]
+    snapshot, uncommitted = snapshots.commit(Snapshot(), FIRST, started(*names), lambda: next(left))
+    assert (len(snapshot.sessions), len(uncommitted)) == (99, 51)
+    assert len(snapshots.load().sessions) == 99
+
+
+def test_a_session_can_be_forgotten(snapshots: Snapshots) -> None:
+    snapshot, _ = snapshots.commit(committed(snapshots, "s-1", "s-2"), LATER, {"s-1": (None, ())}, always)
+    assert set(snapshot.sessions) == set(snapshots.load().sessions) == {"s-2"}
+
+
+class TestClear:
+    """Taking out of the outbox what EventBridge took."""
+
+    def test_accepted_events_are_taken_out(self, snapshots: Snapshots) -> None:
+        snapshot = committed(snapshots, "s-1", "s-2")
+        (first,) = snapshot.sessions["s-1"].outbox
+        snapshot = snapshots.clear(snapshot, frozenset([first.event_id]), {}, at(2))
+        assert snapshot.sessions["s-1"].outbox == ()
+        assert len(snapshot.sessions["s-2"].outbox) == 1
+        assert snapshots.load() == snapshot
+
+    def test_an_ended_session_moves_to_history_in_one_step(
+        self, table: Table, snapshots: Snapshots, wire: Wire
+    ) -> None:
+        snapshot = committed(snapshots, "s-1")
+        remembered = snapshot.sessions["s-1"].remembered
+        listing = Listing(at(31), at(31), {"s-1": session(AWAY, state="EXPIRED")}, frozenset([SCOPE]))
+        (ended,) = compare(snapshot, listing, Policy()).transitions
+        events = tuple(session_events(ended, TARGET, "sweep", at(31)))
+        snapshot, _ = snapshots.commit(snapshot, LATER, {"s-1": (ended.after, events)}, always)
+        wire.calls.clear()
+        snapshot = snapshots.clear(snapshot, ids(snapshot), {}, at(31))
+        assert wire.operations() == ["TransactWriteItems"]
+        assert snapshot.sessions == snapshots.load().sessions == {}
+        (history,) = table.items("HISTORY#")
+        assert history == {
+            "pk": {"S": "HISTORY#123456789012#eu-west-1#2026-03-02"},
+            "sk": {"S": "2026-03-02T08:31:00Z#s-1"},
+            "sessionId": {"S": "s-1"},
+            "userId": {"S": "jane.doe@example.com"},
+            "stackName": {"S": "office"},
+            "fleetName": {"S": "cad"},
+            "startTime": {"S": "2026-03-02T08:00:30Z"},
+            "endTime": {"S": "2026-03-02T08:31:00Z"},
+            "endReason": {"S": "USER_OR_ADMIN"},
+            "connectedSeconds": {"N": "1800"},
+            "disconnectedSeconds": {"N": "0"},
+            "disconnects": {"N": "0"},
+            "expiresAt": {"N": str(int(at(31).timestamp()) + 90 * 86400)},
+        }
+        assert remembered.ending is None
+
+    def test_a_refused_event_is_kept_apart(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = committed(snapshots, "s-1")
+        (event,) = snapshot.sessions["s-1"].outbox
+        snapshot = snapshots.clear(snapshot, frozenset(), {event.event_id: "MalformedDetail"}, at(2))
+        assert snapshot.sessions["s-1"].outbox == ()
+        (refused,) = table.items("REFUSED#")
+        assert refused["errorCode"] == {"S": "MalformedDetail"}
+        assert refused["detail"] == {"S": event.detail}
+        assert int(refused["expiresAt"]["N"]) == int(at(2).timestamp()) + 90 * 86400
+        assert snapshots.load().unreadable == frozenset()
+
+    def test_an_item_that_somebody_wrote_keeps_its_outbox(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = committed(snapshots, "s-1", "s-2")
+        table.put(table.item("SESSION#s-1") | {"version": {"N": "9"}})
+        snapshot = snapshots.clear(snapshot, ids(snapshot), {}, at(2))
+        assert [len(snapshot.sessions[name].outbox) for name in ("s-1", "s-2")] == [1, 0]
+        assert "outbox" in table.item("SESSION#s-1")
+
+    def test_the_targets_own_events(self, table: Table, snapshots: Snapshots) -> None:
+        first, second = (*started("a")["a"][1], *started("b")["b"][1])
+        snapshot = snapshots.commit_target(snapshots.load(), LATER, (first, second), frozenset([SCOPE]))
+        snapshot = snapshots.clear(snapshot, frozenset([first.event_id]), {second.event_id: "X"}, at(2))
+        assert snapshot.outbox == ()
+        assert snapshots.load() == snapshot
+        assert len(table.items("REFUSED#")) == 1
+        snapshots.commit_target(snapshot, LATER, (), frozenset([SCOPE]))
+
+    def test_the_targets_events_stay_if_somebody_wrote_it(self, snapshots: Snapshots) -> None:
+        snapshot = snapshots.commit_target(snapshots.load(), LATER, started("a")["a"][1], frozenset())
+        snapshots.commit_target(snapshot, LATER, snapshot.outbox, frozenset())
+        cleared = snapshots.clear(snapshot, frozenset(each.event_id for each in snapshot.outbox), {}, at(2))
+        assert cleared == snapshot
+
+
+class TestStrangeItems:
+    """Items that this release did not write."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param({"schema": {"N": "2"}}, id="a newer schema"),
+            pytest.param({"state": {"S": '{"session": '}}, id="truncated"),
+            pytest.param({"state": {"S": "[]"}}, id="another form"),
+            pytest.param({"state": {"N": "7"}}, id="a number"),
+            pytest.param({"version": {"S": "one"}}, id="no version"),
+            pytest.param({"schema": {"NULL": True}}, id="no schema"),
+            pytest.param({"outbox": {"L": [{"M": {"type": {"S": "Nonsense"}}}]}}, id="no event of ours"),
+            pytest.param(
+                {"outbox": {"L": [{"M": {"type": {"S": "AppStream Session Ended"}, "detail": {"S": "{}"}}}]}},
+                id="an event without its parts",
+            ),
+        ],
+    )
+    def test_they_are_left_as_they_are(
+        self, table: Table, snapshots: Snapshots, change: dict[str, Any]
+    ) -> None:
+        committed(snapshots, "s-1", "s-2")
+        strange = table.item("SESSION#s-1") | change
+        table.put(strange)
+        snapshot = snapshots.load()
+        assert snapshot.unreadable == {"s-1"}
+        assert set(snapshot.sessions) == {"s-2"}
+        listing = Listing(at(9), at(9), {"s-1": session()}, frozenset([SCOPE]))
+        assert [each.after.session.id for each in compare(snapshot, listing, Policy()).transitions] == ["s-2"]
+        assert table.item("SESSION#s-1") == strange
+
+    def test_another_writers_item_is_counted(self, table: Table, snapshots: Snapshots) -> None:
+        table.put({"pk": {"S": PARTITION}, "sk": {"S": "NOTES"}, "text": {"S": "hello"}})
+        assert snapshots.load().unreadable == {"NOTES"}
+
+    def test_an_older_form_reads_and_is_rewritten(self, table: Table, snapshots: Snapshots) -> None:
+        committed(snapshots, "s-1")
+        item = table.item("SESSION#s-1")
+        old = json.loads(item["state"]["S"])
+        del old["sequence"]
+        table.put(item | {"schema": {"N": "0"}, "state": {"S": json.dumps(old)}})
+        snapshot = snapshots.load()
+        assert snapshot.sessions["s-1"].remembered.sequence == 0
+        snapshots.commit(snapshot, LATER, started("s-1", minute=2), always)
+        assert table.item("SESSION#s-1")["schema"] == {"N": "1"}
+
+    @pytest.mark.parametrize(
+        "change", [{"schema": {"N": "2"}}, {"state": {"S": "{}"}}, {"outbox": {"L": [{"S": "x"}]}}]
+    )
+    def test_the_targets_own_item_fails_the_sweep(
+        self, table: Table, snapshots: Snapshots, change: dict[str, Any]
+    ) -> None:
+        committed(snapshots, "s-1")
+        table.put(table.item("TARGET") | change)
+        with pytest.raises(SnapshotError, match="delete the item TARGET"):
+            snapshots.load()
+
+
+class TestOutOfReach:
+    """Without the table a sweep cannot go on, and says so without quoting anybody."""
+
+    def test_no_such_table(self, table: Table) -> None:
+        nowhere = Snapshots(table.dynamodb, "nowhere", TARGET, at(1) - at(0))
+        with pytest.raises(
+            SnapshotError, match=r"table nowhere cannot be read \(ResourceNotFoundException\)"
+        ):
+            nowhere.load()
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (client_error("AccessDeniedException"), "AccessDeniedException"),
+            (
+                client_error("ProvisionedThroughputExceededException"),
+                "ProvisionedThroughputExceededException",
+            ),
+            (EndpointConnectionError(endpoint_url="http://jane"), "EndpointConnectionError"),
+            (client_error("TransactionCanceledException"), "TransactionCanceledException"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    @pytest.mark.parametrize("operation", ["Query", "TransactWriteItems", "PutItem"])
+    def test_it_raises(
+        self, wire: Wire, snapshots: Snapshots, operation: str, error: Exception, code: str
+    ) -> None:
+        def fail(_: dict[str, Any]) -> dict[str, Any]:
+            raise error
+
+        snapshot = committed(snapshots, "s-1")
+        wire.answers[operation] = fail
+        calls: dict[str, Callable[[], object]] = {
+            "Query": snapshots.load,
+            "PutItem": lambda: snapshots.commit_target(snapshot, LATER, (), snapshot.scopes),
+            "TransactWriteItems": lambda: snapshots.clear(snapshot, ids(snapshot), {}, at(2)),
+        }
+        with pytest.raises(SnapshotError) as caught:
+            calls[operation]()
+        assert code in str(caught.value)
+        assert "jane" not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+    def test_scopes_that_cannot_be_written_do_not_hold_the_target_up(
+        self, wire: Wire, snapshots: Snapshots
+    ) -> None:
+        def refuse(_: dict[str, Any]) -> dict[str, Any]:
+            raise client_error("ValidationException")
+
+        snapshot = committed(snapshots, "s-1")
+        wire.answers["TransactWriteItems"] = refuse
+        after = snapshots.commit_target(snapshot, LATER, (), frozenset())
+        assert (after.scopes, after.version) == (snapshot.scopes, snapshot.version + 1)

@@ -1,0 +1,348 @@
+"""One sweep after another, with real clients: moto's DynamoDB, and AppStream and EventBridge on the wire.
+
+What a crash at any call does is the simulation's; here the rules of the sweep stand one by one.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from session_auditor.appstream import AppStream, TopologyError
+from session_auditor.model import Policy
+from session_auditor.publisher import Publisher
+from session_auditor.snapshots import SnapshotError
+from session_auditor.sweep import Auditor, Outcome, Summary
+from tests.unit.aws import Wire, boto_client, client_error
+from tests.unit.history import TARGET, at
+from tests.unit.table import Table
+from tests.unit.table import table as mocked_table
+
+
+class Estate:
+    """A target with sessions by (stack, fleet), a bus that keeps what it accepts, and a clock."""
+
+    def __init__(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.table = table
+        self.wire = Wire(monkeypatch)
+        self.minute = 0.0
+        self.sessions: dict[tuple[str, str], dict[str, dict[str, Any]]] = {("office", "cad"): {}}
+        self.bus: list[dict[str, Any]] = []
+        self.refuse: dict[str, str] = {}
+        self.wire.answers = {
+            "DescribeStacks": lambda _: {
+                "Stacks": [{"Name": each} for each in {stack for stack, _ in self.sessions}]
+            },
+            "DescribeFleets": lambda _: {
+                "Fleets": [{"Name": fleet, "DisconnectTimeoutInSeconds": 3600} for _, fleet in self.sessions]
+            },
+            "ListAssociatedFleets": lambda p: {"Names": [f for s, f in self.sessions if s == p["StackName"]]},
+            "DescribeSessions": self.describe_sessions,
+            "PutEvents": self.put_events,
+        }
+        self.auditor = self.container()
+
+    def container(self, **options: Any) -> Auditor:
+        """A new container: fresh clients, nothing kept."""
+        return Auditor(
+            AppStream(boto_client("appstream"), workers=1, topology_for=timedelta(minutes=5), user_id=str),
+            self.table.snapshots(),
+            Publisher(boto_client("events"), "bus"),
+            TARGET,
+            Policy(**options),
+        )
+
+    def put(
+        self, name: str, connection: str = "CONNECTED", scope: tuple[str, str] = ("office", "cad")
+    ) -> None:
+        self.sessions[scope][name] = {
+            "Id": name,
+            "UserId": "jane.doe@example.com",
+            "State": "ACTIVE",
+            "ConnectionState": connection,
+            "AuthenticationType": "SAML",
+            "StartTime": at(self.minute),
+            "MaxExpirationTime": at(self.minute + 600),
+        }
+
+    def sweep(self, time_left: float = 60.0, minutes: float = 1) -> Summary:
+        self.wire.calls.clear()
+        try:
+            return self.auditor.sweep(f"sweep-{self.minute}", lambda: at(self.minute), lambda: time_left)
+        finally:
+            self.minute += minutes
+
+    def describe_sessions(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        wanted = parameters.get("AuthenticationType")
+        listed = [
+            each
+            for each in self.sessions[parameters["StackName"], parameters["FleetName"]].values()
+            if wanted in (None, each["AuthenticationType"])
+        ]
+        start = int(parameters.get("NextToken", 0))
+        end = start + parameters["Limit"]
+        return {"Sessions": listed[start:end]} | ({"NextToken": str(end)} if end < len(listed) else {})
+
+    def put_events(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        results = []
+        for entry in parameters["Entries"]:
+            code = self.refuse.get(entry["DetailType"])
+            results.append({"ErrorCode": code} if code else {"EventId": "id"})
+            if not code:
+                self.bus.append(entry)
+        return {"Entries": results}
+
+    def told(self) -> list[str]:
+        """The events that the bus accepted since last asked, in order."""
+        told = [entry["DetailType"].split()[-1] for entry in self.bus]
+        self.bus.clear()
+        return told
+
+    def ids(self) -> list[str]:
+        return [json.loads(entry["Detail"])["metadata"]["eventId"] for entry in self.bus]
+
+    def fail(self, operation: str, code: str) -> None:
+        def answer(_: dict[str, Any]) -> dict[str, Any]:
+            raise client_error(code, operation)
+
+        self.wire.answers[operation] = answer
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    with mocked_table() as table:
+        yield table
+
+
+@pytest.fixture
+def estate(table: Table, monkeypatch: pytest.MonkeyPatch) -> Estate:
+    estate = Estate(table, monkeypatch)
+    estate.put("before")
+    estate.sweep()
+    return estate
+
+
+class Died(BaseException):
+    """The function was killed."""
+
+
+def die(*_: Any) -> dict[str, Any]:
+    raise Died
+
+
+def test_the_story_of_a_session(estate: Estate) -> None:
+    assert estate.told() == [], "the first sweep is silent"
+    estate.put("s-1", "NOT_CONNECTED")
+    estate.sweep()
+    estate.put("s-1")
+    estate.sweep()
+    estate.put("s-1", "NOT_CONNECTED")
+    estate.sweep()
+    del estate.sessions["office", "cad"]["s-1"]
+    estate.sweep()
+    summary = estate.sweep()
+    assert estate.told() == ["Started", "Connected", "Disconnected", "Ended"]
+    assert summary.events_published == {"AppStream Session Ended": 1}
+    assert len(estate.table.items("HISTORY#")) == 1
+    assert set(estate.table.snapshots().load().sessions) == {"before"}
+
+
+def test_a_quiet_sweep_of_a_thousand_sessions_in_twenty_scopes(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estate = Estate(table, monkeypatch)
+    scopes = [(f"stack-{number % 4}", f"fleet-{number}") for number in range(20)]
+    estate.sessions = {scope: {} for scope in scopes}
+    for number in range(1000):
+        estate.put(f"s-{number}", scope=scopes[number % 20])
+    estate.sweep()
+    assert estate.sweep().sessions_seen == 1000
+    calls = estate.wire.operations()
+    assert calls.count("DescribeSessions") == 20
+    assert [call for call in calls if call not in ("DescribeSessions", "Query")] == ["PutItem"]
+    assert calls[0] == "Query"
+    assert calls[-1] == "PutItem"
+
+
+def test_what_is_left_over_is_published_first_with_the_same_ids(estate: Estate) -> None:
+    estate.put("s-1")
+    accept = estate.wire.answers["PutEvents"]
+    estate.wire.answers["PutEvents"] = die
+    with pytest.raises(Died):
+        estate.sweep()
+    estate.wire.answers["PutEvents"] = accept
+    estate.put("s-1", "NOT_CONNECTED")
+    estate.auditor = estate.container()
+    estate.sweep()
+    assert estate.wire.operations()[:3] == ["Query", "PutEvents", "TransactWriteItems"]
+    assert estate.told() == ["Started", "Disconnected"]
+
+
+def test_a_death_between_publishing_and_clearing_repeats_the_same_ids(estate: Estate) -> None:
+    estate.put("s-1")
+
+    def accept_and_die(parameters: dict[str, Any]) -> dict[str, Any]:
+        estate.put_events(parameters)
+        raise Died
+
+    accept = estate.wire.answers["PutEvents"]
+    estate.wire.answers["PutEvents"] = accept_and_die
+    with pytest.raises(Died):
+        estate.sweep()
+    estate.wire.answers["PutEvents"] = accept
+    estate.sweep()
+    first, again = estate.ids()
+    assert first == again
+    assert estate.sweep().pending == 0
+
+
+def test_a_sweep_that_was_overtaken_says_so_and_publishes_nothing(estate: Estate) -> None:
+    estate.put("s-1")
+    serve = estate.describe_sessions
+    other = estate.container()
+
+    def overtake(parameters: dict[str, Any]) -> dict[str, Any]:
+        estate.wire.answers["DescribeSessions"] = serve
+        other.sweep("other", lambda: at(estate.minute), lambda: 60.0)
+        return serve(parameters)
+
+    estate.wire.answers["DescribeSessions"] = overtake
+    summary = estate.sweep()
+    assert summary.outcome is Outcome.FENCED
+    assert estate.told() == ["Started"], "by the other sweep"
+    assert estate.sweep().outcome is Outcome.COMPLETED
+    assert estate.told() == []
+
+
+def test_a_bus_out_of_reach_keeps_everything_pending(estate: Estate) -> None:
+    estate.put("s-1")
+    accept = estate.wire.answers["PutEvents"]
+    estate.fail("PutEvents", "AccessDeniedException")
+    assert estate.sweep().publishing_stopped == "AccessDeniedException"
+    estate.put("s-1", "NOT_CONNECTED")
+    summary = estate.sweep(minutes=2)
+    assert (summary.outcome, summary.pending, summary.oldest_pending_age) == (Outcome.COMPLETED, 2, 60)
+    estate.wire.answers["PutEvents"] = accept
+    assert estate.sweep().pending == 0
+    assert estate.told() == ["Started", "Disconnected"]
+
+
+def test_a_refused_event_is_kept_apart_and_the_session_goes_on(estate: Estate) -> None:
+    estate.refuse = {"AppStream Session Started": "MalformedDetail"}
+    estate.put("s-1")
+    summary = estate.sweep()
+    assert (summary.events_refused, summary.pending) == ({"MalformedDetail": 1}, 0)
+    estate.put("s-1", "NOT_CONNECTED")
+    assert not estate.sweep().events_refused
+    assert estate.told() == ["Disconnected"]
+    (refused,) = estate.table.items("REFUSED#")
+    assert refused["detailType"]["S"] == "AppStream Session Started"
+
+
+def test_fifty_events_that_wait_hold_a_session_and_its_scope_back(estate: Estate) -> None:
+    estate.put("s-1")
+    accept = estate.wire.answers["PutEvents"]
+    estate.fail("PutEvents", "InternalException")
+    for number in range(53):
+        estate.put("s-1", "NOT_CONNECTED" if number % 2 else "CONNECTED")
+        summary = estate.sweep(minutes=0.1)
+    assert summary.pending == 50 + 1, "fifty of the session, and that its scope is not covered any more"
+    assert list(summary.failures.values()) == ["OUTBOX_FULL"]
+    estate.wire.answers["PutEvents"] = accept
+    estate.sweep()
+    told = Counter(estate.told())
+    assert told == {"Started": 1, "Disconnected": 25, "Reconnected": 25, "Degraded": 1, "Recovered": 1}
+    assert estate.sweep().failures == {}
+
+
+def test_an_ended_session_stays_until_its_end_is_published(estate: Estate) -> None:
+    estate.put("s-1")
+    estate.sweep()
+    estate.sessions["office", "cad"]["s-1"]["State"] = "EXPIRED"
+    accept = estate.wire.answers["PutEvents"]
+    estate.fail("PutEvents", "InternalException")
+    for _ in range(3):
+        assert estate.sweep().pending == 1
+    assert "s-1" in estate.table.snapshots().load().sessions
+    estate.wire.answers["PutEvents"] = accept
+    estate.sweep()
+    assert estate.told() == ["Started", "Ended"]
+    assert "s-1" not in estate.table.snapshots().load().sessions
+    assert len(estate.table.items("HISTORY#")) == 1
+
+
+def test_a_changed_filter_forgets_once_what_waits_is_published(estate: Estate) -> None:
+    estate.put("s-1")
+    accept = estate.wire.answers["PutEvents"]
+    estate.fail("PutEvents", "InternalException")
+    estate.sweep()
+    everything = estate.auditor.policy
+    estate.auditor = estate.container(fleets=type(everything.fleets)(exclude=("cad",)))
+    estate.sweep()
+    assert set(estate.table.snapshots().load().sessions) == {"s-1"}
+    estate.wire.answers["PutEvents"] = accept
+    estate.sweep()
+    assert estate.told() == ["Started"]
+    assert estate.table.snapshots().load().sessions == {}
+
+
+def test_no_time_to_list_is_no_coverage(estate: Estate) -> None:
+    estate.put("s-1")
+    summary = estate.sweep(time_left=5.0)
+    assert list(summary.failures.values()) == ["DEADLINE"]
+    assert summary.scopes_listed == 0
+    assert estate.sweep().failures == {}
+    assert estate.told() == ["Started"]
+
+
+def test_a_conflicting_item_leaves_its_scope_uncovered(estate: Estate) -> None:
+    estate.put("s-1")
+    estate.sweep()
+    serve = estate.describe_sessions
+
+    def meddle(parameters: dict[str, Any]) -> dict[str, Any]:
+        estate.table.put(estate.table.item("SESSION#s-1") | {"version": {"N": "99"}})
+        return serve(parameters)
+
+    estate.put("s-1", "NOT_CONNECTED")
+    estate.wire.answers["DescribeSessions"] = meddle
+    assert list(estate.sweep().failures.values()) == ["NOT_COMMITTED"]
+    estate.wire.answers["DescribeSessions"] = serve
+    assert estate.sweep().failures == {}
+    last = json.loads(estate.bus[-1]["Detail"])["metadata"]
+    assert last["previousObservedAt"] == "2026-03-02T08:01:00Z", "the window is still true"
+    assert estate.told() == ["Started", "Disconnected"]
+
+
+def test_without_table_or_topology_the_sweep_fails(estate: Estate) -> None:
+    estate.put("s-1")
+    estate.auditor = estate.container()
+    estate.fail("DescribeStacks", "AccessDeniedException")
+    with pytest.raises(TopologyError):
+        estate.sweep()
+    estate.fail("Query", "AccessDeniedException")
+    with pytest.raises(SnapshotError):
+        estate.sweep()
+
+
+def test_degraded_and_recovered_reach_the_bus(estate: Estate) -> None:
+    serve = estate.wire.answers["DescribeSessions"]
+    estate.fail("DescribeSessions", "AccessDeniedException")
+    for _ in range(3):
+        estate.sweep()
+    estate.wire.answers["DescribeSessions"] = serve
+    for _ in range(2):
+        estate.sweep()
+    assert estate.told() == ["Degraded", "Recovered"]
+
+
+def test_many_sessions_are_published_slice_by_slice(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("session_auditor.sweep.SLICE", 20)
+    for number in range(50):
+        estate.put(f"s-{number}")
+    assert estate.sweep().events_published == {"AppStream Session Started": 50}
+    calls = [call for call in estate.wire.operations() if call in ("PutEvents", "TransactWriteItems")]
+    assert calls[1:] == [*["PutEvents"] * 2, "TransactWriteItems"] * 2 + ["PutEvents", "TransactWriteItems"]
