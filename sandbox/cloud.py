@@ -63,11 +63,15 @@ class Webhook:
 
 
 class LocalCloud:
-    """AWS on this machine: clients for its services, and the way to deploy a template into it."""
+    """AWS on this machine: clients for its services, and the way to deploy a template into it.
 
-    def __init__(self, endpoint: str, appstream_endpoint: str) -> None:
+    `log` is what ministack prints; it says there, and nowhere else, that a target could not be reached.
+    """
+
+    def __init__(self, endpoint: str, appstream_endpoint: str, log: Path) -> None:
         self.endpoint = endpoint
         self.appstream_endpoint = appstream_endpoint
+        self.log = log
 
     @property
     def appstream(self) -> appstream.AppStreamBackend:
@@ -206,7 +210,8 @@ def local_cloud() -> Iterator[LocalCloud]:
         appstream_endpoint = f"http://{host}:{moto_port}"
         port = _free_port()
         endpoint = f"http://{HOST}:{port}"
-        output = stack.enter_context((state / "ministack.log").open("w+"))
+        log = state / "ministack.log"
+        output = stack.enter_context(log.open("w"))
         process = subprocess.Popen(
             [sys.executable, "-m", "ministack"],
             env=_ministack_environment(port, state, appstream_endpoint),
@@ -220,8 +225,7 @@ def local_cloud() -> Iterator[LocalCloud]:
 
         def ready() -> bool:
             if process.poll() is not None:
-                output.seek(0)
-                raise LocalCloudError(f"ministack ended with {process.returncode}: {output.read()[-2000:]}")
+                raise LocalCloudError(f"ministack ended with {process.returncode}: {log.read_text()[-2000:]}")
             connection = HTTPConnection(HOST, port, timeout=2)
             try:
                 connection.request("GET", "/_ministack/health")
@@ -232,7 +236,7 @@ def local_cloud() -> Iterator[LocalCloud]:
                 connection.close()
 
         wait_for(ready, START_SECONDS, "ministack to answer")
-        yield LocalCloud(endpoint, appstream_endpoint)
+        yield LocalCloud(endpoint, appstream_endpoint, log)
 
 
 @contextmanager
