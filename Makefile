@@ -20,7 +20,9 @@ help:  ## Say what can be made
 
 $(VENV)/.done: pyproject.toml uv.lock
 	@echo "setting up $(VENV) (locked and hashed dependencies)"
-	@test -x $(VENV)/bin/uv || { $(PYTHON) -m venv $(VENV); $(PYTHON) -c '$(UV_REQUIREMENT)' > $(VENV)/uv.txt; \
+	@test -x $(VENV)/bin/uv || { \
+		$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv: install it (on Debian: apt-get install python3-venv)"; exit 1; }; \
+		$(PYTHON) -c '$(UV_REQUIREMENT)' > $(VENV)/uv.txt; \
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(VENV)/uv.txt; }
 	@$(VENV)/bin/uv sync --quiet --locked --python $(VENV)/bin/python
 	@touch $@

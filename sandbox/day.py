@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from zlib import crc32
 
 from sandbox.appstream.models import AppStreamBackend, Fault, Fleet, StreamingSession
 
@@ -53,7 +54,7 @@ def login(
             authentication_type="SAML",
             start_time=start,
             max_expiration_time=start + lasts,
-            instance_id=f"i-{abs(hash(user)) % 16**8:08x}",
+            instance_id=f"i-{crc32(user.encode()):08x}",
         )
 
     return Step(start, act, ("Session Started",))

@@ -284,6 +284,17 @@ class TestEnded:
             "2026-03-02T08:03:00Z",
         )
 
+    def test_a_miss_before_expired_keeps_the_window_open(self) -> None:
+        history = History()
+        history.observe(0)
+        history.observe(1, ON)
+        history.observe(2)
+        (ended,) = history.observe(3, EXPIRED)
+        assert (ended["data"]["endedAfter"], ended["data"]["endedBefore"]) == (
+            "2026-03-02T08:01:00Z",
+            "2026-03-02T08:03:00Z",
+        )
+
     def test_a_scope_that_vanishes_counts_as_listed_and_empty(self) -> None:
         history = History()
         history.observe(0)

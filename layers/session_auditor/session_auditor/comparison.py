@@ -291,10 +291,10 @@ def _seen_again(
 
 
 def _absent(before: Remembered, previous_observed_at: datetime | None, listing: Listing) -> _Found:
-    if before.missed:
-        return _end(before, listing, before.missed.last_seen, before.missed.at)
     last_seen = _last_seen(before, previous_observed_at)
     deadline = deadline_of(before)
+    if before.missed:
+        return _end(before, listing, last_seen, before.missed.at)
     if deadline.at is not None and deadline.at <= listing.observed_at:
         return _end(before, listing, last_seen, listing.observed_at)
     # Pages have no snapshot isolation, so one miss proves nothing.
@@ -302,6 +302,8 @@ def _absent(before: Remembered, previous_observed_at: datetime | None, listing: 
 
 
 def _last_seen(before: Remembered, previous_observed_at: datetime | None) -> datetime:
+    if before.missed:
+        return before.missed.last_seen
     # A scope that was never covered whole leaves the session's own start as the earliest end.
     return previous_observed_at or before.session.start_time or before.first_seen
 
