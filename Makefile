@@ -54,7 +54,7 @@ lint: $(VENV)/.done  ## Style, format, types, and who may import whom
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
-	@cd layers/session_auditor && $(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
+	@$(VENV)/bin/lint-imports --no-logo --no-cache pyproject.toml
 
 .PHONY: build
 build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt  ## What `sam build` would deploy, in .aws-sam

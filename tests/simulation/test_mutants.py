@@ -1,0 +1,240 @@
+"""Deliberate breakages of the auditor, each killed by a promise: what would not be noticed is not proved.
+
+A mutant is an edit of the source. The modules are loaded again with it, and once more without it.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.simulation import invariants, test_crashes, test_interleavings
+from tests.simulation.aws import Cloud
+from tests.simulation.invariants import Broken, event_id, session_of
+from tests.simulation.scenarios import SCENARIOS, Moment, Scenario, arrive, each, office
+from tests.simulation.test_crashes import replay, settle
+from tests.simulation.trial import TALLY
+
+PACKAGE = Path(__file__).parents[2] / "layers" / "session_auditor" / "session_auditor"
+# In the order in which they import each other.
+MODULES = ("comparison", "events", "appstream", "snapshots", "publisher", "sweep")
+
+Play = Callable[[Scenario, Cloud], None]
+
+
+def day(scenario: Scenario, cloud: Cloud) -> None:
+    """Play a scenario with nothing in the way."""
+    trial = replay(scenario, cloud, lambda _trial, _number: None)
+    settle(trial)
+    trial.check()
+
+
+def day_with_a_poison(scenario: Scenario, cloud: Cloud) -> None:
+    """Play a scenario in which the bus refuses every event of one session, for good."""
+    del scenario
+    poisoned = Scenario(
+        "a poison session",
+        (
+            Moment(0, office),
+            Moment(60, arrive("a", "b", "c", "d")),
+            Moment(60, each("disconnect", "a", "b", "c", "d")),
+            Moment(60, each("expire", "a", "b")),
+        ),
+    )
+    cloud.eventbridge.refuses = lambda entry, _: "MalformedDetail" if session_of(entry) == "b" else None
+    day(poisoned, cloud)
+    told = {session_of(entry) for entry in cloud.eventbridge.accepted}
+    if told != {"a", "c", "d"}:
+        raise Broken(f"a poison session held others up: of {sorted(told)} alone was told")
+
+
+def same_day_twice(scenario: Scenario, cloud: Cloud) -> None:
+    """Play a scenario twice: the same history gives the same ids."""
+
+    def ids(cloud: Cloud) -> list[str]:
+        day(scenario, cloud)
+        return [event_id(entry) for entry in cloud.eventbridge.accepted]
+
+    with Cloud() as another:
+        once = ids(another)
+    if once != ids(cloud):
+        raise Broken("the same history gave other ids")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A breakage: what in which module becomes what, how it is played, and the promise that falls."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+    play: Play
+    killer: str
+
+
+MUTANTS = [
+    Mutant(
+        "no condition on the write",
+        "snapshots",
+        "    if version == 0:\n",
+        "    return {}\n    if version == 0:\n",
+        test_interleavings.test_every_order_of_two_sweeps,
+        "one_id_per_transition",
+    ),
+    Mutant(
+        "read after listing",
+        "sweep",
+        "        comparison = compare(snapshot, listing, self.policy)\n",
+        "        snapshot = self.snapshots.load()\n"
+        "        comparison = compare(snapshot, listing, self.policy)\n",
+        test_interleavings.test_every_order_of_two_sweeps,
+        "published_is_expected",
+    ),
+    Mutant(
+        "clear before publish",
+        "sweep",
+        "            published = self.publisher.publish(",
+        "            ids = frozenset(event.event_id for lane in lanes for event in lane)\n"
+        "            snapshot = self.snapshots.clear(snapshot, ids, {}, clock())\n"
+        "            published = self.publisher.publish(",
+        test_crashes.test_every_crash_point,
+        "published_is_committed",
+    ),
+    Mutant(
+        "random event id",
+        "events",
+        "    return sha256(dumps(identity).encode()).hexdigest()[:32]\n",
+        '    return __import__("secrets").token_hex(16)\n',
+        same_day_twice,
+        "same_day_twice",
+    ),
+    Mutant(
+        "partial list believed",
+        "appstream",
+        "            if result.failure:\n",
+        "            if False:\n",
+        test_crashes.test_every_crash_point,
+        "published_is_expected",
+    ),
+    Mutant(
+        "one miss ends",
+        "comparison",
+        "    return replace(before, missed=Miss(last_seen, listing.observed_at)), ()\n",
+        "    return _end(before, listing, last_seen, listing.observed_at)\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "threshold not remembered",
+        "comparison",
+        "                after = replace(after, max_duration_warned=tightest)\n",
+        "                pass\n",
+        day,
+        "every_threshold_once",
+    ),
+    Mutant(
+        "reconnect keeps the deadline",
+        "comparison",
+        "    if remembered.presence is Presence.DISCONNECTED and timeout is not None:\n",
+        "    if remembered.disconnects and timeout is not None:\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "batch stops at the first failure",
+        "publisher",
+        "                if refusal in TRANSIENT:\n",
+        "                if refusal:\n"
+        "                    published.stopped = refusal\n"
+        "                    return published\n"
+        "                if refusal in TRANSIENT:\n",
+        day_with_a_poison,
+        "outbox_is_empty",
+    ),
+    Mutant(
+        "unlimited retry of a refused entry",
+        "publisher",
+        "                if refusal in TRANSIENT:\n",
+        "                if refusal:\n",
+        day_with_a_poison,
+        "outbox_is_empty",
+    ),
+    Mutant(
+        "sequence reset",
+        "events",
+        "    first = after.sequence - len(transition.changes) + 1\n",
+        "    first = 1\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "baseline emitted",
+        "comparison",
+        "    started = (Change(DetailType.STARTED),) if policy.baseline_events or not baseline else ()\n",
+        "    started = (Change(DetailType.STARTED),)\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "a clear takes later events with it",
+        "snapshots",
+        "            rest = tuple(event for event in stored.outbox if event.event_id not in settled)\n",
+        "            rest = () if settled & {event.event_id for event in stored.outbox} else stored.outbox\n",
+        test_crashes.test_every_crash_point,
+        "published_is_committed",
+    ),
+]
+
+
+@contextmanager
+def mutated(mutant: Mutant) -> Iterator[None]:
+    """Load the auditor with the breakage in it."""
+    load({mutant.module: (mutant.old, mutant.new)})
+    try:
+        yield
+    finally:
+        load({})
+
+
+def load(edits: dict[str, tuple[str, str]]) -> None:
+    for name in MODULES:
+        path = PACKAGE / f"{name}.py"
+        source = path.read_text()
+        if name in edits:
+            old, new = edits[name]
+            assert source.count(old) == 1, f"the mutant's place in {path.name} has changed: {old!r}"
+            source = source.replace(old, new)
+        exec(compile(source, str(path), "exec"), vars(import_module(f"session_auditor.{name}")))  # noqa: S102
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_is_killed(mutant: Mutant) -> None:
+    with mutated(mutant), pytest.raises(Broken) as caught:
+        play_every_scenario(mutant.play)
+    TALLY["mutants killed"] += 1
+    assert killer_of(caught.value) == mutant.killer, str(caught.value)
+
+
+def play_every_scenario(play: Play) -> None:
+    for scenario in SCENARIOS:
+        with Cloud() as cloud:
+            play(scenario, cloud)
+
+
+def killer_of(broken: BaseException) -> str:
+    """Name the promise that fell: the innermost function of the invariants, or of this file."""
+    first = broken.__cause__ or broken
+    frames = traceback.extract_tb(first.__traceback__)
+    files = {invariants.__file__, __file__}
+    return next(frame.name for frame in reversed(frames) if frame.filename in files)
+
+
+@pytest.mark.parametrize("play", [day_with_a_poison, same_day_twice], ids=lambda play: play.__name__)
+def test_the_auditor_itself_survives(play: Play) -> None:
+    with Cloud() as cloud:
+        play(SCENARIOS[0], cloud)
