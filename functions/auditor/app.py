@@ -123,5 +123,6 @@ def result(summary: Summary) -> dict[str, Any]:
         "eventsPublished": {name.value: count for name, count in sorted(summary.events_published.items())},
         "eventsRefused": summary.events_refused.total(),
         "pending": summary.pending,
+        "itemsUnreadable": summary.items_unreadable,
         "publishingStopped": summary.publishing_stopped,
     }

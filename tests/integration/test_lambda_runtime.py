@@ -156,6 +156,7 @@ def test_success(runtime_api: RuntimeApi, aws: str) -> None:
         "eventsPublished": {"AppStream Session Started": 1},
         "eventsRefused": 0,
         "pending": 0,
+        "itemsUnreadable": 0,
         "publishingStopped": "",
     }
     lines = [json.loads(line) for line in logged.splitlines() if line.startswith("{")]

@@ -1,6 +1,6 @@
 """Deliberate breakages of the auditor, each killed by a promise: what would not be noticed is not proved.
 
-A mutant is an edit of the source. The modules are loaded again with it, and once more without it.
+A mutant is an edit of the source, with which the modules are loaded for as long as it takes to kill it.
 """
 
 import traceback
@@ -193,23 +193,22 @@ MUTANTS = [
 
 @contextmanager
 def mutated(mutant: Mutant) -> Iterator[None]:
-    """Load the auditor with the breakage in it."""
-    load({mutant.module: (mutant.old, mutant.new)})
+    """Load the auditor with the breakage in it; then give every module back the very objects it had."""
+    modules = {name: vars(import_module(f"session_auditor.{name}")) for name in MODULES}
+    before = {name: dict(names) for name, names in modules.items()}
     try:
+        for name, names in modules.items():
+            path = PACKAGE / f"{name}.py"
+            source = path.read_text()
+            if name == mutant.module:
+                assert source.count(mutant.old) == 1, f"the mutant's place in {path.name} has changed"
+                source = source.replace(mutant.old, mutant.new)
+            exec(compile(source, str(path), "exec"), names)  # noqa: S102
         yield
     finally:
-        load({})
-
-
-def load(edits: dict[str, tuple[str, str]]) -> None:
-    for name in MODULES:
-        path = PACKAGE / f"{name}.py"
-        source = path.read_text()
-        if name in edits:
-            old, new = edits[name]
-            assert source.count(old) == 1, f"the mutant's place in {path.name} has changed: {old!r}"
-            source = source.replace(old, new)
-        exec(compile(source, str(path), "exec"), vars(import_module(f"session_auditor.{name}")))  # noqa: S102
+        for name, names in modules.items():
+            names.clear()
+            names.update(before[name])
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -18,6 +18,15 @@ def client_error(code: str, operation: str = "Operation", **extra: Any) -> Clien
     )
 
 
+def raising(error: Exception) -> Answer:
+    """Answer with an error."""
+
+    def answer(_: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    return answer
+
+
 def boto_client(service: str) -> Any:
     aws: Any = boto3.Session(
         aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1"

@@ -41,8 +41,8 @@ class Table:
         return [item for item in items if item["pk"]["S"].startswith(prefix)]
 
     def item(self, key: str) -> dict[str, Any]:
-        (item,) = (item for item in self.items() if item["sk"]["S"] == key)
-        return item
+        found = {"pk": {"S": PARTITION}, "sk": {"S": key}}
+        return self.dynamodb.get_item(TableName="sessions", Key=found)["Item"]  # type: ignore[no-any-return]
 
     def put(self, item: dict[str, Any]) -> None:
         self.dynamodb.put_item(TableName="sessions", Item=item)

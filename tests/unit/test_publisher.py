@@ -123,7 +123,6 @@ def test_a_refused_event_does_not_hold_its_session_back(bus: Bus, publisher: Pub
     [
         client_error("AccessDeniedException"),
         client_error("ResourceNotFoundException"),
-        client_error("ThrottlingException"),
         EndpointConnectionError(endpoint_url="http://events"),
     ],
     ids=lambda error: type(error).__name__,
@@ -140,6 +139,32 @@ def test_a_call_that_fails_keeps_everything_pending(bus: Bus, publisher: Publish
         error.response["Error"]["Code"] if hasattr(error, "response") else "",
     )
     assert len(bus.entries) == 1
+
+
+def test_a_throttled_call_is_made_again(bus: Bus, publisher: Publisher) -> None:
+    throttled = {2, 4}
+
+    def fail(_: list[dict[str, Any]]) -> None:
+        if len(bus.entries) in throttled:
+            raise client_error("ThrottlingException")
+
+    bus.fail = fail
+    published = publisher.publish(lanes("aaa"), always)
+    assert ([event_id for event_id, _ in published.accepted], published.stopped) == (
+        ["aaa0", "aaa1", "aaa2"],
+        "",
+    )
+    assert len(bus.entries) == 5
+
+
+def test_calls_that_are_throttled_for_good_are_made_three_times(bus: Bus, publisher: Publisher) -> None:
+    def fail(_: list[dict[str, Any]]) -> None:
+        raise client_error("ThrottlingException")
+
+    bus.fail = fail
+    published = publisher.publish(lanes(*(f"{number:02}" for number in range(20))), always)
+    assert (published.accepted, published.refused, published.stopped) == ([], {}, "ThrottlingException")
+    assert len(bus.entries) == 3
 
 
 def test_an_invalid_call_is_tried_entry_by_entry(bus: Bus, publisher: Publisher) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from session_auditor.errors import error_code
 from session_auditor.model import (
     AuthenticationMode,
     AuthenticationType,
@@ -175,7 +176,7 @@ class AppStream:
                 for fleet in _named(page.get("Fleets"))
                 if type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
             }
-        except (ClientError, BotoCoreError, _MalformedError) as error:
+        except (ClientError, BotoCoreError) as error:
             raise TopologyError(
                 f"the stacks and fleets of the target cannot be read ({error_code(error)}); the function "
                 "needs appstream:DescribeStacks and appstream:DescribeFleets"
@@ -207,7 +208,7 @@ class AppStream:
                 fleets += names
                 if page.get("NextToken") and time_left() <= 0:
                     return DEADLINE
-        except (ClientError, BotoCoreError, _MalformedError) as error:
+        except (ClientError, BotoCoreError) as error:
             return error_code(error)
         return fleets
 
@@ -242,7 +243,7 @@ class AppStream:
                     if page.get("NextToken") and (number >= PAGES_LIMIT or time_left() <= 0):
                         result.failure = Failure(DEADLINE if time_left() <= 0 else ENDLESS)
                         return result
-            except (ClientError, BotoCoreError, _MalformedError) as error:
+            except (ClientError, BotoCoreError) as error:
                 # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
                 result.failure = Failure(error_code(error))
                 return result
@@ -309,15 +310,11 @@ def user_ids(mode: UserIdMode, secret: str) -> Callable[[str], str]:
             return lambda _: ""
 
 
-def error_code(error: Exception) -> str:
-    """Name an error by its code, never by its message, which may hold anything."""
-    if isinstance(error, ClientError):
-        return _text(error.response.get("Error", {}).get("Code")) or "ClientError"
-    return MALFORMED if isinstance(error, _MalformedError) else type(error).__name__
+class _MalformedError(ClientError):
+    """An answer that is not of the API's form: as if AWS had answered with an error of that code."""
 
-
-class _MalformedError(ValueError):
-    """An answer that is not of the API's form."""
+    def __init__(self) -> None:
+        super().__init__({"Error": {"Code": MALFORMED, "Message": ""}}, "")
 
 
 def _authentication_types(

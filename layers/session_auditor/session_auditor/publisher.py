@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from session_auditor.errors import error_code
 from session_auditor.events import SOURCE
 from session_auditor.model import DetailType, Event
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # PutEvents takes 10 entries and 1 MB a call (API reference); some room is left for what AWS counts in.
 ENTRIES_LIMIT = 10
 BYTES_LIMIT = 1_000_000
-# Entry errors that another try can mend (API reference, PutEventsResultEntry); the others are final.
+# Errors that another try can mend (API reference, PutEventsResultEntry); an entry's other errors are final.
 TRANSIENT = frozenset(["InternalFailure", "InternalException", "ThrottlingException"])
 TRIES = 3
 # Whole calls that one bad entry can spoil.
@@ -61,6 +62,7 @@ class Publisher:
         published = Published()
         waiting = deque(_Lane(deque(events)) for events in lanes)
         suspects: deque[_Lane] = deque()
+        failures = 0
         while waiting or suspects:
             if time_left() <= 0:
                 published.stopped = DEADLINE
@@ -69,18 +71,20 @@ class Publisher:
             entries: list[Any] = [self._entry(lane.events[0]) for lane in batch]
             try:
                 results = self._client.put_events(Entries=entries)["Entries"]
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                if code not in INVALID:
-                    published.stopped = code
-                    break
-                if len(batch) > 1:
+            except (ClientError, BotoCoreError) as error:
+                code = error_code(error)
+                if code in INVALID and len(batch) == 1:
+                    results = [{"ErrorCode": code}]
+                elif code in INVALID:
                     suspects.extend(batch)
                     continue
-                results = [{"ErrorCode": code}]
-            except BotoCoreError as error:
-                published.stopped = type(error).__name__
-                break
+                elif code in TRANSIENT and (failures := failures + 1) < TRIES:
+                    waiting.extend(batch)
+                    continue
+                else:
+                    published.stopped = code
+                    break
+            failures = 0
             for lane, result in zip(batch, results, strict=False):
                 refusal = result.get("ErrorCode")
                 if refusal in TRANSIENT:

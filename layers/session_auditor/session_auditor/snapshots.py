@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter
 
 from session_auditor.comparison import used
+from session_auditor.errors import error_code
 from session_auditor.events import committed_event, timestamp
 from session_auditor.model import (
     DetailType,
@@ -45,6 +46,16 @@ _TARGET = TypeAdapter(Target)
 _SCOPES = TypeAdapter(tuple[Scope, ...])
 # Somebody else wrote the item, or is writing it right now.
 _OVERTAKEN = frozenset(["ConditionalCheckFailed", "ConditionalCheckFailedException", "TransactionConflict"])
+# The table is there and has too much to do, whatever botocore's own tries; DynamoDB, "Error handling".
+_BUSY = frozenset(
+    [
+        "InternalServerError",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingException",
+        "TransactionInProgressException",
+    ]
+)
 
 T = TypeVar("T")
 Action = dict[str, dict[str, Any]]
@@ -154,7 +165,7 @@ class Snapshots:
             try:
                 self._client.put_item(**put["Put"])
             except ClientError as error:
-                if error.response["Error"]["Code"] in _OVERTAKEN:
+                if error_code(error) in _OVERTAKEN:
                     raise FencedError from None
                 raise
         return after
@@ -205,7 +216,7 @@ class Snapshots:
     def _write(self, batch: Mapping[str, list[Action]], fence: "_Fence | None") -> frozenset[str]:
         """Write a batch of groups in one transaction; leave out what breaks it and try the rest again.
 
-        Gives the keys of the groups that could not be written.
+        Gives the keys of the groups that could not be written; all of them while the table is busy.
         """
         if not batch:
             return frozenset()
@@ -218,7 +229,9 @@ class Snapshots:
             try:
                 self._client.transact_write_items(TransactItems=actions)  # type: ignore[arg-type]
             except ClientError as error:
-                code = error.response["Error"]["Code"]
+                code = error_code(error)
+                if code in _BUSY:
+                    return frozenset(batch)
                 if code == "ValidationException":
                     keys = list(batch)
                     if len(keys) == 1:
@@ -240,7 +253,7 @@ class Snapshots:
                     if owner and reason != "None"
                 )
                 if not blamed:
-                    raise
+                    return frozenset(batch)
                 return blamed | self._write({key: batch[key] for key in batch if key not in blamed}, fence)
         if fence:
             fence.version += 1
@@ -346,10 +359,9 @@ class Snapshots:
         try:
             yield
         except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
             # The cause is cut off: its message may quote an item, and items hold user ids.
             raise SnapshotError(
-                f"table {self._table} cannot be {verb} ({code}); nothing is lost, the next sweep goes on"
+                f"table {self._table} cannot be {verb} ({error_code(error)}); nothing is lost, the next sweep goes on"
             ) from None
 
 
