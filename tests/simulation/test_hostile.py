@@ -201,7 +201,7 @@ def throttle(cloud: Cloud, share: float) -> None:
 
 
 def test_a_mass_login_and_log_off_with_every_service_throttled() -> None:
-    """20,000 sessions come in one minute and go in one, while every service throttles a third of all tries."""
+    """20,000 sessions come in one minute and go in one, and every service throttles a third of all tries."""
     sessions, fleets = 20_000, 20
     with Cloud() as cloud:
         cloud.seconds_per_call = 0.02

@@ -86,16 +86,7 @@ class Publisher:
                     break
             failures = 0
             for lane, result in zip(batch, results, strict=False):
-                refusal = result.get("ErrorCode")
-                if refusal in TRANSIENT:
-                    lane.tries += 1
-                else:
-                    event = lane.events.popleft()
-                    lane.tries = 0
-                    if refusal:
-                        published.refused[event.event_id] = refusal
-                    else:
-                        published.accepted.append((event.event_id, event.detail_type))
+                _settle(lane, result.get("ErrorCode"), published)
                 if lane.events and lane.tries < TRIES:
                     waiting.append(lane)
         return published
@@ -120,6 +111,19 @@ class Publisher:
             "Resources": list(event.resources),
             "Detail": event.detail,
         }
+
+
+def _settle(lane: _Lane, refusal: str | None, published: Published) -> None:
+    """Take the first event out of its lane, unless another try may do better."""
+    if refusal in TRANSIENT:
+        lane.tries += 1
+        return
+    event = lane.events.popleft()
+    lane.tries = 0
+    if refusal:
+        published.refused[event.event_id] = refusal
+    else:
+        published.accepted.append((event.event_id, event.detail_type))
 
 
 def _size(event: Event) -> int:

@@ -361,7 +361,8 @@ class Snapshots:
         except (ClientError, BotoCoreError) as error:
             # The cause is cut off: its message may quote an item, and items hold user ids.
             raise SnapshotError(
-                f"table {self._table} cannot be {verb} ({error_code(error)}); nothing is lost, the next sweep goes on"
+                f"table {self._table} cannot be {verb} ({error_code(error)}); "
+                "nothing is lost, the next sweep goes on"
             ) from None
 
 
