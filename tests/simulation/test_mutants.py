@@ -148,19 +148,19 @@ MUTANTS = [
     Mutant(
         "batch stops at the first failure",
         "publisher",
-        "                if refusal in TRANSIENT:\n",
-        "                if refusal:\n"
+        '                _settle(lane, result.get("ErrorCode"), published)\n',
+        '                if refusal := result.get("ErrorCode"):\n'
         "                    published.stopped = refusal\n"
         "                    return published\n"
-        "                if refusal in TRANSIENT:\n",
+        "                _settle(lane, None, published)\n",
         day_with_a_poison,
         "outbox_is_empty",
     ),
     Mutant(
         "unlimited retry of a refused entry",
         "publisher",
-        "                if refusal in TRANSIENT:\n",
-        "                if refusal:\n",
+        "    if refusal in TRANSIENT:\n",
+        "    if refusal:\n",
         day_with_a_poison,
         "outbox_is_empty",
     ),
