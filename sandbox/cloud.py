@@ -92,7 +92,7 @@ class LocalCloud:
         disabled: Iterable[str] = (),
         template: Path = ROOT / "template.yaml",
     ) -> Stack:
-        """Package and deploy the template; `disabled` schedules never fire by themselves.
+        """Package and deploy a template; `disabled` schedules never fire by themselves.
 
         The layer holds the package alone: a local function runs on this very Python, which has the rest.
         Raises LocalCloudError with what CloudFormation said.
@@ -107,7 +107,9 @@ class LocalCloud:
             for key in ("CodeUri", "ContentUri"):
                 if key in properties:
                     below = "python" if key == "ContentUri" else ""
-                    properties[key] = self._upload(bucket, f"{logical_id}.zip", ROOT / properties[key], below)
+                    properties[key] = self._upload(
+                        bucket, f"{logical_id}.zip", template.parent / properties[key], below
+                    )
             for event in properties.get("Events", {}).values():
                 if resource["Type"] == "AWS::Serverless::Function" and event["Type"] in disabled:
                     event["Properties"]["State"] = "DISABLED"
