@@ -1,0 +1,7 @@
+"""How hypothesis tries: the same examples in every run, and as slowly as the machine likes."""
+
+from hypothesis import settings
+
+# A time limit on an example would be a timed assert: a busy machine must not fail a law.
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
