@@ -47,7 +47,10 @@ def session_of(entry: Entry) -> str:
 
 def once(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries without repeats, in the order in which they first came."""
-    return list({event_id(entry): entry for entry in reversed(list(entries))}.values())[::-1]
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(event_id(entry), entry)
+    return list(first.values())
 
 
 def lives(entries: Iterable[Entry]) -> dict[str, list[list[Entry]]]:

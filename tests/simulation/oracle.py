@@ -153,7 +153,7 @@ class Oracle:
         return frozenset(changed)
 
     def _forgotten(self, life: Life) -> bool:
-        return _scope(_last(life.sights)) in self.committed[-1].unwanted
+        return any(_scope(_last(life.sights)) in sweep.unwanted for sweep in self.committed[-1:])
 
     def lives(self, identity: str) -> list[Life]:
         """Cut a session's log into lives."""

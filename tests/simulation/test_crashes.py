@@ -1,18 +1,20 @@
 """Every crash point of every scenario: what may befall each call of each sweep, then clean sweeps.
 
-The promises are checked after each, so what a crash loses or invents is found where it happens.
+The promises are checked after each, so what a crash loses or invents is found where it happens. A state
+that was reached and settled before is not settled again: everything here is deterministic.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import pytest
 
-from tests.simulation.aws import Blow, Cloud, Fault, Run
+from tests.simulation.aws import Blow, Call, Cloud, Fault
 from tests.simulation.invariants import Broken
 from tests.simulation.scenarios import SCENARIOS, Scenario, failing
 from tests.simulation.trial import ENVIRONMENT, TALLY, Trial
 
-CLEAN_SWEEPS = 3
+CLEAN_SWEEPS = 2
+FAULTS_IN_A_ROW = 2
 SMALL_BATCH = 3
 
 
@@ -28,9 +30,24 @@ def trial_of(scenario: Scenario, cloud: Cloud) -> Trial:
 
 
 def settle(trial: Trial) -> None:
+    """Let everything recover, and make clean sweeps of a still world."""
     failing()(trial)
     for _ in range(CLEAN_SWEEPS):
-        trial.wait(60).sweep()
+        trial.wait_for_the_minute().sweep()
+
+
+def is_new(trial: Trial, seen: set[Hashable], since: int) -> bool:
+    """Check what holds at once; in a state not seen before, also what holds after clean sweeps."""
+    trial.check(settled=False)
+    state = trial.state(since)
+    if state in seen:
+        return False
+    seen.add(state)
+    TALLY["states settled"] += 1
+    with trial.rehearsal():
+        settle(trial)
+        trial.check()
+    return True
 
 
 def replay(scenario: Scenario, cloud: Cloud, before: Callable[[Trial, int], None]) -> Trial:
@@ -52,38 +69,52 @@ def test_without_faults(scenario: Scenario, cloud: Cloud) -> None:
     trial.check()
 
 
-def faults_of(run: Run) -> Iterator[Fault]:
-    """Return everything that can befall a sweep that would make the same calls as this one."""
-    for number, call in enumerate(run.calls):
-        yield Fault(number, Blow.DIE_BEFORE)
-        yield Fault(number, Blow.DIE_AFTER)
-        yield Fault(number, Blow.FAIL)
-        yield Fault(number, Blow.FAIL_ONCE, code="InternalServerError")
-        yield Fault(number, Blow.DEADLINE, seconds=1.0)
-        yield Fault(number, Blow.DEADLINE, seconds=5.5)
-        if call.operation == "PutEvents":
-            entries = len(call.params["Entries"])
-            masks = range(2**entries - 1) if entries <= SMALL_BATCH else (0, 1, 2 ** (entries - 1))
-            for mask in masks:
-                yield Fault(number, Blow.SUBSET, mask=mask)
-                yield Fault(number, Blow.SUBSET, mask=mask, code="InternalFailure")
-                yield Fault(number, Blow.SUBSET, mask=mask, code="NotAuthorizedForDetailTypeException")
+def faults_of(trial: Trial) -> list[Fault]:
+    """Return everything that can befall the sweep that would be made now."""
+    with trial.rehearsal():
+        calls = trial.sweep().calls
+    return [fault for number, call in enumerate(calls) for fault in _faults_of(number, call)]
+
+
+def _faults_of(number: int, call: Call) -> Iterator[Fault]:
+    yield Fault(number, Blow.DIE_BEFORE)
+    yield Fault(number, Blow.DIE_AFTER)
+    yield Fault(number, Blow.FAIL)
+    yield Fault(number, Blow.FAIL_ONCE, code="InternalServerError")
+    yield Fault(number, Blow.DEADLINE, seconds=1.0)
+    yield Fault(number, Blow.DEADLINE, seconds=5.5)
+    if call.operation == "PutEvents":
+        entries = len(call.params["Entries"])
+        masks = range(2**entries - 1) if entries <= SMALL_BATCH else (0, 1, 2 ** (entries - 1))
+        for mask in masks:
+            yield Fault(number, Blow.SUBSET, mask=mask)
+            yield Fault(number, Blow.SUBSET, mask=mask, code="InternalFailure")
+            yield Fault(number, Blow.SUBSET, mask=mask, code="NotAuthorizedForDetailTypeException")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_every_crash_point(scenario: Scenario, cloud: Cloud) -> None:
+    """What befalls a sweep, and then the one that has to recover from it."""
+
     def crash(trial: Trial, number: int) -> None:
         trial.cloud.validates = False
-        with trial.rehearsal():
-            clean = trial.sweep()
-        for fault in faults_of(clean):
-            TALLY["crash points"] += 1
-            with trial.rehearsal():
-                try:
-                    trial.sweep(fault)
-                    settle(trial)
-                    trial.check()
-                except Broken as broken:
-                    raise Broken(f"{scenario.name}, sweep {number}, {fault}: {broken}") from broken
+        seen: set[Hashable] = set()
+        since = len(trial.runs)
+
+        def befall(*before: Fault) -> None:
+            for fault in faults_of(trial):
+                TALLY["crash points"] += 1
+                with trial.rehearsal():
+                    try:
+                        trial.sweep(fault)
+                        new = is_new(trial, seen, since)
+                    except Broken as broken:
+                        faults = ", then ".join(map(str, (*before, fault)))
+                        raise Broken(f"{scenario.name}, sweep {number}, {faults}: {broken}") from broken
+                    if new and len(before) + 1 < FAULTS_IN_A_ROW:
+                        trial.wait_for_the_minute()
+                        befall(*before, fault)
+
+        befall()
 
     replay(scenario, cloud, crash)

@@ -1,24 +1,28 @@
-"""Two sweeps at once, from a schedule that fires twice or one that stalls: every order of their calls.
+"""Several sweeps at once, from a schedule that fires twice or one that stalls, in every order of their calls.
 
 Orders are enumerated depth first: each is played from the start, and the next one differs in the last
-choice that can still differ. Where the world changes in between, too, the orders are drawn at random.
+choice that can still differ. With the world changing at every place as well, sweeps take turns once only;
+three sweeps, and everything together, are drawn at random.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
 from tests.simulation.aws import Cloud
 from tests.simulation.invariants import Broken
 from tests.simulation.scenarios import SCENARIOS, Scenario
-from tests.simulation.test_crashes import replay, settle
-from tests.simulation.trial import Trial
+from tests.simulation.test_crashes import is_new, replay
+from tests.simulation.trial import TALLY, WORLD, Trial
 
 # Per moment of a scenario; two sweeps that both write make 252 orders of five calls each.
-MOST_ORDERS = 300
+MOST_ORDERS = 3_000
 RANDOM_ORDERS = 20
+
+Choose = Callable[[Sequence[int]], int]
 
 
 @pytest.fixture
@@ -34,12 +38,12 @@ class Orders:
         self.made: list[tuple[int, int]] = []
         self.planned: list[int] = []
 
-    def choose(self, among: int) -> int:
+    def choose(self, among: Sequence[int]) -> int:
         """Make the next choice of the sequence that is being tried."""
         at = len(self.made)
         choice = self.planned[at] if at < len(self.planned) else 0
-        self.made.append((choice, among))
-        return choice
+        self.made.append((choice, len(among)))
+        return among[choice]
 
     def next(self) -> bool:
         """Turn to the next sequence; say whether there is one."""
@@ -52,46 +56,84 @@ class Orders:
         return False
 
 
-def attempt(
-    trial: Trial, choose: Callable[[int], int], name: str, change: Callable[[], None] | None = None
-) -> None:
-    chosen: list[int] = []
+def taking_turns_once(choose: Choose) -> Choose:
+    """Leave a sweep on its way for another one at most once; the world may change at any place."""
+    order: list[int] = []
 
-    def remembered(among: int) -> int:
-        chosen.append(choose(among))
-        return chosen[-1]
+    def chosen(going: Sequence[int]) -> int:
+        turns = sum(before != after for before, after in pairwise(order))
+        stays = [each for each in going if each in (*order[-1:], WORLD)]
+        choice = choose(stays if turns and order[-1] in going else going)
+        if choice != WORLD:
+            order.append(choice)
+        return choice
 
-    with trial.rehearsal():
-        try:
-            trial.together(remembered, change)
-            settle(trial)
-            trial.check()
-        except Broken as broken:
-            raise Broken(f"{name}, order {''.join(map(str, chosen))}: {broken}") from broken
+    return chosen
+
+
+class Attempts:
+    """What is tried at one moment of a scenario; every attempt starts from that moment."""
+
+    def __init__(self, trial: Trial, name: str) -> None:
+        trial.cloud.validates = False
+        self.trial = trial
+        self.name = name
+        self.since = len(trial.runs)
+        self.seen: set[Hashable] = set()
+
+    def make(self, choose: Choose, change: Callable[[], None] | None = None, sweeps: int = 2) -> None:
+        """Make sweeps at once in the order that is chosen, and check what comes of it."""
+        chosen: list[int] = []
+
+        def remembered(going: Sequence[int]) -> int:
+            chosen.append(choose(going))
+            return chosen[-1]
+
+        with self.trial.rehearsal():
+            try:
+                self.trial.together(remembered, change, sweeps)
+                is_new(self.trial, self.seen, self.since)
+            except Broken as broken:
+                raise Broken(f"{self.name}, order {' '.join(map(str, chosen))}: {broken}") from broken
+
+
+def every_order(attempt: Callable[[Orders], None]) -> None:
+    orders = Orders()
+    for _ in range(MOST_ORDERS):
+        attempt(orders)
+        if not orders.next():
+            return
+    TALLY["moments with more orders than were tried"] += 1
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_every_order_of_two_sweeps(scenario: Scenario, cloud: Cloud) -> None:
     def twice(trial: Trial, number: int) -> None:
-        trial.cloud.validates = False
-        orders = Orders()
-        for _ in range(MOST_ORDERS):
-            attempt(trial, orders.choose, f"{scenario.name}, sweep {number}")
-            if not orders.next():
-                break
+        attempts = Attempts(trial, f"{scenario.name}, sweep {number}")
+        every_order(lambda orders: attempts.make(orders.choose))
 
     replay(scenario, cloud, twice)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_two_sweeps_in_a_changing_world(scenario: Scenario, cloud: Cloud) -> None:
+def test_two_sweeps_while_the_world_changes_at_every_place(scenario: Scenario, cloud: Cloud) -> None:
     def twice(trial: Trial, number: int) -> None:
-        trial.cloud.validates = False
-        following = scenario.moments[number + 1 : number + 2]
-        for seed in range(RANDOM_ORDERS):
-            generator = random.Random(f"{scenario.name} {number} {seed}")  # noqa: S311 - to replay, not to hide
-            for moment in following:
-                name = f"{scenario.name}, sweep {number}, seed {seed}"
-                attempt(trial, generator.randrange, name, partial(moment.change, trial))
+        attempts = Attempts(trial, f"{scenario.name}, sweep {number}")
+        for moment in scenario.moments[number + 1 : number + 2]:
+            change = partial(moment.change, trial)
+            every_order(lambda orders, change=change: attempts.make(taking_turns_once(orders.choose), change))  # type: ignore[misc]
 
     replay(scenario, cloud, twice)
+
+
+@pytest.mark.parametrize("sweeps", [2, 3])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_sweeps_at_random_in_a_changing_world(scenario: Scenario, sweeps: int, cloud: Cloud) -> None:
+    def at_once(trial: Trial, number: int) -> None:
+        for moment in scenario.moments[number + 1 : number + 2]:
+            for seed in range(RANDOM_ORDERS):
+                attempts = Attempts(trial, f"{scenario.name}, sweep {number}, seed {seed}")
+                generator = random.Random(f"{scenario.name} {number} {seed}")  # noqa: S311 - to replay, not to hide
+                attempts.make(generator.choice, partial(moment.change, trial), sweeps)
+
+    replay(scenario, cloud, at_once)

@@ -8,19 +8,19 @@ history that the oracle is told. Of the auditor it uses the handler and the keys
 import io
 import os
 import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 from unittest.mock import patch
 
 import boto3
+import greenlet
 
 import session_auditor.appstream
 from tests.simulation import invariants
@@ -49,6 +49,10 @@ ENVIRONMENT = {
 }
 TYPES = {"API", "SAML", "USERPOOL", "AWS_AD"}
 WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"}
+
+NUMBERS = {2: "two", 3: "three"}
+# Stands among the numbers of sweeps for the world.
+WORLD = -1
 
 # What this process has tried; conftest prints the sums.
 TALLY: Counter[str] = Counter()
@@ -119,65 +123,19 @@ class Container:
             exec(_code(), self.app.__dict__)  # noqa: S102 - the handler, as a new container imports it
 
     def invoke(self, run: Run) -> None:
-        """Let Lambda call the handler; what it printed and returned or raised is kept on the run."""
+        """Let Lambda call the handler; what it printed is kept on the run, too."""
         _PRINTED.seek(0)
         _PRINTED.truncate()
         with redirect_stdout(_PRINTED), patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn):
-            try:
-                run.result = self.app.handler({}, run)
-            except (Exception, Died) as error:  # noqa: BLE001 - Lambda reports whatever the handler raises
-                run.error = error
+            self.handle(run)
         run.printed = _PRINTED.getvalue()
 
-
-class Baton:
-    """A sweep on a thread of its own that moves only when it is told to, from one call to the next."""
-
-    _all: ClassVar[dict[int, "Baton"]] = {}
-
-    def __init__(self, cloud: Cloud, run: Run, container: Container) -> None:
-        self.cloud = cloud
-        self.run = run
-        self.container = container
-        self.over = False
-        self._everywhere = False
-        self._go = threading.Semaphore(0)
-        self._stopped = threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._sweep, daemon=True)
-
-    def start(self, *, everywhere: bool) -> None:
-        """Run up to the first call."""
-        Baton._all[self.run.number] = self
-        self._everywhere = everywhere
-        self._thread.start()
-        self.go_on()
-
-    def go_on(self) -> None:
-        """Make the call that is due, and run up to the next one."""
-        with self.cloud.floor(self.run):
-            self._go.release()
-            self._stopped.acquire()
-        if self.over:
-            self._thread.join()
-            del Baton._all[self.run.number]
-
-    def _sweep(self) -> None:
-        self._go.acquire()
+    def handle(self, run: Run) -> None:
+        """Call the handler; what it returned or raised is kept on the run."""
         try:
-            self.run.result = self.container.app.handler({}, self.run)
+            run.result = self.app.handler({}, run)
         except (Exception, Died) as error:  # noqa: BLE001 - Lambda reports whatever the handler raises
-            self.run.error = error
-        finally:
-            self.over = True
-            self._stopped.release()
-
-    @staticmethod
-    def wait_for_turn(run: Run, operation: str, _: Mapping[str, Any]) -> None:
-        """Stop before a call until it is this sweep's turn; the hook of the simulated AWS."""
-        baton = Baton._all[run.number]
-        if baton._everywhere or not operation.startswith(("Describe", "List")):
-            baton._stopped.release()
-            baton._go.acquire()
+            run.error = error
 
 
 @dataclass
@@ -203,51 +161,73 @@ class Trial:
         if not run.dead:
             self.container = container
         self.runs.append(run)
-        TALLY["runs"] += 1
+        TALLY["sweeps"] += 1
         invariants.nobody_alive_has_ended(self.cloud.eventbridge.accepted[published:], self.alive())
         return run
 
-    def together(self, choose: Callable[[int], int], change: Callable[[], None] | None = None) -> None:
-        """Make two sweeps at once, and let the world change in between if there is a change.
+    def together(
+        self,
+        choose: Callable[[Sequence[int]], int],
+        change: Callable[[], None] | None = None,
+        sweeps: int = 2,
+    ) -> None:
+        """Make several sweeps at once, and let the world change in between if there is a change.
 
-        Before each call that the other sweep could feel, `choose` is told how many could go on and says
-        which. Calls to AppStream change nothing, so they are made without asking, unless the world changes.
+        Before each call that another sweep could feel, `choose` is told which sweeps could go on, by number,
+        and says which does; WORLD among them is the change. Calls to AppStream change nothing, so they are
+        made without asking, unless the world changes.
         """
-        runs = [self.cloud.invocation() for _ in range(2)]
-        threads = [
-            Baton(self.cloud, run, self.spare.pop() if self.spare else Container(self.environment))
-            for run in runs
-        ]
-        everywhere = change is not None
+        runs = [self.cloud.invocation() for _ in range(sweeps)]
+        containers = [self.spare.pop() if self.spare else Container(self.environment) for _ in runs]
+        hub = greenlet.getcurrent()
+        change_is_due = change is not None
+
+        def wait_for_turn(_run: Run, operation: str, _params: Mapping[str, Any]) -> None:
+            if change is not None or not operation.startswith(("Describe", "List")):
+                hub.switch()
+
         with redirect_stdout(_PRINTED), patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn):
-            self.cloud.hook = Baton.wait_for_turn
+            self.cloud.hook = wait_for_turn
             try:
-                for thread in threads:
-                    thread.start(everywhere=everywhere)
-                while going := [thread for thread in threads if not thread.over]:
-                    choice = choose(len(going) + (change is not None))
-                    if choice < len(going):
-                        going[choice].go_on()
+                going = {
+                    number: (run, greenlet.greenlet(partial(container.handle, run)))
+                    for number, (run, container) in enumerate(zip(runs, containers, strict=True))
+                }
+                for sweep in going.values():
+                    self._go_on(*sweep)
+                while going := {number: sweep for number, sweep in going.items() if not sweep[1].dead}:
+                    choice = choose([*going, *([WORLD] if change_is_due else [])])
+                    if choice != WORLD:
+                        self._go_on(*going[choice])
                     elif change is not None:
                         change()
-                        change = None
+                        change_is_due = False
             finally:
                 self.cloud.hook = None
         printed = _PRINTED.getvalue()
         _PRINTED.seek(0)
         _PRINTED.truncate()
-        for thread in threads:
-            thread.run.printed = printed
-            if not thread.run.dead:
-                self.spare.append(thread.container)
+        for run, container in zip(runs, containers, strict=True):
+            run.printed = printed
+            if not run.dead:
+                self.spare.append(container)
         self.runs += runs
-        TALLY["runs"] += 2
-        TALLY["interleavings"] += 1
+        TALLY["sweeps"] += sweeps
+        TALLY[f"orders of {NUMBERS[sweeps]} sweeps"] += 1
+
+    def _go_on(self, run: Run, sweep: greenlet.greenlet) -> None:
+        """Let a sweep make the call that is due, and run up to the next one."""
+        with self.cloud.floor(run):
+            sweep.switch()
 
     def wait(self, seconds: float) -> Self:
         """Let time pass."""
         self.cloud.clock.advance(seconds)
         return self
+
+    def wait_for_the_minute(self) -> Self:
+        """Let time pass until the schedule fires again."""
+        return self.wait(60 - self.cloud.clock.now % 60)
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
@@ -277,6 +257,37 @@ class Trial:
             cloud.clock.show()
             del cloud.eventbridge.accepted[accepted:]
             del self.runs[runs:]
+
+    def state(self, since: int) -> Hashable:
+        """Return all that decides what happens next and what is still to be checked, from run `since` on.
+
+        A trial that ends in a state that was settled before would only repeat what was checked then. That
+        holds for containers that keep nothing from sweep to sweep.
+        """
+        table = self.cloud.dynamodb.tables["table"]
+        digests = [digest(run) for run in self.runs[since:]]
+        orders = sorted(
+            order
+            for each in digests
+            for order in (each.load, each.commit, *each.writes.values())
+            if order is not None
+        )
+        rank = {order: place for place, order in enumerate(orders)}
+        return (
+            self.cloud.clock.now // 60,
+            repr([table.partitions[key][sort] for key in sorted(table.order) for sort in table.order[key]]),
+            repr((self.cloud.world.sessions, self.cloud.world.associations)),
+            tuple(entry["Detail"] for entry in self.cloud.eventbridge.accepted),
+            tuple(
+                (
+                    *(each.begin, each.observed, each.late, rank[each.load], rank.get(each.commit or -1)),
+                    *(repr(each.failed), repr(each.records), repr(sorted(each.failed_writes))),
+                    *(repr(each.failed_stacks), repr({key: rank[at] for key, at in each.writes.items()})),
+                )
+                for each in digests
+                if each.commit is not None or each.writes
+            ),
+        )
 
     def alive(self) -> frozenset[str]:
         """Return the sessions that live in the world."""

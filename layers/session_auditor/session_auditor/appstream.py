@@ -346,7 +346,10 @@ def _in_order(scopes: Iterable[Scope], snapshot: Snapshot) -> list[Scope]:
 
 
 def _known_of(stack: str, snapshot: Snapshot) -> set[Scope]:
-    return {scope for scope in snapshot.scopes if scope.stack == stack} or {Scope(stack, "")}
+    """Give the scopes of a stack as the table knows them: any of its items may be the only one to tell."""
+    live = {stored.remembered.session.scope for stored in snapshot.sessions.values()}
+    gaps = {gap.scope for gap in snapshot.target.gaps} if snapshot.target else set()
+    return {scope for scope in snapshot.scopes | live | gaps if scope.stack == stack} or {Scope(stack, "")}
 
 
 def _evidence(results: Iterable[_ScopeListing]) -> Evidence:
