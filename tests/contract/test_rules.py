@@ -143,7 +143,9 @@ def test_its_events_keep_the_published_schema(name: str, which: str) -> None:
 def test_its_events_are_what_the_auditor_says(name: str) -> None:
     for which, event in zip(("matches", "does-not-match"), EXAMPLES[name], strict=True):
         written = (RULES / name / f"{which}.json").read_text()
-        assert written == text(event), "run `python -m tests.contract.cookbook` and commit what changes"
+        assert written == text(event), (
+            "write them anew (examples/consumers/rules/README.md) and commit what changes"
+        )
 
 
 class TestWhatThePatternsSay:
