@@ -49,6 +49,10 @@ test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, temp
 unit: $(VENV)/.done  ## The unit tests alone (seconds)
 	@$(VENV)/bin/pytest -q -n 2 tests/unit
 
+.PHONY: simulate
+simulate: $(VENV)/.done  ## Worlds at random for SECONDS=60, or the one of SEED=...
+	@$(VENV)/bin/python -m tests.simulation --seconds $(or $(SECONDS),60) $(addprefix --seed ,$(SEED))
+
 .PHONY: lint
 lint: $(VENV)/.done  ## Style, format, types, and who may import whom
 	@$(VENV)/bin/ruff check .

@@ -153,6 +153,8 @@ class AppStream:
         self.unfiltered_lists_all = True
         self.missing_answers_empty = False
         self.topology_page = 25
+        # AWS may answer with fewer than were asked for.
+        self.most_a_page = LARGEST_PAGE
         # Given the operation and its parameters: an error code to fail with, or None.
         self.fails: Callable[[str, Mapping[str, Any]], str | None] = lambda _operation, _params: None
         # What a broken service makes of its answer.
@@ -209,7 +211,7 @@ class AppStream:
         limit = params.get("Limit", PAGE)
         if not 1 <= limit <= LARGEST_PAGE:
             raise AwsError("ValidationException", f"Limit should be from 1 to {LARGEST_PAGE}")
-        return _page("Sessions", listed, params.get("NextToken"), limit)
+        return _page("Sessions", listed, params.get("NextToken"), min(limit, self.most_a_page))
 
     def _named(
         self, key: str, kind: str, known: Mapping[str, Record], params: Mapping[str, Any]

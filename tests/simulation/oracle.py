@@ -59,7 +59,8 @@ class Sweep:
     `kept` are the sessions whose items it wrote, each with its place in that order; `lost` those that it
     could not write, or that another sweep wrote in the meantime. `uncommitted` are the scopes of sessions
     that were lost, with the reason. `base` counts the commits that had been made when it read the table.
-    `unwanted` are scopes that the filters exclude.
+    `unwanted` are scopes that the filters exclude. `kept_scopes` unless the list of scopes had to be written
+    and could not be.
     """
 
     begin: int
@@ -75,12 +76,18 @@ class Sweep:
     lost: frozenset[str] = frozenset()
     uncommitted: Mapping[Scope, str] = field(default_factory=dict)
     unwanted: frozenset[Scope] = frozenset()
+    kept_scopes: bool = True
 
     def place(self, identity: str) -> int | None:
         """Return where in the order of writes its sight of a session stands; None if it does not count."""
         if identity in self.kept:
             return self.kept[identity]
         return None if identity in self.lost else self.order
+
+    @property
+    def first_write(self) -> int:
+        """Where in the order of writes it first left anything behind."""
+        return min([*self.kept.values(), *([] if self.order is None else [self.order])])
 
     def covered(self, scope: Scope) -> bool:
         """Tell whether the scope was listed whole; one that is gone counts as listed, empty."""
@@ -95,7 +102,17 @@ class Sight:
     record: Record | None
     first_sweep: bool
     target_begin: int
-    covered_before: int | None
+    oracle: "Oracle"
+    scope: Scope
+
+    @property
+    def covered_before(self) -> int | None:
+        """When the last commit that the sweep had read, and that covered the scope, began.
+
+        Never after the sweep itself, should their clocks differ.
+        """
+        begin = self.oracle.covered_before(self.scope, self.sweep.base)
+        return None if begin is None else min(begin, self.sweep.observed)
 
 
 @dataclass(frozen=True)
@@ -189,26 +206,29 @@ class Oracle:
             scope = _scope(record) if record is not None else scope
             if scope is not None and (record is not None or sweep.covered(scope)):
                 began = self.committed[0].begin if sweep.base else sweep.begin
-                yield Sight(sweep, record, sweep.base == 0, began, self._covered_before(scope, sweep.base))
+                yield Sight(sweep, record, sweep.base == 0, began, self, scope)
 
-    def _covered_before(self, scope: Scope, base: int) -> int | None:
+    def covered_before(self, scope: Scope, base: int) -> int | None:
         """Return when the last commit that a sweep had read, and that covered the scope, began.
 
-        A scope that has gone counts as covered; one that was never there does not. A scope whose session
-        could not be committed was not covered either.
+        A scope that has gone is remembered as long as one of its sessions is, and counts as covered until
+        then. A scope whose session could not be committed was not covered.
         """
-        earlier = self.committed[:base]
-        known = [
-            place for place, sweep in enumerate(earlier) if scope in sweep.scopes or scope in sweep.failed
-        ]
-        if not known:
-            return None
-        covering = (
-            sweep.begin
-            for sweep in reversed(earlier[known[0] :])
-            if sweep.covered(scope) and scope not in sweep.uncommitted
-        )
-        return next(covering, None)
+        covered: int | None = None
+        known = False
+        for sweep in self.committed[:base]:
+            missed = scope in sweep.failed or scope in sweep.uncommitted
+            if sweep.kept_scopes:
+                known = missed or scope in sweep.scopes or self._is_remembered(scope, sweep)
+            if not missed:
+                covered = sweep.begin if known else None
+        return covered
+
+    def _is_remembered(self, scope: Scope, upto: Sweep) -> bool:
+        """Tell whether a session of a scope that is gone was still believed to live after a sweep."""
+        until_then = [sweep for sweep in self.history if sweep.first_write <= upto.first_write]
+        before = Oracle(until_then)
+        return any(_scope(_last(before.lives(each)[-1].sights)) == scope for each in before.living())
 
     def audits(self) -> dict[Scope, list[Expected]]:
         """Return the audit events that must have been published, by scope, in order."""
@@ -329,6 +349,12 @@ def _deadline(sights: Sights) -> tuple[int, str] | None:
     return at, cause
 
 
+def _born(sights: Sights) -> int:
+    """Return when the session began, as AWS says or as it was first seen."""
+    start = _seconds(_last(sights).get("StartTime"))
+    return sights[0].sweep.observed if start is None else start
+
+
 def _misses(sights: Sights) -> list[Sight]:
     """Return the whole listings without the session since it was last listed."""
     missing: list[Sight] = []
@@ -338,17 +364,17 @@ def _misses(sights: Sights) -> list[Sight]:
 
 
 def _end(sights: Sights) -> dict[str, Any] | None:
-    """Return how the session ended if it did at the last of the sights."""
+    """Return how the session ended if it did at the last of the sights; `after` is the first without it."""
     last = sights[-1]
     if last.record is not None:
         if last.record.get("State") != "EXPIRED":
             return None
         pending = _misses(sights[:-1])
-        after = pending[0].covered_before if pending else last.covered_before
+        after = pending[0] if pending else last
         before = last.sweep.observed
     else:
         missing = _misses(sights)
-        after, before = missing[0].covered_before, missing[0].sweep.observed
+        after, before = missing[0], missing[0].sweep.observed
         deadline = _deadline(sights)
         overdue = deadline is not None and deadline[0] <= last.sweep.observed
         if len(missing) < 2 and not overdue:
@@ -452,7 +478,9 @@ def _events(life: Life, *, tail: bool = False) -> list[Expected]:
 def _happened(sights: Sights, end: Mapping[str, Any] | None) -> Iterable[tuple[str, Expected]]:
     """Return what the last sight shows, in order."""
     if end is not None:
-        after = "" if end["after"] is None else text(end["after"])
+        # Nobody can end before he began, so that is what is left where nothing was covered before.
+        covered = end["after"].covered_before
+        after = text(_born(sights) if covered is None else covered)
         yield ENDED, {"endReason": end["reason"], "endedAfter": after, "endedBefore": text(end["before"])}
         return
     if sights[-1].record is None:
@@ -485,8 +513,7 @@ def _event(
     deadline = _deadline(sights)
     upto = end["before"] if end is not None else sight.sweep.observed
     presence = _presence(sights).until(upto)
-    born = _seconds(record.get("StartTime"))
-    born = sights[0].sweep.observed if born is None else born
+    born = _born(sights)
     left = max(0, (deadline[0] - sight.sweep.observed) // 60) if deadline is not None else 0
     before = sight.covered_before
     return {

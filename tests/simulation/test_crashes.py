@@ -14,7 +14,6 @@ from tests.simulation.scenarios import SCENARIOS, Scenario, failing
 from tests.simulation.trial import ENVIRONMENT, TALLY, Trial
 
 CLEAN_SWEEPS = 2
-FAULTS_IN_A_ROW = 2
 SMALL_BATCH = 3
 
 
@@ -69,17 +68,16 @@ def test_without_faults(scenario: Scenario, cloud: Cloud) -> None:
     trial.check()
 
 
-def faults_of(trial: Trial) -> list[Fault]:
-    """Return everything that can befall the sweep that would be made now."""
-    with trial.rehearsal():
-        calls = trial.sweep().calls
-    return [fault for number, call in enumerate(calls) for fault in _faults_of(number, call)]
-
-
-def _faults_of(number: int, call: Call) -> Iterator[Fault]:
+def blows(number: int, _call: Call) -> Iterator[Fault]:
+    """Return what may befall a call, and the recovery from it."""
     yield Fault(number, Blow.DIE_BEFORE)
     yield Fault(number, Blow.DIE_AFTER)
     yield Fault(number, Blow.FAIL)
+
+
+def all_blows(number: int, call: Call) -> Iterator[Fault]:
+    """Return everything that may befall a call."""
+    yield from blows(number, call)
     yield Fault(number, Blow.FAIL_ONCE, code="InternalServerError")
     yield Fault(number, Blow.DEADLINE, seconds=1.0)
     yield Fault(number, Blow.DEADLINE, seconds=5.5)
@@ -92,6 +90,10 @@ def _faults_of(number: int, call: Call) -> Iterator[Fault]:
             yield Fault(number, Blow.SUBSET, mask=mask, code="NotAuthorizedForDetailTypeException")
 
 
+# What befalls a sweep, the one that has to recover from it, and so on.
+IN_A_ROW: tuple[Callable[[int, Call], Iterator[Fault]], ...] = (all_blows, blows)
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_every_crash_point(scenario: Scenario, cloud: Cloud) -> None:
     """What befalls a sweep, and then the one that has to recover from it."""
@@ -102,7 +104,9 @@ def test_every_crash_point(scenario: Scenario, cloud: Cloud) -> None:
         since = len(trial.runs)
 
         def befall(*before: Fault) -> None:
-            for fault in faults_of(trial):
+            with trial.rehearsal():
+                calls = trial.sweep().calls
+            for fault in (each for n, call in enumerate(calls) for each in IN_A_ROW[len(before)](n, call)):
                 TALLY["crash points"] += 1
                 with trial.rehearsal():
                     try:
@@ -111,7 +115,7 @@ def test_every_crash_point(scenario: Scenario, cloud: Cloud) -> None:
                     except Broken as broken:
                         faults = ", then ".join(map(str, (*before, fault)))
                         raise Broken(f"{scenario.name}, sweep {number}, {faults}: {broken}") from broken
-                    if new and len(before) + 1 < FAULTS_IN_A_ROW:
+                    if new and len(before) + 1 < len(IN_A_ROW):
                         trial.wait_for_the_minute()
                         befall(*before, fault)
 

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ from tests.simulation.oracle import Oracle, Record, Rules, Scope, Sweep
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/app.py"
 PARTITION = f"TARGET#{ACCOUNT_ID}#{REGION}"
-TARGET, SESSION = "TARGET", "SESSION#"
+TARGET, SCOPES, SESSION = "TARGET", "SCOPES", "SESSION#"
 ENVIRONMENT = {
     "TABLE_NAME": "table",
     "EVENT_BUS_NAME": "bus",
@@ -47,7 +47,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": REGION,
 }
-TYPES = {"API", "SAML", "USERPOOL", "AWS_AD"}
+TYPES = frozenset({"API", "SAML", "USERPOOL", "AWS_AD"})
 WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"}
 
 NUMBERS = {2: "two", 3: "three"}
@@ -281,7 +281,7 @@ class Trial:
             tuple(
                 (
                     *(each.begin, each.observed, each.late, rank[each.load], rank.get(each.commit or -1)),
-                    *(repr(each.failed), repr(each.records), repr(sorted(each.failed_writes))),
+                    *(repr(each.listings), repr(each.records), repr(sorted(each.failed_writes))),
                     *(repr(each.failed_stacks), repr({key: rank[at] for key, at in each.writes.items()})),
                 )
                 for each in digests
@@ -340,13 +340,14 @@ class Trial:
                 observed=each.observed,
                 records=each.records,
                 scopes=each.scopes,
-                failed=self._failed(each, history),
+                failed=self._failed(each, history, self._enough(each, digests)),
                 timeouts=each.timeouts,
                 rules=self.rules,
                 base=sum(commit < each.load for commit in commits),
                 order=each.commit,
                 kept=each.writes,
                 lost=each.failed_writes | overtaken,
+                kept_scopes=each.kept_scopes,
             )
             uncommitted = each.failed_writes
             if each.late and each.commit is not None:
@@ -368,17 +369,37 @@ class Trial:
             (sweep.records[identity] for sweep in reversed(history) if identity in sweep.records), None
         )
 
+    def _enough(self, each: "Digest", digests: Iterable["Digest"]) -> frozenset[str | None]:
+        """Return the AuthenticationTypes with which a scope is listed whole: DESIGN, rule 10."""
+        wanted = self.environment["AUTHENTICATION_TYPES"]
+        if wanted != "auto":
+            return frozenset(wanted.split(","))
+        settled = (
+            other.evidence for other in digests if other.commit is not None and other.commit < each.load
+        )
+        return frozenset({None}) if any(settled) else TYPES
+
     @staticmethod
-    def _failed(each: "Digest", history: Sequence[Sweep]) -> Mapping[Scope, str]:
-        """Add the scopes of stacks whose fleets could not be listed, as they were known before."""
+    def _failed(
+        each: "Digest", history: Sequence[Sweep], enough: frozenset[str | None]
+    ) -> Mapping[Scope, str]:
+        """Tell which scopes were not listed whole, and why.
+
+        To them belong those of stacks whose fleets could not be listed, as they were known before.
+        """
+        failed: dict[Scope, str] = {}
+        for scope in each.scopes:
+            listed = each.listings.get(scope, {})
+            problem = next((reason for reason in listed.values() if reason), "")
+            if problem or not listed.keys() >= enough:
+                failed[scope] = problem or "DEADLINE"
         if not each.failed_stacks:
-            return each.failed
+            return failed
         known = {scope for sweep in history[-1:] for scope in (*sweep.scopes, *sweep.failed)}
         for identity in Oracle(history).living() if history else ():
             record = Trial._last_record(history, identity)
             if record is not None:
                 known.add((record["StackName"], record["FleetName"]))
-        failed = dict(each.failed)
         for stack, code in each.failed_stacks.items():
             of_stack = {scope for scope in known if scope[0] == stack}
             failed |= dict.fromkeys(of_stack or {(stack, "")}, code)
@@ -394,13 +415,16 @@ class Digest:
     load: int = 0
     commit: int | None = None
     late: bool = False
+    evidence: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     scopes: frozenset[Scope] = frozenset()
-    failed: dict[Scope, str] = field(default_factory=dict)
+    # By scope and AuthenticationType, None being a call without one: why it is not whole, "" if it is.
+    listings: dict[Scope, dict[str | None, str]] = field(default_factory=dict)
     failed_stacks: dict[str, str] = field(default_factory=dict)
     timeouts: dict[str, int] = field(default_factory=dict)
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
+    kept_scopes: bool = True
     events: set[str] = field(default_factory=set)
 
 
@@ -439,7 +463,9 @@ def _digest(run: Run) -> Digest:
         keys = set(_written(call))
         sessions = {key.removeprefix(SESSION) for key in keys if key.startswith(SESSION)}
         if call.answer is None:
-            refused |= sessions
+            # What is refused after the commit is the clearing of an outbox, which tells of nothing new.
+            refused |= sessions if told.commit is None else set()
+            told.kept_scopes &= SCOPES not in keys
             continue
         if told.commit is None:
             told.writes |= dict.fromkeys(sessions, call.order)
@@ -497,25 +523,10 @@ def _listed(told: Digest, calls: Sequence[Call]) -> None:
 
 
 def _sessions(told: Digest, answered: Iterable[tuple[Call, dict[str, Any]]]) -> None:
-    chains: dict[Scope, dict[str | None, str]] = {}
-    evidence = False
     for call, answer in answered:
         kind = call.params.get("AuthenticationType")
-        chain = chains.setdefault((call.params["StackName"], call.params["FleetName"]), {})
-        chain[kind] = call.error or ("DEADLINE" if "NextToken" in answer else "")
+        listings = told.listings.setdefault((call.params["StackName"], call.params["FleetName"]), {})
+        listings[kind] = call.error or ("DEADLINE" if "NextToken" in answer else "")
         for record in answer.get("Sessions", []):
             told.records[record["Id"]] = record
-            evidence |= kind is None and record.get("AuthenticationType", "API") != "API"
-    for scope in told.scopes:
-        chain = chains.get(scope, {})
-        problem = next((reason for reason in chain.values() if reason), "")
-        if problem or not _enough(chain.keys(), evidence=evidence):
-            told.failed[scope] = problem or "DEADLINE"
-
-
-def _enough(listed: Collection[str | None], *, evidence: bool) -> bool:
-    """Tell whether a scope was listed with every AuthenticationType that it takes (DESIGN, rule 10)."""
-    wanted = ENVIRONMENT["AUTHENTICATION_TYPES"]
-    if wanted != "auto":
-        return set(listed) >= set(wanted.split(","))
-    return set(listed) >= TYPES or (None in listed and evidence)
+            told.evidence |= kind is None and record.get("AuthenticationType", "API") != "API"
