@@ -3,7 +3,7 @@
 hypothesis draws what happens and shrinks what breaks a promise to the shortest story that still does.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -41,8 +41,9 @@ class Estate(RuleBasedStateMachine):
         self.cloud = Cloud()
         self.cloud.__enter__()
         self.trial = Trial(self.cloud)
-        self.fails: dict[str, Callable[..., None]] = {}
         self.gone_since: dict[str, float] = {}
+        # AWS gives an id once; here one may come back, but to its own scope only: elsewhere it is another.
+        self.homes: dict[str, str] = {}
         # A session may be missed once by a listing that shifts; twice in a row would end it, as it should.
         self.seen_whole = False
 
@@ -80,7 +81,7 @@ class Estate(RuleBasedStateMachine):
         self, identity: str, scope: str, ago: int, *, connected: bool | None, saml: bool, hours: float | None
     ) -> None:
         """Let a user start to stream unless he does, or the fleet is gone."""
-        stack, fleet = scope.split("/")
+        stack, fleet = self.homes.setdefault(identity, scope).split("/")
         world = self.cloud.world
         if identity in world.sessions or fleet not in world.associations.get(stack, []):
             return

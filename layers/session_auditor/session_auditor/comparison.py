@@ -131,7 +131,8 @@ def audit(
     A change that was not committed will be found again; as its scope counts as not covered until
     then, the window it is reported with stays true.
     """
-    failed = {**listing.failed, **uncommitted}
+    # Why a scope could not be listed says more than what could not be committed of it.
+    failed = {**uncommitted, **listing.failed}
     remembered = {
         stored.remembered.session.scope
         for stored in snapshot.sessions.values()
