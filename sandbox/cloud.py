@@ -23,6 +23,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 import boto3
@@ -39,6 +40,7 @@ REGION = "eu-west-1"
 HOST = "127.0.0.1"
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
+NOBODY: Mapping[str, str] = MappingProxyType({})
 CREDENTIALS: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
@@ -163,21 +165,34 @@ class LocalCloud:
 
     def subscribe_queue(self, bus_name: str, name: str, pattern: Mapping[str, Any]) -> str:
         """Have a rule on the bus send what matches to a new queue; give the queue's URL."""
-        sqs = self.client("sqs")
-        url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        url, arn = self._queue(name)
         self._rule(bus_name, f"to-{name}", arn, pattern)
         return url
 
-    def drain(self, queue_url: str) -> list[dict[str, Any]]:
-        """Take every message out of a queue; give their bodies."""
+    def subscribe_topic(self, topic_arn: str, name: str) -> str:
+        """Have a topic send what is published to a new queue, as it is; give the queue's URL."""
+        url, arn = self._queue(name)
+        self.client("sns").subscribe(
+            TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
+        )
+        return url
+
+    def drain(self, queue_url: str, parse: Callable[[str], Any] = json.loads) -> list[Any]:
+        """Take every message out of a queue; give their bodies, parsed."""
         sqs = self.client("sqs")
         bodies = []
         while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
-                bodies.append(json.loads(message["Body"]))
+                bodies.append(parse(message["Body"]))
                 sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
         return bodies
+
+    def _queue(self, name: str) -> tuple[str, str]:
+        sqs = self.client("sqs")
+        url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+        return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
 
     def _rule(self, bus_name: str, name: str, target_arn: str, pattern: Mapping[str, Any]) -> None:
         events = self.client("events")
@@ -197,8 +212,12 @@ class LocalCloud:
 
 
 @contextmanager
-def local_cloud() -> Iterator[LocalCloud]:
-    """Start the local cloud; whatever happens, nothing of it is left behind."""
+def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Iterator[LocalCloud]:
+    """Start the local cloud; whatever happens, nothing of it is left behind.
+
+    `vendors` names the local servers that stand for the vendors' origins in templates; `second` is how long
+    a second of the delivery to them takes.
+    """
     appstream.register()
     appstream.appstream_backends.reset()
     # One line a request would drown what the demo and the tests have to say.
@@ -215,8 +234,9 @@ def local_cloud() -> Iterator[LocalCloud]:
         log = state / "ministack.log"
         output = stack.enter_context(log.open("w"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"],
-            env=_ministack_environment(port, state, appstream_endpoint),
+            [sys.executable, "-P", str(ROOT / "sandbox" / "eventbridge.py")],
+            env=_ministack_environment(port, state, appstream_endpoint)
+            | {"EVENTBRIDGE_VENDORS": json.dumps(dict(vendors)), "EVENTBRIDGE_SECOND": str(second)},
             cwd=state,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -33,7 +33,7 @@ def hook() -> Iterator[Webhook]:
 @pytest.fixture(scope="module")
 def deployed(cloud: LocalCloud, hook: Webhook) -> Stack:
     cloud.appstream.add_scope("office", Fleet("cad"))
-    deployed = cloud.deploy({"UserIdMode": "hash", "LogLevel": "DEBUG"})
+    deployed = cloud.deploy({"UserIdMode": "hash", "LogLevel": "DEBUG", "ArchiveDays": "30"})
     cloud.subscribe_webhook(deployed.outputs["SessionBusName"], hook, {"source": ["appstream.auditor"]})
     return deployed
 
@@ -88,6 +88,18 @@ def test_a_scope_that_fails_is_summed_up_too(cloud: LocalCloud, deployed: Stack)
         cloud.appstream.faults.remove(fault)
 
 
+def test_consumers_find_the_bus_by_a_parameter(cloud: LocalCloud, deployed: Stack) -> None:
+    parameter = cloud.client("ssm").get_parameter(Name="/session-auditor/bus-name")["Parameter"]
+    assert parameter["Value"] == deployed.outputs["SessionBusName"]
+    assert deployed.outputs["BusNameParameter"] == "/session-auditor/bus-name"
+
+
+def test_the_bus_keeps_its_events_for_a_replay_if_asked_to(cloud: LocalCloud, deployed: Stack) -> None:
+    (archive,) = cloud.client("events").list_archives()["Archives"]
+    assert archive["EventSourceArn"] == deployed.outputs["SessionBusArn"]
+    assert archive["RetentionDays"] == 30
+
+
 def test_nothing_listens_beyond_this_machine(cloud: LocalCloud, deployed: Stack) -> None:
     listening: dict[str, str] = {}
     for table in ("tcp", "tcp6"):
@@ -124,6 +136,11 @@ def test_a_template_that_fails_says_why(cloud: LocalCloud, tmp_path: Path) -> No
     )
     with pytest.raises(LocalCloudError, match="AWS::Nonsense::Thing"):
         cloud.deploy({}, name="broken", template=broken)
+
+
+def test_an_endpoint_beyond_this_machine_fails_the_stack(cloud: LocalCloud) -> None:
+    with pytest.raises(LocalCloudError, match=r"nobody stands for https://hooks\.slack\.com here"):
+        cloud.deploy({"SlackWebhookUrl": "https://hooks.slack.com/services/T0/B0/a"}, name="outward")
 
 
 def test_nothing_is_left_behind() -> None:
