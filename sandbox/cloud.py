@@ -17,10 +17,9 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType
@@ -33,11 +32,11 @@ from moto.server import ThreadedMotoServer
 from samtranslator.yaml_helper import yaml_parse
 
 from sandbox import appstream
+from sandbox.server import HOST, Answer, Post, serving
 
 ROOT = Path(__file__).parents[1]
 ACCOUNT_ID = "123456789012"
 REGION = "eu-west-1"
-HOST = "127.0.0.1"
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
 NOBODY: Mapping[str, str] = MappingProxyType({})
@@ -58,10 +57,10 @@ class Stack:
 
 @dataclass
 class Webhook:
-    """A web server that keeps what is posted to it, as Slack's side of an incoming webhook would."""
+    """A web server that keeps what is posted to it."""
 
     url: str
-    received: SimpleQueue[dict[str, Any]] = field(default_factory=SimpleQueue)
+    received: SimpleQueue[dict[str, Any]]
 
 
 class LocalCloud:
@@ -264,28 +263,14 @@ def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Ite
 @contextmanager
 def webhook() -> Iterator[Webhook]:
     """Listen for posts on a free port of 127.0.0.1."""
+    received: SimpleQueue[dict[str, Any]] = SimpleQueue()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.received.put(json.loads(body))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"ok")
+    def answer(post: Post) -> Answer:
+        received.put(json.loads(post.body))
+        return Answer(200, "ok", {})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    hook = Webhook(f"http://{HOST}:{server.server_address[1]}/services/webhook")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield hook
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(answer) as url:
+        yield Webhook(url, received)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:

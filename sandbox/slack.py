@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from typing import Any
 
 from slack_sdk.errors import SlackObjectFormationError
 from slack_sdk.models.attachments import BlockAttachment
 from slack_sdk.models.blocks import Block
+
+from sandbox.server import Answer, Post, serving
 
 ORIGIN = "https://hooks.slack.com"
 PATH = "/services/T00000000/B00000000/local"
@@ -35,8 +36,9 @@ class PayloadError(ValueError):
 class Slack:
     """A webhook: what it took, what it refused, and the statuses with which to refuse what comes next."""
 
-    def __init__(self, url: str, second: float) -> None:
-        self.url = url
+    url: str
+
+    def __init__(self, second: float) -> None:
         self.received: SimpleQueue[Message] = SimpleQueue()
         self.refused: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self.outages: SimpleQueue[int] = SimpleQueue()
@@ -44,27 +46,27 @@ class Slack:
         self._lock = threading.Lock()
         self._free_at = 0.0
 
-    def answer(self, path: str, content_type: str, body: bytes) -> tuple[int, str]:
-        """Give the status and the text of the answer."""
+    def answer(self, post: Post) -> Answer:
+        """Take the message, or say why not in Slack's words."""
         with self._lock:
-            status, text = self._judge(path, content_type, body)
+            status, text = self._judge(post)
             if status != 200:
                 self.refused.put((status, text))
-        return status, text
+        return Answer(status, text, {"Retry-After": "1"} if status == 429 else {})
 
-    def _judge(self, path: str, content_type: str, body: bytes) -> tuple[int, str]:
+    def _judge(self, post: Post) -> tuple[int, str]:
         now = time.monotonic()
-        if path != PATH:
+        if post.path != PATH:
             return 404, "no_service"
         if not self.outages.empty():
             return self.outages.get(), "outage"
         if now < self._free_at:
             return 429, "rate_limited"
         self._free_at = now + self._second
-        if not content_type.startswith("application/json"):
+        if post.headers.get_content_type() != "application/json":
             return 400, "invalid_payload"
         try:
-            message = json.loads(body)
+            message = json.loads(post.body)
             check(message)
         except ValueError as error:
             return 400, str(error) if isinstance(error, PayloadError) else "invalid_payload"
@@ -128,28 +130,7 @@ def text_objects(part: Any) -> Iterator[bool]:
 
 @contextmanager
 def slack(second: float = 1.0) -> Iterator[Slack]:
-    """Listen on a free port of 127.0.0.1; `second` is how long a second of Slack's takes."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, text = hook.answer(self.path, self.headers.get("Content-Type", ""), body)
-            self.send_response(status)
-            if status == 429:
-                self.send_header("Retry-After", "1")
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hook = Slack(f"http://127.0.0.1:{server.server_address[1]}", second)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    """Listen; `second` is how long a second of Slack's takes."""
+    hook = Slack(second)
+    with serving(hook.answer) as hook.url:
         yield hook
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

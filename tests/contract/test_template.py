@@ -321,7 +321,7 @@ class TestNotices:
             target
             for rule in of_type("AWS::Events::Rule").values()
             for target in rule["Targets"]
-            if target["Arn"] == {"Fn::GetAtt": ["SlackDestination", "Arn"]}
+            if target.get("Arn") == {"Fn::GetAtt": ["SlackDestination", "Arn"]}
         ]
         assert len(targets) == 5
         for target in targets:
