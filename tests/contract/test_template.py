@@ -297,7 +297,8 @@ class TestNotices:
         }
         for parameter in ("SlackWebhookUrl", "NoticeEmail"):
             assert PARAMETERS[parameter]["Default"] == ""
-        assert (PARAMETERS["ChatTopic"]["Default"], PARAMETERS["ArchiveDays"]["Default"]) == ("false", 0)
+        off = {"ChatTopic": "false", "SchemaRegistry": "false", "ArchiveDays": 0}
+        assert {name: PARAMETERS[name]["Default"] for name in off} == off
 
     def test_the_webhook_is_a_secret_and_stands_in_one_place(self) -> None:
         assert PARAMETERS["SlackWebhookUrl"]["NoEcho"] is True
