@@ -40,7 +40,7 @@ TICKETS = {
 }
 COLOURS = {"good": "green", "warning": "yellow", "danger": "red"}
 # What the cost table assumes beside what was counted.
-CALL_SECONDS, SWEEP_SECONDS, MEMORY_GB, LOG_BYTES, METRICS, ALARMS = 0.02, 0.05, 0.5, 1_500, 10, 6
+CALL_SECONDS, SWEEP_SECONDS, MEMORY_GB, LOG_BYTES, METRICS, ALARMS = 0.02, 0.05, 0.5, 1_500, 10, 7
 
 
 def main() -> int:

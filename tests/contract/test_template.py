@@ -315,6 +315,17 @@ class TestNotices:
             }
         ]
 
+    def test_topics_and_their_dead_letters_are_open_to_eventbridge_alone(self) -> None:
+        policies = [*of_type("AWS::SNS::TopicPolicy").values(), *of_type("AWS::SQS::QueuePolicy").values()]
+        granted = [each["PolicyDocument"]["Statement"] for each in policies]
+        assert [(each["Principal"], each["Action"]) for (each,) in granted] == [
+            ({"Service": "events.amazonaws.com"}, "sns:Publish"),
+            ({"Service": "events.amazonaws.com"}, "sns:Publish"),
+            ({"Service": "events.amazonaws.com"}, "sqs:SendMessage"),
+        ]
+        rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${SessionBus}/*"
+        assert granted[-1][0]["Condition"] == {"ArnLike": {"aws:SourceArn": {"Fn::Sub": rules}}}
+
     def test_slack_gets_one_message_a_second_for_an_hour_at_most(self) -> None:
         destination = RESOURCES["SlackDestination"]["Properties"]
         assert destination["InvocationRateLimitPerSecond"] == 1

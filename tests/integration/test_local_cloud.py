@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.appstream.models import Fault, Fleet, StreamingSession
 from sandbox.cloud import LocalCloud, LocalCloudError, Stack, Webhook, local_cloud, wait_for, webhook
+from sandbox.server import Answer, Post, serving
 
 pytestmark = pytest.mark.xdist_group("local cloud")
 
@@ -141,6 +142,53 @@ def test_a_template_that_fails_says_why(cloud: LocalCloud, tmp_path: Path) -> No
 def test_an_endpoint_beyond_this_machine_fails_the_stack(cloud: LocalCloud) -> None:
     with pytest.raises(LocalCloudError, match=r"nobody stands for https://hooks\.slack\.com here"):
         cloud.deploy({"SlackWebhookUrl": "https://hooks.slack.com/services/T0/B0/a"}, name="outward")
+
+
+IMPATIENT = """
+Parameters: {Url: {Type: String}}
+Resources:
+  Connection:
+    Type: AWS::Events::Connection
+    Properties:
+      AuthorizationType: API_KEY
+      AuthParameters: {ApiKeyAuthParameters: {ApiKeyName: X-Key, ApiKeyValue: abc}}
+  Destination:
+    Type: AWS::Events::ApiDestination
+    Properties:
+      ConnectionArn: !GetAtt Connection.Arn
+      HttpMethod: POST
+      InvocationEndpoint: !Ref Url
+      InvocationRateLimitPerSecond: 300
+  Undelivered: {Type: AWS::SQS::Queue}
+  Rule:
+    Type: AWS::Events::Rule
+    Properties:
+      EventPattern: {source: [impatient]}
+      Targets:
+        - Id: broken
+          Arn: !GetAtt Destination.Arn
+          RetryPolicy: {MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 60}
+          DeadLetterConfig: {Arn: !GetAtt Undelivered.Arn}
+"""
+
+
+def test_a_target_is_tried_as_often_as_its_template_says(cloud: LocalCloud, tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(IMPATIENT)
+    posts: list[Post] = []
+
+    def out_of_order(post: Post) -> Answer:
+        posts.append(post)
+        return Answer(500, "", {})
+
+    with serving(out_of_order) as url:
+        stack = cloud.deploy({"Url": url}, name="impatient", template=template)
+        cloud.client("events").put_events(
+            Entries=[{"Source": "impatient", "DetailType": "x", "Detail": '{"a": 1}'}]
+        )
+        (letter,) = wait_for(lambda: cloud.drain(stack.resources["Undelivered"]), 20, "the dead letter")
+    assert letter["detail"] == {"a": 1}
+    assert [post.headers["X-Key"] for post in posts] == ["abc", "abc"], "once, and once more"
 
 
 def test_nothing_is_left_behind() -> None:

@@ -101,13 +101,12 @@ def test_a_message_says_who_where_what_since_when_and_until_when(
     assert message["text"] == f"{detail_type.value} {PLACE}"
     assert message["attachments"][0]["color"] == colour
     assert message["attachments"][0]["blocks"][0]["block_id"] == event.event_id
-    began = "The session began at 2026-03-02T08:00:30Z; "
     ends = (
-        "its deadline is 2026-03-02T18:00:00Z (MAX_DURATION)"
+        "2026-03-02T18:00:00Z at the latest (MAX_DURATION)"
         if detail_type is DetailType.STARTED
-        else "its deadline is 2026-03-02T09:03:00Z (DISCONNECT_TIMEOUT)"
+        else "2026-03-02T09:03:00Z at the latest (DISCONNECT_TIMEOUT)"
     )
-    assert words(message) == (summary, began + ends)
+    assert words(message) == (summary, f"Session since 2026-03-02T08:00:30Z, until {ends}")
 
 
 def test_what_cannot_be_listed_is_told_and_when_it_can_again(tell: Tell, hook: Slack) -> None:
@@ -270,7 +269,7 @@ def test_hostile_user_ids_break_neither_chat_nor_mail(
     (letter,) = wait_for(lambda: cloud.drain(mail, str), 20, "the mail")
     assert letter.splitlines() == [
         f'"{summary}."',
-        '"The session began at 2026-03-02T08:00:30Z; its deadline is 2026-03-02T18:00:00Z (MAX_DURATION)."',
+        '"Session since 2026-03-02T08:00:30Z, until 2026-03-02T18:00:00Z at the latest (MAX_DURATION)."',
         f'"AppStream Session Ended, id {event.event_id}."',
     ]
 
