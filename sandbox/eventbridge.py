@@ -60,6 +60,8 @@ class Destination:
 
     def _attempt(self, delivery: Delivery) -> tuple[int, str] | None:
         """Try until it is delivered; else give the number of retries and why it is given up."""
+        if not is_json(delivery.request.data):
+            return 0, "the input transformer made no JSON"
         policy = delivery.target.get("RetryPolicy", {})
         retries = int(policy.get("MaximumRetryAttempts", 185))
         age = int(policy.get("MaximumEventAgeInSeconds", 86_400)) * SECOND
@@ -75,6 +77,15 @@ class Destination:
                 return retry, f"HTTP {status}, MaximumEventAgeInSeconds"
             time.sleep(SECOND * (wait or min(2**retry, LONGEST_PAUSE)))
         return retries, f"HTTP {status}, MaximumRetryAttempts"
+
+
+def is_json(body: Any) -> bool:
+    """Tell whether a vendor could read the body."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
 
 
 def send(request: Request) -> tuple[int, int]:
@@ -142,13 +153,7 @@ def invoke_target(target: Mapping[str, Any], event: Any, rule: Mapping[str, Any]
     request = Request(local(parts["url"]), parts["body"].encode(), headers, method=parts["method"])  # noqa: S310
     if name not in DESTINATIONS:
         DESTINATIONS[name] = Destination(int(destination["InvocationRateLimitPerSecond"]))
-    delivery = Delivery(request, view.event_with_detail(), rule["Arn"], target)
-    try:
-        json.loads(payload)
-    except ValueError:
-        bury(delivery, 0, "the input transformer made no JSON")
-    else:
-        DESTINATIONS[name].deliver(delivery)
+    DESTINATIONS[name].deliver(Delivery(request, view.event_with_detail(), rule["Arn"], target))
 
 
 def local(url: str) -> str:

@@ -169,6 +169,9 @@ Resources:
           Arn: !GetAtt Destination.Arn
           RetryPolicy: {MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 60}
           DeadLetterConfig: {Arn: !GetAtt Undelivered.Arn}
+          InputTransformer:
+            InputPathsMap: {said: $.detail.said}
+            InputTemplate: '{"said": "<said>"}'
 """
 
 
@@ -183,12 +186,15 @@ def test_a_target_is_tried_as_often_as_its_template_says(cloud: LocalCloud, tmp_
 
     with serving(out_of_order) as url:
         stack = cloud.deploy({"Url": url}, name="impatient", template=template)
-        cloud.client("events").put_events(
-            Entries=[{"Source": "impatient", "DetailType": "x", "Detail": '{"a": 1}'}]
-        )
-        (letter,) = wait_for(lambda: cloud.drain(stack.resources["Undelivered"]), 20, "the dead letter")
-    assert letter["detail"] == {"a": 1}
-    assert [post.headers["X-Key"] for post in posts] == ["abc", "abc"], "once, and once more"
+        letters = []
+        for said in ("hello", 'a quote: "'):
+            entry = {"Source": "impatient", "DetailType": "x", "Detail": json.dumps({"said": said})}
+            cloud.client("events").put_events(Entries=[entry])
+            letters += wait_for(lambda: cloud.drain(stack.resources["Undelivered"]), 20, "the dead letter")
+    assert [letter["detail"] for letter in letters] == [{"said": "hello"}, {"said": 'a quote: "'}]
+    # Once, and once more; what a transformer breaks is not even sent.
+    assert [post.body for post in posts] == [b'{"said": "hello"}'] * 2
+    assert {post.headers["X-Key"] for post in posts} == {"abc"}
 
 
 def test_nothing_is_left_behind() -> None:
