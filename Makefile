@@ -67,3 +67,7 @@ build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt  ## What `sam b
 .PHONY: schemas
 schemas: $(VENV)/.done  ## Write the JSON Schemas of the events into docs/schemas
 	@$(VENV)/bin/python -m sandbox.schemas
+
+.PHONY: picture
+picture: $(VENV)/.done  ## Draw the README's picture of Slack from messages that were delivered
+	@$(VENV)/bin/python -m sandbox.picture

@@ -17,12 +17,12 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 import boto3
@@ -32,13 +32,14 @@ from moto.server import ThreadedMotoServer
 from samtranslator.yaml_helper import yaml_parse
 
 from sandbox import appstream
+from sandbox.server import HOST, Answer, Post, serving
 
 ROOT = Path(__file__).parents[1]
 ACCOUNT_ID = "123456789012"
 REGION = "eu-west-1"
-HOST = "127.0.0.1"
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
+NOBODY: Mapping[str, str] = MappingProxyType({})
 CREDENTIALS: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
@@ -56,10 +57,10 @@ class Stack:
 
 @dataclass
 class Webhook:
-    """A web server that keeps what is posted to it, as Slack's side of an incoming webhook would."""
+    """A web server that keeps what is posted to it."""
 
     url: str
-    received: SimpleQueue[dict[str, Any]] = field(default_factory=SimpleQueue)
+    received: SimpleQueue[dict[str, Any]]
 
 
 class LocalCloud:
@@ -163,21 +164,34 @@ class LocalCloud:
 
     def subscribe_queue(self, bus_name: str, name: str, pattern: Mapping[str, Any]) -> str:
         """Have a rule on the bus send what matches to a new queue; give the queue's URL."""
-        sqs = self.client("sqs")
-        url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        url, arn = self._queue(name)
         self._rule(bus_name, f"to-{name}", arn, pattern)
         return url
 
-    def drain(self, queue_url: str) -> list[dict[str, Any]]:
-        """Take every message out of a queue; give their bodies."""
+    def subscribe_topic(self, topic_arn: str, name: str) -> str:
+        """Have a topic send what is published to a new queue, as it is; give the queue's URL."""
+        url, arn = self._queue(name)
+        self.client("sns").subscribe(
+            TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
+        )
+        return url
+
+    def drain(self, queue_url: str, parse: Callable[[str], Any] = json.loads) -> list[Any]:
+        """Take every message out of a queue; give their bodies, parsed."""
         sqs = self.client("sqs")
         bodies = []
         while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
-                bodies.append(json.loads(message["Body"]))
+                bodies.append(parse(message["Body"]))
                 sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
         return bodies
+
+    def _queue(self, name: str) -> tuple[str, str]:
+        sqs = self.client("sqs")
+        url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+        return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
 
     def _rule(self, bus_name: str, name: str, target_arn: str, pattern: Mapping[str, Any]) -> None:
         events = self.client("events")
@@ -197,8 +211,12 @@ class LocalCloud:
 
 
 @contextmanager
-def local_cloud() -> Iterator[LocalCloud]:
-    """Start the local cloud; whatever happens, nothing of it is left behind."""
+def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Iterator[LocalCloud]:
+    """Start the local cloud; whatever happens, nothing of it is left behind.
+
+    `vendors` names the local servers that stand for the vendors' origins in templates; `second` is how long
+    a second of the delivery to them takes.
+    """
     appstream.register()
     appstream.appstream_backends.reset()
     # One line a request would drown what the demo and the tests have to say.
@@ -215,8 +233,9 @@ def local_cloud() -> Iterator[LocalCloud]:
         log = state / "ministack.log"
         output = stack.enter_context(log.open("w"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"],
-            env=_ministack_environment(port, state, appstream_endpoint),
+            [sys.executable, "-P", str(ROOT / "sandbox" / "eventbridge.py")],
+            env=_ministack_environment(port, state, appstream_endpoint)
+            | {"EVENTBRIDGE_VENDORS": json.dumps(dict(vendors)), "EVENTBRIDGE_SECOND": str(second)},
             cwd=state,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -244,28 +263,14 @@ def local_cloud() -> Iterator[LocalCloud]:
 @contextmanager
 def webhook() -> Iterator[Webhook]:
     """Listen for posts on a free port of 127.0.0.1."""
+    received: SimpleQueue[dict[str, Any]] = SimpleQueue()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.received.put(json.loads(body))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"ok")
+    def answer(post: Post) -> Answer:
+        received.put(json.loads(post.body))
+        return Answer(200, "ok", {})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    hook = Webhook(f"http://{HOST}:{server.server_address[1]}/services/webhook")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield hook
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(answer) as url:
+        yield Webhook(url, received)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:

@@ -1,89 +1,101 @@
-"""`make demo`: a working day against the local cloud, and whether what was told is what happened.
+"""`make demo`: a working day against the local cloud, and whether what Slack was told is what happened.
 
-The code that runs is the function's own, with the environment of the deployed stack; only the time is
-passed in, so that ten hours take half a minute.
+The code that runs is the function's own, with the environment of the deployed stack, and what Slack gets is
+made by the stack's own rules. Only the time is passed in, so that ten hours take half a minute.
 """
 
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from queue import Empty
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from sandbox.cloud import CREDENTIALS, ROOT, LocalCloud, Stack, local_cloud, wait_for, webhook
+from sandbox.cloud import CREDENTIALS, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.day import BEGIN, END, STEPS, expected, opening, time_of_day
 from sandbox.meter import PRICES, SECONDS_A_MONTH, Meter, metered
+from sandbox.slack import ORIGIN, WEBHOOK_URL, Message, Slack, slack
+from session_auditor.model import DetailType
 
 MINUTE = timedelta(minutes=1)
+# Slack and EventBridge agree on one message a second; here their second is a twentieth of ours.
+SECOND = 0.05
+# Everything of a session is told, where the defaults tell of what somebody has to do something about.
+TOLD = {
+    "SlackWebhookUrl": WEBHOOK_URL,
+    "GoodEvents": ",".join(
+        [DetailType.STARTED, DetailType.CONNECTED, DetailType.RECONNECTED, DetailType.ENDED]
+    ),
+    "WarningEvents": ",".join([DetailType.DISCONNECTED, DetailType.EXPIRING]),
+}
 TICKETS = {
     "source": ["appstream.auditor"],
     "detail-type": ["AppStream Session Abandoned", "AppStream Audit Degraded"],
 }
-COLOURS = {
-    "Started": "green",
-    "Connected": "green",
-    "Reconnected": "green",
-    "Disconnected": "yellow",
-    "Expiring": "magenta",
-    "Abandoned": "red",
-    "Degraded": "red",
-    "Recovered": "green",
-}
+COLOURS = {"good": "green", "warning": "yellow", "danger": "red"}
 # What the cost table assumes beside what was counted.
-CALL_SECONDS, SWEEP_SECONDS, MEMORY_GB, LOG_BYTES, METRICS, ALARMS = 0.02, 0.05, 0.5, 1_500, 10, 6
+CALL_SECONDS, SWEEP_SECONDS, MEMORY_GB, LOG_BYTES, METRICS, ALARMS = 0.02, 0.05, 0.5, 1_500, 10, 7
 
 
 def main() -> int:
     """Play the day; 0 if every event that had to be told was told, once, and nothing else."""
     console = Console(highlight=False, soft_wrap=True)
     console.print("Starting the local cloud and deploying template.yaml into it ...")
-    with local_cloud() as cloud, webhook() as hook:
-        stack = cloud.deploy({}, disabled=["ScheduleV2"])
-        bus_name = stack.outputs["SessionBusName"]
-        cloud.subscribe_webhook(bus_name, hook, {"source": ["appstream.auditor"]})
-        queue_url = cloud.subscribe_queue(bus_name, "tickets", TICKETS)
-        opening(cloud.appstream)
-        auditor = deployed_auditor(cloud, stack)
-        told: list[dict[str, Any]] = []
-        steps = list(STEPS)
-        now, end = time_of_day(BEGIN), time_of_day(END)
+    with slack(SECOND) as hook, local_cloud({ORIGIN: hook.url}, SECOND) as cloud:
+        stack = cloud.deploy(TOLD, disabled=["ScheduleV2"])
+        queue_url = cloud.subscribe_queue(stack.outputs["SessionBusName"], "tickets", TICKETS)
+        told: list[Message] = []
         sweeps = 0
         console.print(
-            f"A working day from {BEGIN} to {END}, a sweep a minute; each line arrived at the webhook.\n"
+            f"A working day from {BEGIN} to {END}, a sweep a minute; each line is a message to Slack.\n"
         )
         with metered() as meter, console.status("") as status:
-            while now <= end:
-                while steps and steps[0].at <= now:
-                    steps.pop(0).act(cloud.appstream)
-                summary = auditor.sweep(f"{now:%Y%m%dT%H%M%SZ}-demo", lambda at=now: at, lambda: 50.0)
+            for now, live, messages in play(cloud, stack, hook):
                 sweeps += 1
-                status.update(f"{now:%H:%M}  {summary.sessions_seen} sessions live")
-                # An API destination delivers in its own time; the clock waits for it.
-                with suppress(Empty):
-                    for _ in range(summary.events_published.total()):
-                        told.append(hook.received.get(timeout=20))
-                        console.print(line(now, told[-1], summary.sessions_seen))
-                now += MINUTE
+                status.update(f"{now:%H:%M}  {live} sessions live")
+                for message in messages:
+                    told.append(message)
+                    console.print(line(now, message, live))
         tickets = wait_for(lambda: cloud.drain(queue_url), 20, "tickets")
         surplus = hook.received.qsize()
+        refused = hook.refused.qsize()
     happened = expected(STEPS)
-    reported = Counter(event["detail-type"] for event in told)
-    ids = {event["detail"]["metadata"]["eventId"] for event in told}
+    reported = Counter(kind(message) for message in told)
+    ids = {message["attachments"][0]["blocks"][0]["block_id"] for message in told}
     console.print(events_table(happened, reported, Counter(each["detail-type"] for each in tickets)))
     console.print(calls_table(meter, sweeps))
     console.print(cost_table(meter, sweeps))
-    agreed = happened == reported and len(ids) == len(told) and not surplus
+    agreed = happened == reported and len(ids) == len(told) and not surplus and not refused
     console.print(
-        f"\n{len(told)} events, {len(ids)} different ids: what was told is what happened."
+        f"\n{len(told)} events, {len(ids)} different ids: what Slack was told is what happened."
         if agreed
-        else "\n[red]What was told is not what happened.[/red]"
+        else "\n[red]What Slack was told is not what happened.[/red]"
     )
     return 0 if agreed else 1
+
+
+def play(cloud: LocalCloud, stack: Stack, hook: Slack) -> Iterator[tuple[datetime, int, list[Message]]]:
+    """Play the day; give for every sweep its time, the sessions it saw, and what it made Slack receive."""
+    opening(cloud.appstream)
+    auditor = deployed_auditor(cloud, stack)
+    steps = list(STEPS)
+    now, end = time_of_day(BEGIN), time_of_day(END)
+    while now <= end:
+        while steps and steps[0].at <= now:
+            steps.pop(0).act(cloud.appstream)
+        summary = auditor.sweep(f"{now:%Y%m%dT%H%M%SZ}-demo", lambda at=now: at, lambda: 50.0)
+        messages: list[Message] = []
+        # An API destination delivers in its own time; the clock waits for it.
+        with suppress(Empty):
+            messages.extend(hook.received.get(timeout=20) for _ in range(summary.events_published.total()))
+        yield now, summary.sessions_seen, messages
+        now += MINUTE
 
 
 def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
@@ -100,17 +112,24 @@ def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
     return app.auditor
 
 
-def line(now: datetime, event: dict[str, Any], live: int) -> str:
-    kind = event["detail-type"].split()[-1]
-    colour = COLOURS.get(kind, "white")
-    return (
-        f"{now:%H:%M}  {live:>2} live  [{colour}]{kind:<12}[/{colour}] {event['detail']['data']['summary']}"
-    )
+def kind(message: Message) -> str:
+    """Give the detail-type that a message opens with."""
+    text: str = message["text"]
+    return text.partition(" on stack ")[0]
+
+
+def line(now: datetime, message: Message, live: int) -> str:
+    """Show a message as it reads in Slack: what, in the colour of its bar, and the words below."""
+    (attachment,) = message["attachments"]
+    colour = COLOURS[attachment["color"]]
+    what = kind(message).split()[-1]
+    said = escape(attachment["blocks"][0]["text"]["text"])
+    return f"{now:%H:%M}  {live:>2} live  [{colour}]{what:<12}[/{colour}] {said}"
 
 
 def events_table(happened: Counter[str], reported: Counter[str], tickets: Counter[str]) -> Table:
     table = Table("event", title="\nWhat happened, and what was told", title_justify="left")
-    for column in ("happened", "at the webhook", "in the ticket queue"):
+    for column in ("happened", "in Slack", "in the ticket queue"):
         table.add_column(column, justify="right")
     for kind in sorted(happened | reported):
         table.add_row(

@@ -56,12 +56,11 @@ def resolve(value: Any, overrides: dict[str, str] | None = None) -> str:
     )
 
 
-def statements() -> list[dict[str, Any]]:
+def statements(role: str = "AuditorRole") -> list[dict[str, Any]]:
     found = []
-    for role in of_type("AWS::IAM::Role").values():
-        for policy in role["Policies"]:
-            document = policy["Fn::If"][1] if "Fn::If" in policy else policy
-            found += document["PolicyDocument"]["Statement"]
+    for policy in RESOURCES[role]["Properties"]["Policies"]:
+        document = policy["Fn::If"][1] if "Fn::If" in policy else policy
+        found += document["PolicyDocument"]["Statement"]
     return found
 
 
@@ -105,6 +104,14 @@ class TestParameters:
             ("ExpiringMinutes", "", "0"),
             ("AbandonedMinutes", "15, 60,7000", "15,,60"),
             ("AlarmTopicArn", "arn:aws-us-gov:sns:us-gov-west-1:123456789012:ops", "ops"),
+            (
+                "SlackWebhookUrl",
+                "https://hooks.slack.com/services/T0/B0/a1",
+                "https://example.com/services/T0/B0/a1",
+            ),
+            ("NoticeEmail", "ops@example.com", "ops"),
+            ("GoodEvents", "AppStream Session Started, AppStream Session Ended", "Started"),
+            ("NoticeStacks", "office,lab-1", "office;lab"),
         ],
     )
     def test_patterns(self, name: str, right: str, wrong: str) -> None:
@@ -225,8 +232,9 @@ class TestResources:
             for name, each in RESOURCES.items()
             for key in named & each.get("Properties", {}).keys()
         }
-        assert found == {("SessionBus", "Name")}, "a bus has to be named"
+        assert found == {("SessionBus", "Name"), ("BusName", "Name")}, "others have to find these two"
         assert RESOURCES["SessionBus"]["Properties"]["Name"] == {"Ref": "AWS::StackName"}
+        assert RESOURCES["BusName"]["Properties"]["Name"] == {"Fn::Sub": "/${AWS::StackName}/bus-name"}
 
     def test_the_table_is_kept(self) -> None:
         table = RESOURCES["SessionsTable"]
@@ -243,7 +251,7 @@ class TestResources:
         assert statement["Condition"] == {"StringNotEquals": {"events:source": "appstream.auditor"}}
 
     def test_queues_are_encrypted(self) -> None:
-        assert len(of_type("AWS::SQS::Queue")) == 2
+        assert len(of_type("AWS::SQS::Queue")) == 3
         assert all(queue["SqsManagedSseEnabled"] for queue in of_type("AWS::SQS::Queue").values())
 
     def test_logs_end(self) -> None:
@@ -274,6 +282,63 @@ class TestResources:
 
     def test_outputs_are_described(self) -> None:
         assert all(output["Description"].endswith(".") for output in TEMPLATE["Outputs"].values())
+
+
+class TestNotices:
+    """Who is told: nobody, until it is asked for; and then only of what the parameters say."""
+
+    def test_without_parameters_nobody_is_told(self) -> None:
+        unconditional = {name for name, each in RESOURCES.items() if "Condition" not in each}
+        assert unconditional == {
+            *("AuditorFunction", "AuditorRole", "AuditorLayer", "AuditorLogs", "SweepSchedules"),
+            *("SessionsTable", "SessionBus", "BusName", "FailedSweeps", "UndeliveredSweeps"),
+            *("NoCompletedSweep", "FailedSweep", "UndeliveredSweep", "EventsPending", "EventsRefused"),
+            "FunctionErrors",
+        }
+        for parameter in ("SlackWebhookUrl", "NoticeEmail"):
+            assert PARAMETERS[parameter]["Default"] == ""
+        off = {"ChatTopic": "false", "SchemaRegistry": "false", "ArchiveDays": 0}
+        assert {name: PARAMETERS[name]["Default"] for name in off} == off
+
+    def test_the_webhook_is_a_secret_and_stands_in_one_place(self) -> None:
+        assert PARAMETERS["SlackWebhookUrl"]["NoEcho"] is True
+        users = [name for name, each in RESOURCES.items() if {"Ref": "SlackWebhookUrl"} in parts(each)]
+        assert users == ["SlackDestination"]
+        assert {"Ref": "SlackWebhookUrl"} not in list(parts(TEMPLATE["Outputs"]))
+
+    def test_rules_may_post_to_slack_and_nothing_more(self) -> None:
+        assert statements("SlackRole") == [
+            {
+                "Effect": "Allow",
+                "Action": "events:InvokeApiDestination",
+                "Resource": {"Fn::GetAtt": ["SlackDestination", "Arn"]},
+            }
+        ]
+
+    def test_topics_and_their_dead_letters_are_open_to_eventbridge_alone(self) -> None:
+        policies = [*of_type("AWS::SNS::TopicPolicy").values(), *of_type("AWS::SQS::QueuePolicy").values()]
+        granted = [each["PolicyDocument"]["Statement"] for each in policies]
+        assert [(each["Principal"], each["Action"]) for (each,) in granted] == [
+            ({"Service": "events.amazonaws.com"}, "sns:Publish"),
+            ({"Service": "events.amazonaws.com"}, "sns:Publish"),
+            ({"Service": "events.amazonaws.com"}, "sqs:SendMessage"),
+        ]
+        rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${SessionBus}/*"
+        assert granted[-1][0]["Condition"] == {"ArnLike": {"aws:SourceArn": {"Fn::Sub": rules}}}
+
+    def test_slack_gets_one_message_a_second_for_an_hour_at_most(self) -> None:
+        destination = RESOURCES["SlackDestination"]["Properties"]
+        assert destination["InvocationRateLimitPerSecond"] == 1
+        targets = [
+            target
+            for rule in of_type("AWS::Events::Rule").values()
+            for target in rule["Targets"]
+            if target.get("Arn") == {"Fn::GetAtt": ["SlackDestination", "Arn"]}
+        ]
+        assert len(targets) == 5
+        for target in targets:
+            assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] <= 3600
+            assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["UndeliveredNotices", "Arn"]}}
 
 
 def run(*command: str | Path, **environment: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.appstream.models import Fault, Fleet, StreamingSession
 from sandbox.cloud import LocalCloud, LocalCloudError, Stack, Webhook, local_cloud, wait_for, webhook
+from sandbox.server import Answer, Post, serving
 
 pytestmark = pytest.mark.xdist_group("local cloud")
 
@@ -33,7 +34,7 @@ def hook() -> Iterator[Webhook]:
 @pytest.fixture(scope="module")
 def deployed(cloud: LocalCloud, hook: Webhook) -> Stack:
     cloud.appstream.add_scope("office", Fleet("cad"))
-    deployed = cloud.deploy({"UserIdMode": "hash", "LogLevel": "DEBUG"})
+    deployed = cloud.deploy({"UserIdMode": "hash", "LogLevel": "DEBUG", "ArchiveDays": "30"})
     cloud.subscribe_webhook(deployed.outputs["SessionBusName"], hook, {"source": ["appstream.auditor"]})
     return deployed
 
@@ -88,6 +89,18 @@ def test_a_scope_that_fails_is_summed_up_too(cloud: LocalCloud, deployed: Stack)
         cloud.appstream.faults.remove(fault)
 
 
+def test_consumers_find_the_bus_by_a_parameter(cloud: LocalCloud, deployed: Stack) -> None:
+    parameter = cloud.client("ssm").get_parameter(Name="/session-auditor/bus-name")["Parameter"]
+    assert parameter["Value"] == deployed.outputs["SessionBusName"]
+    assert deployed.outputs["BusNameParameter"] == "/session-auditor/bus-name"
+
+
+def test_the_bus_keeps_its_events_for_a_replay_if_asked_to(cloud: LocalCloud, deployed: Stack) -> None:
+    (archive,) = cloud.client("events").list_archives()["Archives"]
+    assert archive["EventSourceArn"] == deployed.outputs["SessionBusArn"]
+    assert archive["RetentionDays"] == 30
+
+
 def test_nothing_listens_beyond_this_machine(cloud: LocalCloud, deployed: Stack) -> None:
     listening: dict[str, str] = {}
     for table in ("tcp", "tcp6"):
@@ -124,6 +137,64 @@ def test_a_template_that_fails_says_why(cloud: LocalCloud, tmp_path: Path) -> No
     )
     with pytest.raises(LocalCloudError, match="AWS::Nonsense::Thing"):
         cloud.deploy({}, name="broken", template=broken)
+
+
+def test_an_endpoint_beyond_this_machine_fails_the_stack(cloud: LocalCloud) -> None:
+    with pytest.raises(LocalCloudError, match=r"nobody stands for https://hooks\.slack\.com here"):
+        cloud.deploy({"SlackWebhookUrl": "https://hooks.slack.com/services/T0/B0/a"}, name="outward")
+
+
+IMPATIENT = """
+Parameters: {Url: {Type: String}}
+Resources:
+  Connection:
+    Type: AWS::Events::Connection
+    Properties:
+      AuthorizationType: API_KEY
+      AuthParameters: {ApiKeyAuthParameters: {ApiKeyName: X-Key, ApiKeyValue: abc}}
+  Destination:
+    Type: AWS::Events::ApiDestination
+    Properties:
+      ConnectionArn: !GetAtt Connection.Arn
+      HttpMethod: POST
+      InvocationEndpoint: !Ref Url
+      InvocationRateLimitPerSecond: 300
+  Undelivered: {Type: AWS::SQS::Queue}
+  Rule:
+    Type: AWS::Events::Rule
+    Properties:
+      EventPattern: {source: [impatient]}
+      Targets:
+        - Id: broken
+          Arn: !GetAtt Destination.Arn
+          RetryPolicy: {MaximumRetryAttempts: 1, MaximumEventAgeInSeconds: 60}
+          DeadLetterConfig: {Arn: !GetAtt Undelivered.Arn}
+          InputTransformer:
+            InputPathsMap: {said: $.detail.said}
+            InputTemplate: '{"said": "<said>"}'
+"""
+
+
+def test_a_target_is_tried_as_often_as_its_template_says(cloud: LocalCloud, tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(IMPATIENT)
+    posts: list[Post] = []
+
+    def out_of_order(post: Post) -> Answer:
+        posts.append(post)
+        return Answer(500, "", {})
+
+    with serving(out_of_order) as url:
+        stack = cloud.deploy({"Url": url}, name="impatient", template=template)
+        letters = []
+        for said in ("hello", 'a quote: "'):
+            entry = {"Source": "impatient", "DetailType": "x", "Detail": json.dumps({"said": said})}
+            cloud.client("events").put_events(Entries=[entry])
+            letters += wait_for(lambda: cloud.drain(stack.resources["Undelivered"]), 20, "the dead letter")
+    assert [letter["detail"] for letter in letters] == [{"said": "hello"}, {"said": 'a quote: "'}]
+    # Once, and once more; what a transformer breaks is not even sent.
+    assert [post.body for post in posts] == [b'{"said": "hello"}'] * 2
+    assert {post.headers["X-Key"] for post in posts} == {"abc"}
 
 
 def test_nothing_is_left_behind() -> None:

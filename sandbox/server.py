@@ -1,0 +1,54 @@
+"""A web server on a free port of 127.0.0.1 that answers posts, for what stands in for a vendor."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+HOST = "127.0.0.1"
+
+
+class Post(NamedTuple):
+    """What was posted."""
+
+    path: str
+    headers: Message
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """What to answer."""
+
+    status: int
+    text: str
+    headers: Mapping[str, str]
+
+
+@contextmanager
+def serving(answer: Callable[[Post], Answer]) -> Iterator[str]:
+    """Answer posts, several at a time, until the end; give the URL of the server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, text, headers = answer(Post(self.path, self.headers, body))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

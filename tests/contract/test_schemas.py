@@ -1,0 +1,74 @@
+"""The published schemas are those of the models, in the folder for people and in the registry's template."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from sandbox.schemas import files
+from session_auditor.events import SOURCE
+from session_auditor.model import DetailType, Event
+from tests.integration.events import whole_life
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = ROOT / "docs" / "schemas" / "registry.yaml"
+SCHEMAS = {
+    schema["Properties"]["SchemaName"]: json.loads(schema["Properties"]["Content"])
+    for schema in yaml_parse(REGISTRY.read_text())["Resources"].values()
+    if schema["Type"] == "AWS::EventSchemas::Schema"
+}
+
+
+def schema_of(detail_type: DetailType) -> dict[str, Any]:
+    schema: dict[str, Any] = SCHEMAS[f"{SOURCE}@{detail_type.value.replace(' ', '')}"]
+    return schema
+
+
+def as_received(event: Event) -> dict[str, Any]:
+    """The event as EventBridge hands it to a target."""
+    return {
+        "version": "0",
+        "id": "7bf73129-1428-4cd3-a780-95db273d1602",
+        "detail-type": event.detail_type.value,
+        "source": SOURCE,
+        "account": "123456789012",
+        "time": "2026-03-02T08:00:00Z",
+        "region": "eu-west-1",
+        "resources": list(event.resources),
+        "detail": json.loads(event.detail),
+    }
+
+
+@pytest.mark.parametrize(("path", "content"), list(files()), ids=lambda each: getattr(each, "name", ""))
+def test_what_is_published_is_what_the_models_say(path: Path, content: str) -> None:
+    assert path.read_text() == content, "run `make schemas` and commit what changes"
+
+
+def test_every_detail_type_is_in_the_registry() -> None:
+    assert len(SCHEMAS) == len(DetailType)
+
+
+@pytest.mark.parametrize("detail_type", DetailType)
+class TestRegistry:
+    """Schemas as the registry takes them: draft 4, of whole events."""
+
+    def test_they_hold_for_what_is_received(self, detail_type: DetailType) -> None:
+        schema = schema_of(detail_type)
+        jsonschema.Draft4Validator.check_schema(schema)
+        validator = jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker())
+        validator.validate(as_received(whole_life()[detail_type]))
+
+    def test_they_hold_for_nothing_else(self, detail_type: DetailType) -> None:
+        validator = jsonschema.Draft4Validator(schema_of(detail_type))
+        life = whole_life()
+        for other in set(DetailType) - {detail_type}:
+            assert not validator.is_valid(as_received(life[other]))
+        event = as_received(life[detail_type])
+        del event["detail"]["data"]["summary"]
+        assert not validator.is_valid(event)
+
+    def test_the_registry_has_room_for_them(self, detail_type: DetailType) -> None:
+        assert len(json.dumps(schema_of(detail_type))) < 100_000, "AWS::EventSchemas::Schema, Content"

@@ -1,0 +1,65 @@
+"""Real events to put on the bus of the local cloud, made by the core from a session's whole life."""
+
+from typing import Any
+
+import pytest
+
+from sandbox.cloud import LocalCloud, Stack
+from session_auditor.events import SOURCE
+from session_auditor.model import DetailType, Event, Scope
+from tests.unit.history import AWAY, SCOPE, History, session
+
+# What a SAML identity provider may hand over as the name of a user.
+HOSTILE = [
+    pytest.param("<!channel> pay @here", id="mentions"),
+    pytest.param("<https://evil.example|click me>", id="a link"),
+    pytest.param('jane", "text": "owned', id="quotes"),
+    pytest.param('\\"}]}]}, {"text": "owned"}', id="a break out of the JSON"),
+    pytest.param("line one\nline two\r\nline three\x00", id="newlines"),
+    pytest.param("\x1b[31mred\x1b[0m\x07", id="terminal escapes"),
+    pytest.param("\u202egnirts\u2066 esrever\u200f", id="bidirectional text"),
+    pytest.param("*bold* _it_ ~no~ `code` :smile: &amp;", id="markup"),
+    pytest.param("<summary> <id> ${AWS::StackName}", id="placeholders"),
+]
+
+
+def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
+    """Give an event of every detail-type: a session connects, drops off for 47 minutes, returns and ends.
+
+    It starts at 08:00:30; its fleet ends it an hour after a disconnect.
+    """
+    history = History()
+    seen = {"scope": scope} | fields
+    history.observe(0, scopes=frozenset([scope]))
+    for minute, connection in (
+        (1, AWAY),
+        (2, "CONNECTED"),
+        (3, AWAY),
+        (18, AWAY),
+        (48, AWAY),
+        (50, "CONNECTED"),
+    ):
+        history.observe(minute, session(connection, **seen), scopes=frozenset([scope]))
+    for minute in (51, 52):
+        history.observe(minute, failed={scope: "ThrottlingException"}, scopes=frozenset([scope]))
+    history.observe(53, session(**seen), scopes=frozenset([scope]))
+    history.observe(54, session(state="EXPIRED", **seen), scopes=frozenset([scope]))
+    return {event.detail_type: event for event in history.events}
+
+
+def put(cloud: LocalCloud, stack: Stack, *events: Event) -> None:
+    """Put events on the stack's bus as the auditor does; EventBridge sees them in this order."""
+    for event in events:
+        answer = cloud.client("events").put_events(
+            Entries=[
+                {
+                    "EventBusName": stack.outputs["SessionBusName"],
+                    "Source": SOURCE,
+                    "DetailType": event.detail_type.value,
+                    "Time": event.observed_at,
+                    "Resources": list(event.resources),
+                    "Detail": event.detail,
+                }
+            ]
+        )
+        assert answer["FailedEntryCount"] == 0

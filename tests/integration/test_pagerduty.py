@@ -1,0 +1,195 @@
+"""PagerDuty is told by the consumer's own template: who is paged, and which incidents are open afterwards."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jsonschema
+import pytest
+
+from sandbox.cloud import ROOT, LocalCloud, Stack, local_cloud, wait_for
+from sandbox.pagerduty import EVENT, ORIGIN, ROUTING_KEY, PagerDuty, pagerduty
+from session_auditor.model import DetailType
+from tests.integration.events import HOSTILE, put, whole_life
+
+pytestmark = pytest.mark.xdist_group("pagerduty")
+
+SECOND = 0.05
+ABANDONED, DISCONNECT_TIMEOUT, MAX_DURATION = "s-1/ABANDONED", "s-1/DISCONNECT_TIMEOUT", "s-1/MAX_DURATION"
+Tell = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[PagerDuty]:
+    with pagerduty() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def cloud(service: PagerDuty) -> Iterator[LocalCloud]:
+    with local_cloud({ORIGIN: service.url}, SECOND) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def auditor(cloud: LocalCloud) -> Stack:
+    return cloud.deploy({}, disabled=["ScheduleV2"])
+
+
+@pytest.fixture(scope="module")
+def consumer(cloud: LocalCloud, auditor: Stack) -> Stack:
+    return cloud.deploy(
+        {"BusName": auditor.outputs["BusNameParameter"], "RoutingKey": ROUTING_KEY},
+        name="pagerduty",
+        template=ROOT / "examples" / "consumers" / "pagerduty" / "template.yaml",
+    )
+
+
+@pytest.fixture
+def tell(cloud: LocalCloud, auditor: Stack, consumer: Stack, service: PagerDuty) -> Tell:
+    service.incidents.clear()
+    service.pages.clear()
+    return partial(put, cloud, auditor)
+
+
+@pytest.fixture(autouse=True)
+def _log(cloud: LocalCloud) -> Iterator[None]:
+    yield
+    print(cloud.log.read_text()[-4000:])
+
+
+def received(service: PagerDuty, number: int) -> list[dict[str, Any]]:
+    return [service.received.get(timeout=20) for _ in range(number)]
+
+
+def expiring_at_its_maximum() -> Any:
+    life = whole_life()
+    expiring = life[DetailType.EXPIRING]
+    detail = json.loads(expiring.detail)
+    detail["data"]["deadline"]["cause"] = "MAX_DURATION"
+    return expiring._replace(detail=json.dumps(detail))
+
+
+def test_an_incident_says_what_a_page_needs(tell: Tell, service: PagerDuty) -> None:
+    event = whole_life()[DetailType.ABANDONED]
+    tell(event)
+    (incident,) = received(service, 1)
+    assert incident == {
+        "event_action": "trigger",
+        "dedup_key": ABANDONED,
+        "payload": {
+            "summary": "The session of jane.doe@example.com on stack office, fleet cad is abandoned: "
+            "nobody has been connected for 15 min",
+            "severity": "warning",
+            "timestamp": "2026-03-02T08:18:00Z",
+            "source": "office/cad",
+            "group": "office",
+            "component": "cad",
+            "class": "AppStream Session Abandoned",
+            "custom_details": {
+                "eventId": event.event_id,
+                "sessionBegan": "2026-03-02T08:00:30Z",
+                "deadline": "2026-03-02T09:03:00Z",
+                "cause": "DISCONNECT_TIMEOUT",
+            },
+        },
+    }
+
+
+def test_the_same_event_twice_makes_one_page(tell: Tell, service: PagerDuty) -> None:
+    event = whole_life()[DetailType.ABANDONED]
+    tell(event, event)
+    assert len(received(service, 2)) == 2
+    assert service.pages == [ABANDONED]
+
+
+@pytest.mark.parametrize("back", [DetailType.CONNECTED, DetailType.RECONNECTED])
+def test_whoever_is_back_still_reaches_the_maximum_duration(
+    tell: Tell, service: PagerDuty, back: DetailType
+) -> None:
+    life = whole_life()
+    tell(life[DetailType.ABANDONED], life[DetailType.EXPIRING], expiring_at_its_maximum())
+    received(service, 3)
+    assert service.pages == [ABANDONED, DISCONNECT_TIMEOUT, MAX_DURATION]
+    tell(life[back])
+    received(service, 2)
+    assert set(service.incidents) == {MAX_DURATION}
+
+
+def test_an_end_closes_everything(tell: Tell, service: PagerDuty) -> None:
+    life = whole_life()
+    tell(life[DetailType.ABANDONED], life[DetailType.EXPIRING], expiring_at_its_maximum())
+    received(service, 3)
+    tell(life[DetailType.ENDED])
+    received(service, 3)
+    assert service.incidents == {}
+
+
+def test_another_session_is_another_incident(tell: Tell, service: PagerDuty) -> None:
+    tell(whole_life()[DetailType.ABANDONED], whole_life(session_id="s-2")[DetailType.ABANDONED])
+    received(service, 2)
+    tell(whole_life(session_id="s-2")[DetailType.ENDED])
+    received(service, 3)
+    assert set(service.incidents) == {ABANDONED}
+
+
+def test_a_scope_that_cannot_be_listed_is_an_incident_until_it_can(tell: Tell, service: PagerDuty) -> None:
+    life = whole_life()
+    tell(life[DetailType.AUDIT_DEGRADED])
+    (incident,) = received(service, 1)
+    assert set(service.incidents) == {"office/cad/AUDIT"}
+    assert incident["payload"]["severity"] == "critical"
+    assert incident["payload"]["custom_details"]["reason"] == "ThrottlingException"
+    tell(life[DetailType.AUDIT_RECOVERED])
+    received(service, 1)
+    assert service.incidents == {}
+
+
+def test_nobody_is_paged_for_what_is_in_order(tell: Tell, service: PagerDuty) -> None:
+    life = whole_life()
+    tell(life[DetailType.STARTED], life[DetailType.DISCONNECTED], life[DetailType.ABANDONED])
+    received(service, 1)
+    assert service.pages == [ABANDONED]
+    assert service.received.empty()
+
+
+@pytest.mark.parametrize("user_id", HOSTILE)
+def test_hostile_user_ids_arrive_as_text(tell: Tell, service: PagerDuty, user_id: str) -> None:
+    event = whole_life(user_id=user_id)[DetailType.ABANDONED]
+    tell(event)
+    (incident,) = received(service, 1)
+    assert incident["dedup_key"] == ABANDONED
+    assert incident["payload"]["summary"] == json.loads(event.detail)["data"]["summary"]
+
+
+def test_an_outage_delays_a_page_and_what_is_refused_is_kept(
+    cloud: LocalCloud, consumer: Stack, tell: Tell, service: PagerDuty
+) -> None:
+    for status in (500, 429):
+        service.outages.put(status)
+    tell(whole_life()[DetailType.ABANDONED])
+    assert received(service, 1)[0]["dedup_key"] == ABANDONED
+    service.outages.put(400)
+    refused = whole_life()[DetailType.AUDIT_DEGRADED]
+    tell(refused)
+    (letter,) = wait_for(lambda: cloud.drain(consumer.outputs["UndeliveredQueueUrl"]), 20, "the dead letter")
+    assert letter["detail"] == json.loads(refused.detail)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param({"event_action": "trigger"}, id="nothing to tell"),
+        pytest.param({"event_action": "resolve"}, id="nothing to resolve"),
+        pytest.param({"event_action": "close", "dedup_key": "x"}, id="no such action"),
+        pytest.param({"event_action": "resolve", "dedup_key": "x" * 256}, id="a key too long"),
+        pytest.param(
+            {"event_action": "trigger", "payload": {"summary": "x", "source": "x", "severity": "danger"}},
+            id="no such severity",
+        ),
+    ],
+)
+def test_pagerduty_refuses_what_is_not_an_event(event: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        EVENT.validate({"routing_key": ROUTING_KEY, **event})
