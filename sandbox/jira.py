@@ -28,8 +28,8 @@ class LocalJira(Vendor):
     While `lagging`, a new issue is not found by searches.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def reset(self) -> None:
+        super().reset()
         self.issues: dict[str, dict[str, Any]] = {}
         self.comments: dict[str, list[dict[str, Any]]] = {}
         self.lagging = False

@@ -35,13 +35,17 @@ TOKEN = "local-token"  # noqa: S105 - of a server that is not there
 
 
 class LocalServiceNow(Vendor):
-    """Incidents by sys_id, each with its fields; `notes` are an incident's work notes, oldest first."""
+    """Incidents by sys_id, each with its fields; `notes` are an incident's work notes, oldest first.
 
-    def __init__(self) -> None:
-        super().__init__()
+    `understood` are the fields that a query may name, `oauth` whether a token is asked for.
+    """
+
+    def reset(self) -> None:
+        super().reset()
         self.incidents: dict[str, dict[str, str]] = {}
         self.notes: dict[str, list[str]] = {}
         self.oauth = False
+        self.understood = frozenset(LENGTHS)
         self._numbers = count(1)
 
     def rendered(self, sys_id: str) -> str:
@@ -79,7 +83,7 @@ class LocalServiceNow(Vendor):
         for term in request.query["sysparm_query"].split("^"):
             name, equals, value = term.partition("=")
             # What it does not understand of a query it leaves out.
-            if equals and name in LENGTHS:
+            if equals and name in self.understood:
                 found = [each for each in found if self.incidents[each].get(name, "") == value]
         limit = int(request.query.get("sysparm_limit", 10_000))
         return Answer(200, {"result": [self._shown(each, request) for each in found[:limit]]})

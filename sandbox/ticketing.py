@@ -59,11 +59,15 @@ class Vendor(ABC):
 
     def __init__(self) -> None:
         self.url = ""
+        self.closed = threading.Event()
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as if nobody had ever asked."""
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.interrupt: Callable[[Request], None] = lambda _: None
-        self.closed = threading.Event()
-        self._lock = threading.Lock()
 
     def count(self, method: str, path: str) -> int:
         """Count the requests of that method whose path ends like that."""
@@ -100,6 +104,8 @@ def serving(vendor: VendorT) -> Iterator[VendorT]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body are sent apart; together with delayed acknowledgements that would cost 40 ms an answer.
+        disable_nagle_algorithm = True
 
         def _do(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
