@@ -104,7 +104,7 @@ def serving(vendor: VendorT) -> Iterator[VendorT]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Head and body are sent apart; together with delayed acknowledgements that would cost 40 ms an answer.
+        # Head and body are sent apart; with delayed acknowledgements that would cost 40 ms an answer.
         disable_nagle_algorithm = True
 
         def _do(self) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from sandbox.jira import LocalJira
+from sandbox.servicenow import LocalServiceNow
 from tests.consumers.tickets.conftest import REGION, VENDORS, deployed, environment, template, tickets
 from tests.consumers.tickets.events import ROOT, event
 from tests.contract.test_template import SAM, as_list, parts, run
@@ -74,6 +76,36 @@ def test_the_administrator_says_what_opens() -> None:
         consumer.deliver(event("Expiring", 4))
         (opened,) = tickets(consumer.vendor)
         assert opened.lines[0] == "Expiring number 4"
+
+
+def test_the_administrator_says_what_an_incident_is_like() -> None:
+    chosen = {"EndState": "7", "CloseCode": "User error", "CallerId": "a" * 32, "Category": "software"}
+    with deployed("servicenow", chosen) as consumer:
+        consumer.deliver(event("Abandoned", 3), event("Ended", 4))
+        assert isinstance(consumer.vendor, LocalServiceNow)
+        (incident,) = consumer.vendor.incidents.values()
+        assert (
+            incident.items()
+            >= {
+                "state": "7",
+                "close_code": "User error",
+                "close_notes": "Ended number 4",
+                "caller_id": "a" * 32,
+                "category": "software",
+                "urgency": "3",
+            }.items()
+        )
+        assert "assignment_group" not in incident
+
+
+def test_the_administrator_says_what_an_issue_is_like() -> None:
+    chosen = {"IssueType": "Incident", "DoneTransition": "Finish", "Resolution": "Won't Do"}
+    with deployed("jira", chosen) as consumer:
+        consumer.deliver(event("Abandoned", 3), event("Ended", 4))
+        assert isinstance(consumer.vendor, LocalJira)
+        (issue,) = consumer.vendor.issues.values()
+        assert issue["issuetype"] == {"name": "Incident"}
+        assert (issue["status"], issue["resolution"]) == ("Done", "Won't Do")
 
 
 @pytest.mark.parametrize(

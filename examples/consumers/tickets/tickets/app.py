@@ -1,7 +1,7 @@
 """The Lambda function: settings, clients, a batch of SQS messages, what becomes of those that failed.
 
-It is the only place with a clock and an environment. What it logs are event ids, detail-types and codes;
-never anything of a user, and nothing that a vendor answered.
+It is the only place with an environment. What it logs are ids of events and messages, detail-types and
+codes; never anything of a user, and nothing that a vendor answered.
 """
 
 import os
@@ -33,7 +33,7 @@ from tickets.vendor import RefusedError, TryLaterError
 
 # A new password is found this many seconds after it was stored.
 SECRET_SECONDS = 300
-# An event takes six requests at most, of 13 seconds at most; with less time left it is not begun.
+# An event takes up to six requests, as a rule, of up to 13 seconds; with less time left it is not begun.
 EVENT_SECONDS = 80
 # Clocks differ, and a function that ran out of time is not stopped to the second.
 LEASE_MARGIN = 5
@@ -95,6 +95,8 @@ def see_to(*, event: Event, context: LambdaContext) -> None:
         raise TryLaterError("NO_TIME_LEFT", 1)
     now = time.time()
     desk.take(event, context.aws_request_id, now, now + left + LEASE_MARGIN)
+    metadata = event.detail.metadata
+    logger.info("seen to", eventId=metadata.event_id, detailType=event.detail_type.value, episode=event.key)
 
 
 # An event that was seen to is known at once when it comes again; one that raised an error may come again.
