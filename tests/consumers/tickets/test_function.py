@@ -402,11 +402,13 @@ class TestServiceNow:
         assert [each.open for each in tickets(consumer.vendor)] == [False]
 
     @pytest.mark.parametrize("stack", ["servicenow"], indirect=True)
-    def test_an_answer_that_was_cut_off_is_not_believed(self, consumer: Consumer) -> None:
+    def test_an_answer_that_was_cut_off_is_not_believed(
+        self, consumer: Consumer, caplog: pytest.LogCaptureFixture
+    ) -> None:
         assert isinstance(consumer.vendor, LocalServiceNow)
         consumer.vendor.faults.append(Fault(*consumer.create(), 200, after_effect=True))
         consumer.deliver(ABANDONED)
-        assert consumer.failures
+        assert vars(caplog.records[-1])["reason"] == "NO_RESULT"
         consumer.work_for(120)
         assert [each.marks for each in tickets(consumer.vendor)] == [[mark(ABANDONED)]]
 

@@ -50,9 +50,8 @@ class Desk:
                 if ticket.state is not State.SEALED:
                     if each.mark not in ticket.lines:
                         self._system.comment(ticket.id, comment(each))
-                    if each.closes and not episode.closed and ticket.state is State.OPEN:
+                    if each.closes and ticket.state is State.OPEN:
                         self._system.close(ticket.id, title(each))
-                        episode.closed = True
                 episode.told.append(each)
 
     def _ticket(self, episode: Episode, first: Event, now: float) -> Ticket:

@@ -129,7 +129,6 @@ class Episode:
     ticket: str = ""
     opened: int = 0
     attempted_at: float = 0
-    closed: bool = False
 
 
 def to_tell(episode: Episode, opened_by: frozenset[DetailType]) -> list[Event]:

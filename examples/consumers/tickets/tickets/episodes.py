@@ -40,7 +40,8 @@ class Episodes:
                 Key=_key(event.key),
                 UpdateExpression="SET #event = :event, holder = :holder, heldUntil = :until, "
                 "expiration = :end",
-                ConditionExpression="attribute_not_exists(holder) OR heldUntil < :now",
+                # It may be our own: the SDK asks again if an answer does not arrive.
+                ConditionExpression="attribute_not_exists(holder) OR heldUntil < :now OR holder = :holder",
                 ExpressionAttributeNames={"#event": _attribute(event)},
                 ExpressionAttributeValues={
                     ":event": event.model_dump_json(by_alias=True),
@@ -74,7 +75,7 @@ class Episodes:
         told = {f"#told{number}": _attribute(event) for number, event in enumerate(episode.told)}
         self._table.update_item(
             Key=_key(episode.key),
-            UpdateExpression="SET ticket = :ticket, opened = :opened, attemptedAt = :at, closed = :closed "
+            UpdateExpression="SET ticket = :ticket, opened = :opened, attemptedAt = :at "
             f"REMOVE {', '.join(['#holder', 'heldUntil', *told])}",
             ConditionExpression="#holder = :holder",
             ExpressionAttributeNames={"#holder": "holder", **told},
@@ -83,7 +84,6 @@ class Episodes:
                 ":ticket": episode.ticket,
                 ":opened": episode.opened,
                 ":at": _number(episode.attempted_at),
-                ":closed": episode.closed,
             },
         )
 
@@ -107,5 +107,4 @@ def _episode(key: str, item: dict[str, Any]) -> Episode:
         ticket=item.get("ticket", ""),
         opened=int(item.get("opened", 0)),
         attempted_at=float(item.get("attemptedAt", 0)),
-        closed=item.get("closed", False),
     )
