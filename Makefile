@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # aws-sam-cli pins another boto3 than the local cloud does, so it lives apart.
 SAM_VENV := .sam-venv
-export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)
+export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)/examples/consumers/tickets:$(CURDIR)
 # uv, pinned and hashed by uv.lock itself.
 UV_REQUIREMENT = import tomllib; uv = next(p for p in tomllib.load(open("uv.lock", "rb"))["package"] if p["name"] == "uv"); \
 	print("uv==" + uv["version"], *("--hash=" + wheel["hash"] for wheel in uv["wheels"]))
@@ -34,6 +34,9 @@ $(SAM_VENV)/.done: $(VENV)/.done
 
 layers/session_auditor/requirements.txt: uv.lock pyproject.toml $(VENV)/.done  ## What the layer installs, from uv.lock
 	@$(VENV)/bin/uv export --quiet --locked --only-group layer --no-emit-project --no-annotate --no-header -o $@
+
+examples/consumers/tickets/requirements.txt: uv.lock pyproject.toml $(VENV)/.done  ## What the ticket consumers install
+	@$(VENV)/bin/uv export --quiet --locked --only-group tickets --no-emit-project --no-annotate --no-header -o $@
 
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SAM_VENV)/bin/sam
 
@@ -61,7 +64,7 @@ lint: $(VENV)/.done  ## Style, format, types, and who may import whom
 	@$(VENV)/bin/lint-imports --no-logo --no-cache pyproject.toml
 
 .PHONY: build
-build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt  ## What `sam build` would deploy, in .aws-sam
+build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt examples/consumers/tickets/requirements.txt  ## What `sam build` would deploy, in .aws-sam
 	@$(SAM) build
 
 .PHONY: schemas

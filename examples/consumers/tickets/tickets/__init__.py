@@ -1,0 +1,1 @@
+"""Keeps one ticket per session episode in ServiceNow or Jira, from the events of the session auditor."""

@@ -1,0 +1,182 @@
+"""What a ticket has to say: the fields of an event that it needs, the event's episode, the words.
+
+An episode is all that the auditor tells of one session, or of one gap in its coverage of a stack and fleet.
+Its ticket is opened by the first event of a detail-type that opens tickets, and told of whatever follows.
+Ended or Audit Recovered closes it; Reconnected does not, for the session lives on and may be left again.
+Plain data in, plain data out: no AWS, no vendor, no clock. Of the auditor it knows docs/schemas alone.
+"""
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+TEXT_LIMIT = 256
+
+
+class DetailType(StrEnum):
+    """The detail-types that the rule lets through; that a session started concerns no ticket."""
+
+    CONNECTED = "AppStream Session Connected"
+    DISCONNECTED = "AppStream Session Disconnected"
+    RECONNECTED = "AppStream Session Reconnected"
+    EXPIRING = "AppStream Session Expiring"
+    ABANDONED = "AppStream Session Abandoned"
+    ENDED = "AppStream Session Ended"
+    AUDIT_DEGRADED = "AppStream Audit Degraded"
+    AUDIT_RECOVERED = "AppStream Audit Recovered"
+
+
+CLOSING = frozenset([DetailType.ENDED, DetailType.AUDIT_RECOVERED])
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Metadata(_Part):
+    """Where an event comes from, and its place in its session's history."""
+
+    event_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    account_id: str
+    region: str
+    observed_at: str
+    sequence: Annotated[int, Field(ge=1)]
+
+
+class Session(_Part):
+    """Which session it is; the user id is text of unknown origin."""
+
+    id: Annotated[str, Field(min_length=1)]
+    user_id: str
+    stack_name: str
+    fleet_name: str
+    instance_id: str
+
+
+class SessionData(_Part):
+    """What an event says of a session."""
+
+    session: Session
+    summary: str
+
+
+class AuditData(_Part):
+    """What an event says of a stack and fleet that could not be listed since then, or can be again."""
+
+    stack_name: str
+    fleet_name: str
+    since: str
+    summary: str
+
+
+class Detail(_Part):
+    """The `detail` of an event."""
+
+    metadata: Metadata
+    data: SessionData | AuditData
+
+
+class Event(_Part):
+    """An event as EventBridge delivers it, as far as a ticket needs it."""
+
+    detail_type: Annotated[DetailType, Field(alias="detail-type")]
+    detail: Detail
+
+    @property
+    def sequence(self) -> int:
+        """Its place among the events of its episode."""
+        return self.detail.metadata.sequence
+
+    @property
+    def closes(self) -> bool:
+        """Whether the episode is over."""
+        return self.detail_type in CLOSING
+
+    @property
+    def mark(self) -> str:
+        """The line by which a ticket shows that it was told of this event."""
+        return f"Event {self.detail.metadata.event_id}"
+
+    @property
+    def key(self) -> str:
+        """Name the episode: the same for all of its events, of hex digits and a hyphen, safe in any query."""
+        metadata, data = self.detail.metadata, self.detail.data
+        if isinstance(data, SessionData):
+            identity = ["session", data.session.id]
+        else:
+            identity = ["gap", data.stack_name, data.fleet_name, data.since]
+        text = json.dumps([metadata.account_id, metadata.region, *identity])
+        return f"appstream-{sha256(text.encode()).hexdigest()[:32]}"
+
+
+@dataclass(slots=True)
+class Episode:
+    """What is known of an episode, and what a worker adds to it while it holds the episode.
+
+    `waiting` are the events that no ticket was told of; `told` those that it was told of by this worker.
+    `opened` is the sequence of the event that opened the ticket, 0 without one. `attempted_at` is when
+    a ticket was last asked for without knowing what became of it, in seconds of the epoch; 0 if never.
+    """
+
+    key: str
+    waiting: tuple[Event, ...] = ()
+    told: list[Event] = field(default_factory=list)
+    ticket: str = ""
+    opened: int = 0
+    attempted_at: float = 0
+
+
+def to_tell(episode: Episode, opened_by: frozenset[DetailType]) -> list[Event]:
+    """Give the events that the ticket lacks, in order; none as long as nothing opens one.
+
+    The order of arrival does not count: an opening event that comes last brings along what followed it.
+    """
+    events = sorted(episode.waiting, key=lambda event: event.sequence)
+    openings = [event.sequence for event in events if event.detail_type in opened_by]
+    if episode.opened:
+        openings.append(episode.opened)
+    return [event for event in events if event.sequence >= min(openings)] if openings else []
+
+
+def title(event: Event) -> str:
+    """Head the ticket that the event opens, in one line."""
+    return plain(event.detail.data.summary)
+
+
+def description(event: Event) -> list[str]:
+    """Describe the ticket that the event opens, in lines of plain text."""
+    metadata, data = event.detail.metadata, event.detail.data
+    if isinstance(data, SessionData):
+        session = data.session
+        facts = {
+            "User": session.user_id,
+            "Stack": session.stack_name,
+            "Fleet": session.fleet_name,
+            "Session": session.id,
+            "Instance": session.instance_id,
+        }
+    else:
+        facts = {"Stack": data.stack_name, "Fleet": data.fleet_name, "Not listed since": data.since}
+    facts |= {"Account": metadata.account_id, "Region": metadata.region}
+    lines = [f"{name}: {plain(text)}" for name, text in facts.items() if text]
+    return [title(event), *lines, *_signature(event)]
+
+
+def comment(event: Event) -> list[str]:
+    """Say what the event adds to the ticket, in lines of plain text."""
+    return [title(event), *_signature(event)]
+
+
+def plain(text: str) -> str:
+    """Keep what prints, on one line: no text from outside can add a line, or a mark, of its own."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return line if len(line) <= TEXT_LIMIT else f"{line[: TEXT_LIMIT - 3]}..."
+
+
+def _signature(event: Event) -> list[str]:
+    return [f"Observed at {plain(event.detail.metadata.observed_at)}", event.mark]

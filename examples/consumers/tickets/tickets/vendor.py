@@ -1,0 +1,99 @@
+"""What both vendors have in common: a ticket as it was read, one way to ask, and what an answer means.
+
+It knows HTTP, and no vendor. Neither an error's text nor its chain holds anything that was sent or answered.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+
+CONNECT_SECONDS, ANSWER_SECONDS = 3, 10
+# SQS hides a message for 12 hours at most (ChangeMessageVisibility, API reference).
+WAIT_LIMIT = 6 * 3600
+# Worth another try though nothing was done: a password that is being changed, a limit of requests.
+TRANSIENT = frozenset([401, 425, 429])
+
+_pool = urllib3.PoolManager(
+    timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS), retries=False, maxsize=2
+)
+
+
+class State(Enum):
+    """What can still be done with a ticket: all; only comments; nothing."""
+
+    OPEN = auto()
+    DONE = auto()
+    SEALED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A ticket as the vendor shows it; `lines` are those of its description and its latest comments."""
+
+    id: str
+    state: State
+    lines: frozenset[str]
+
+
+class TryLaterError(Exception):
+    """What was asked may do some other time: after so many seconds, if the vendor says when.
+
+    `undone` if the vendor certainly did nothing; else it may have done what it was asked.
+    """
+
+    def __init__(self, reason: str, after: int | None = None, *, undone: bool = False) -> None:
+        super().__init__(reason)
+        self.after = after
+        self.undone = undone
+
+
+class RefusedError(Exception):
+    """The vendor refuses what was asked, and would again."""
+
+    undone = True
+
+
+def ask(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: Any = None,
+    form: Mapping[str, str] | None = None,
+) -> Any:
+    """Send a request with a body of JSON, or a form; give the answer's JSON, None if it is empty.
+
+    Raises TryLaterError or RefusedError for every other outcome.
+    """
+    sent = {"Accept": "application/json", **headers}
+    content = None
+    if body is not None:
+        sent["Content-Type"] = "application/json"
+        content = json.dumps(body)
+    elif form is not None:
+        sent["Content-Type"] = "application/x-www-form-urlencoded"
+        content = urlencode(form)
+    try:
+        answer = _pool.request(method, url, body=content, headers=sent)
+    except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
+        raise TryLaterError("NOT_CONNECTED", undone=True) from None
+    except urllib3.exceptions.HTTPError as error:
+        raise TryLaterError(type(error).__name__) from None
+    if answer.status in TRANSIENT or answer.status >= 500:
+        after = answer.headers.get("Retry-After", "")
+        raise TryLaterError(
+            f"HTTP {answer.status}",
+            min(int(after), WAIT_LIMIT) if after.isdecimal() else None,
+            undone=answer.status in TRANSIENT,
+        )
+    if not 200 <= answer.status < 300:
+        raise RefusedError(f"HTTP {answer.status}")
+    try:
+        return json.loads(answer.data) if answer.data else None
+    except ValueError:
+        # A page for people, of an instance that sleeps or a proxy, or an answer that was cut off.
+        raise TryLaterError("NOT_JSON") from None

@@ -1,0 +1,1 @@
+"""One ticket per session episode, in ServiceNow and in Jira."""

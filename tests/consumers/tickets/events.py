@@ -1,0 +1,89 @@
+"""Events as EventBridge delivers them, made from the published schemas alone."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from re import search
+from typing import Any
+
+ROOT = Path(__file__).parents[3]
+SCHEMAS: dict[str, dict[str, Any]] = {
+    schema["title"]: schema
+    for schema in (
+        json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "schemas").glob("*.json"))
+    )
+}
+OBSERVED_AT = "2026-03-02T10:00:00Z"
+TEXTS = ("text", OBSERVED_AT, "0" * 32)
+
+
+def example(schema: dict[str, Any], whole: dict[str, Any]) -> Any:
+    """Give a value that the schema allows, with every property that it requires."""
+    if "$ref" in schema:
+        return example(whole["$defs"][schema["$ref"].rpartition("/")[2]], whole)
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema["type"]:
+        case "object":
+            return {name: example(schema["properties"][name], whole) for name in schema["required"]}
+        case "integer":
+            return schema.get("minimum", 0)
+        case "boolean":
+            return False
+        case "string":
+            pattern = schema.get("pattern", "")
+            return next(each for each in TEXTS if search(pattern, each))
+        case other:
+            raise AssertionError(f"no example of {other}")
+
+
+def envelope(detail_type: str, detail: Any) -> dict[str, Any]:
+    """Wrap a detail as EventBridge does."""
+    return {
+        "version": "0",
+        "id": "11111111-2222-3333-4444-555555555555",
+        "detail-type": detail_type,
+        "source": "appstream.auditor",
+        "account": "123456789012",
+        "time": OBSERVED_AT,
+        "region": "eu-west-1",
+        "resources": [],
+        "detail": detail,
+    }
+
+
+def event(
+    kind: str,
+    sequence: int,
+    session_id: str = "s-1",
+    user_id: str = "jane.doe@example.com",
+    summary: str = "",
+) -> dict[str, Any]:
+    """Give an event of a session; its id depends on the session, the kind and the sequence."""
+    detail_type = f"AppStream Session {kind}"
+    detail = example(SCHEMAS[detail_type], SCHEMAS[detail_type])
+    detail["metadata"] |= {"eventId": event_id(session_id, kind, sequence), "sequence": sequence}
+    detail["data"]["session"] |= {
+        "id": session_id,
+        "userId": user_id,
+        "stackName": "office",
+        "fleetName": "cad",
+        "instanceId": "i-1",
+    }
+    detail["data"]["summary"] = summary or f"{kind} number {sequence}"
+    return envelope(detail_type, detail)
+
+
+def gap(kind: str, since: str = OBSERVED_AT) -> dict[str, Any]:
+    """Give an event of a stack and fleet that could not be listed since then."""
+    detail_type = f"AppStream Audit {kind}"
+    detail = example(SCHEMAS[detail_type], SCHEMAS[detail_type])
+    sequence = 1 if kind == "Degraded" else 2
+    detail["metadata"] |= {"eventId": event_id(since, kind, sequence), "sequence": sequence}
+    detail["data"] |= {"stackName": "office", "fleetName": "cad", "since": since, "summary": f"Audit {kind}"}
+    return envelope(detail_type, detail)
+
+
+def event_id(episode: str, kind: str, sequence: int) -> str:
+    """Give the id of such an event: 32 hex digits."""
+    return sha256(f"{episode} {kind} {sequence}".encode()).hexdigest()[:32]

@@ -1,0 +1,63 @@
+"""The tickets stand on the published schemas: a field that they use can't disappear unseen."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from tests.consumers.tickets.events import SCHEMAS, envelope, example
+from tickets.episode import AuditData, DetailType, Event, Metadata, Session, SessionData
+
+
+def paths(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every field that a model reads, by its path within an event's detail."""
+    for field in model.model_fields.values():
+        path = (*above, str(field.alias))
+        yield path
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from paths(field.annotation, path)
+
+
+OF_SESSIONS = (*paths(Metadata, ("metadata",)), *paths(SessionData, ("data",)))
+OF_GAPS = (*paths(Metadata, ("metadata",)), *paths(AuditData, ("data",)))
+USED = [
+    pytest.param(each, path, id=f"{each.rpartition(' ')[2]}-{'.'.join(path)}")
+    for each in DetailType
+    for path in (OF_GAPS if "Audit" in each else OF_SESSIONS)
+]
+
+
+def test_every_model_is_looked_into() -> None:
+    assert {("data", "session", name) for name in ("id", "userId", "stackName")} <= set(OF_SESSIONS)
+    assert len(OF_SESSIONS) == len(Metadata.model_fields) + len(Session.model_fields) + 2
+
+
+@pytest.mark.parametrize("detail_type", DetailType)
+def test_an_event_of_the_published_schema_is_understood(detail_type: DetailType) -> None:
+    schema = SCHEMAS[detail_type]
+    understood = Event.model_validate(envelope(detail_type, example(schema, schema)))
+    assert understood.detail_type is detail_type
+    assert isinstance(understood.detail.data, AuditData if "Audit" in detail_type else SessionData)
+
+
+@pytest.mark.parametrize(("detail_type", "path"), USED)
+def test_a_field_that_disappears_is_noticed(detail_type: DetailType, path: tuple[str, ...]) -> None:
+    schema = deepcopy(SCHEMAS[detail_type])
+    part = schema
+    for name in path[:-1]:
+        part = definition(part["properties"][name], schema)
+    part["properties"][f"{path[-1]}Renamed"] = part["properties"].pop(path[-1])
+    part["required"] = [f"{each}Renamed" if each == path[-1] else each for each in part["required"]]
+    with pytest.raises(ValidationError):
+        Event.model_validate(envelope(detail_type, example(schema, schema)))
+
+
+def test_no_detail_type_was_forgotten() -> None:
+    assert set(SCHEMAS) - set(DetailType) == {"AppStream Session Started"}
+
+
+def definition(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = whole["$defs"][schema["$ref"].rpartition("/")[2]]
+    return found
