@@ -105,7 +105,7 @@ class Estate(RuleBasedStateMachine):
         hours=st.sampled_from([16, 2, 0.5, None]),
     )
     def arrive(
-        self, who: set[str], scope: str, ago: int, connected: bool | None, saml: bool, hours: float | None
+        self, *, who: set[str], scope: str, ago: int, connected: bool | None, saml: bool, hours: float | None
     ) -> None:
         """Let users start to stream."""
         for identity in sorted(who):
