@@ -49,6 +49,10 @@ test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, temp
 unit: $(VENV)/.done  ## The unit tests alone (seconds)
 	@$(VENV)/bin/pytest -q -n 2 tests/unit
 
+.PHONY: bench
+bench: $(VENV)/.done  ## Measure the auditor against its goals (about ten minutes; QUICK=1 for a short run)
+	@$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
+
 .PHONY: lint
 lint: $(VENV)/.done  ## Style, format, types, and who may import whom
 	@$(VENV)/bin/ruff check .
