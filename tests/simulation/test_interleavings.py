@@ -16,8 +16,8 @@ from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.test_crashes import replay, settle
 from tests.simulation.trial import Trial
 
-# Per moment of a scenario; two sweeps that both write make 252 orders of five calls each.
-MOST_ORDERS = 300
+# Per moment of a scenario; two sweeps that both write make 462 orders of five calls, if warm, and of six.
+MOST_ORDERS = 500
 RANDOM_ORDERS = 20
 
 

@@ -117,6 +117,15 @@ class Container:
         ):
             sys.modules["app"] = self.app
             exec(_code(), self.app.__dict__)  # noqa: S102 - the handler, as a new container imports it
+        self.fresh = self.memory()
+
+    def memory(self) -> dict[str, Any]:
+        """Return what the container remembers of the table from one sweep to the next."""
+        return dict(vars(self.app.auditor.snapshots))
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go back to what it remembered."""
+        vars(self.app.auditor.snapshots).update(memory)
 
     def invoke(self, run: Run) -> None:
         """Let Lambda call the handler; what it printed and returned or raised is kept on the run."""
@@ -190,7 +199,7 @@ class Trial:
     runs: list[Run] = field(default_factory=list)
     users: set[str] = field(default_factory=set)
     container: Container | None = None
-    spare: list[Container] = field(default_factory=list)
+    spare: Container | None = None
 
     def sweep(self, *faults: Fault, skew: float = 0.0) -> Run:
         """Make one sweep in the warm container; one that died takes its container with it."""
@@ -208,15 +217,18 @@ class Trial:
         return run
 
     def together(self, choose: Callable[[int], int], change: Callable[[], None] | None = None) -> None:
-        """Make two sweeps at once, and let the world change in between if there is a change.
+        """Make two sweeps at once, one in the warm container, and perhaps let the world change in between.
 
         Before each call that the other sweep could feel, `choose` is told how many could go on and says
         which. Calls to AppStream change nothing, so they are made without asking, unless the world changes.
         """
         runs = [self.cloud.invocation() for _ in range(2)]
+        warm = self.container or Container(self.environment)
+        if self.spare is None:
+            self.spare = Container(self.environment)
+        self.spare.remember(self.spare.fresh)
         threads = [
-            Baton(self.cloud, run, self.spare.pop() if self.spare else Container(self.environment))
-            for run in runs
+            Baton(self.cloud, run, container) for run, container in zip(runs, (warm, self.spare), strict=True)
         ]
         everywhere = change is not None
         with redirect_stdout(_PRINTED), patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn):
@@ -238,8 +250,7 @@ class Trial:
         _PRINTED.truncate()
         for thread in threads:
             thread.run.printed = printed
-            if not thread.run.dead:
-                self.spare.append(thread.container)
+        self.container = None if runs[0].dead else warm
         self.runs += runs
         TALLY["runs"] += 2
         TALLY["interleavings"] += 1
@@ -267,9 +278,14 @@ class Trial:
         )
         fails = cloud.appstream.fails
         now, accepted, runs = cloud.clock.now, len(cloud.eventbridge.accepted), len(self.runs)
+        container = self.container
+        memory = container.memory() if container else {}
         try:
             yield
         finally:
+            self.container = container
+            if container:
+                container.remember(memory)
             table.partitions, table.sizes, table.order = tables
             world.stacks, world.fleets, world.associations, world.sessions, world.scopes = things
             cloud.appstream.fails = fails
