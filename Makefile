@@ -56,6 +56,10 @@ unit: $(VENV)/.done  ## The unit tests alone (seconds)
 simulate: $(VENV)/.done  ## Worlds at random for SECONDS=60, or the one of SEED=...
 	@$(VENV)/bin/python -m tests.simulation --seconds $(or $(SECONDS),60) $(addprefix --seed ,$(SEED))
 
+.PHONY: bench
+bench: $(VENV)/.done  ## Measure the auditor against its goals (about ten minutes; QUICK=1 for a short run)
+	@$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
+
 .PHONY: lint
 lint: $(VENV)/.done  ## Style, format, types, and who may import whom
 	@$(VENV)/bin/ruff check .

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
+import botocore.session
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from session_auditor.appstream import AppStream, user_ids
+from session_auditor.appstream import AppStream, user_ids, utc
 from session_auditor.model import TargetId, UserIdMode
 from session_auditor.publisher import Publisher
 from session_auditor.settings import Settings
@@ -31,7 +32,9 @@ settings = Settings.from_environment(os.environ)
 
 def build_auditor() -> Auditor:
     """Make the clients and what uses them; once a container."""
-    aws = boto3.Session(region_name=settings.target_region)
+    core = botocore.session.get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=utc)
+    aws = boto3.Session(region_name=settings.target_region, botocore_session=core)
     config = Config(
         connect_timeout=settings.api_time_limit,
         read_timeout=settings.api_time_limit,

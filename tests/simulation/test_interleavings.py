@@ -18,7 +18,7 @@ from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.test_crashes import is_new, replay
 from tests.simulation.trial import TALLY, WORLD, Trial
 
-# Per moment of a scenario; two sweeps that both write make 252 orders of five calls each.
+# Per moment of a scenario; two sweeps that both write make 462 orders of five calls, if warm, and of six.
 MOST_ORDERS = 3_000
 RANDOM_ORDERS = 20
 

@@ -121,6 +121,20 @@ class Container:
         ):
             sys.modules["app"] = self.app
             exec(_code(), self.app.__dict__)  # noqa: S102 - the handler, as a new container imports it
+        self.fresh = self.memory()
+
+    def memory(self) -> list[dict[str, Any]]:
+        """Return what the container remembers from one sweep to the next."""
+        return [dict(vars(adapter)) for adapter in self._adapters()]
+
+    def remember(self, memory: Iterable[Mapping[str, Any]]) -> None:
+        """Go back to what it remembered."""
+        for adapter, remembered in zip(self._adapters(), memory, strict=True):
+            vars(adapter).update(remembered)
+
+    def _adapters(self) -> tuple[Any, ...]:
+        auditor = self.app.auditor
+        return auditor.appstream, auditor.snapshots, auditor.publisher
 
     def invoke(self, run: Run) -> None:
         """Let Lambda call the handler; what it printed is kept on the run, too."""
@@ -154,11 +168,13 @@ class Trial:
         """Make one sweep in the warm container; one that died takes its container with it."""
         run = self.cloud.invocation(*faults, skew=skew)
         published = len(self.cloud.eventbridge.accepted)
-        container = self.container or Container(self.environment)
+        container = self.container or self._fresh()
         self.container = None
         with self.cloud.floor(run):
             container.invoke(run)
-        if not run.dead:
+        if run.dead:
+            self.spare.append(container)
+        else:
             self.container = container
         self.runs.append(run)
         TALLY["sweeps"] += 1
@@ -171,14 +187,14 @@ class Trial:
         change: Callable[[], None] | None = None,
         sweeps: int = 2,
     ) -> None:
-        """Make several sweeps at once, and let the world change in between if there is a change.
+        """Make several sweeps at once, one in the warm container; perhaps the world changes in between.
 
         Before each call that another sweep could feel, `choose` is told which sweeps could go on, by number,
         and says which does; WORLD among them is the change. Calls to AppStream change nothing, so they are
         made without asking, unless the world changes.
         """
         runs = [self.cloud.invocation() for _ in range(sweeps)]
-        containers = [self.spare.pop() if self.spare else Container(self.environment) for _ in runs]
+        containers = [self.container or self._fresh(), *(self._fresh() for _ in runs[1:])]
         hub = greenlet.getcurrent()
         change_is_due = change is not None
 
@@ -207,13 +223,19 @@ class Trial:
         printed = _PRINTED.getvalue()
         _PRINTED.seek(0)
         _PRINTED.truncate()
-        for run, container in zip(runs, containers, strict=True):
+        for run in runs:
             run.printed = printed
-            if not run.dead:
-                self.spare.append(container)
+        self.container = None if runs[0].dead else containers[0]
+        self.spare += containers[1 if self.container else 0 :]
         self.runs += runs
         TALLY["sweeps"] += sweeps
         TALLY[f"orders of {NUMBERS[sweeps]} sweeps"] += 1
+
+    def _fresh(self) -> Container:
+        """Return a container that remembers nothing; importing the handler takes longer than a sweep."""
+        container = self.spare.pop() if self.spare else Container(self.environment)
+        container.remember(container.fresh)
+        return container
 
     def _go_on(self, run: Run, sweep: greenlet.greenlet) -> None:
         """Let a sweep make the call that is due, and run up to the next one."""
@@ -247,9 +269,17 @@ class Trial:
         )
         fails = cloud.appstream.fails
         now, accepted, runs = cloud.clock.now, len(cloud.eventbridge.accepted), len(self.runs)
+        container = self.container
+        memory = container.memory() if container else []
         try:
             yield
         finally:
+            if self.container not in (None, container):
+                self.spare.append(self.container)
+            self.container = container
+            if container:
+                container.remember(memory)
+                self.spare = [each for each in self.spare if each is not container]
             table.partitions, table.sizes, table.order = tables
             world.stacks, world.fleets, world.associations, world.sessions, world.scopes = things
             cloud.appstream.fails = fails
@@ -261,8 +291,7 @@ class Trial:
     def state(self, since: int) -> Hashable:
         """Return all that decides what happens next and what is still to be checked, from run `since` on.
 
-        A trial that ends in a state that was settled before would only repeat what was checked then. That
-        holds for containers that keep nothing from sweep to sweep.
+        A trial that ends in a state that was settled before would only repeat what was checked then.
         """
         table = self.cloud.dynamodb.tables["table"]
         digests = [digest(run) for run in self.runs[since:]]
@@ -277,6 +306,7 @@ class Trial:
             self.cloud.clock.now // 60,
             repr([table.partitions[key][sort] for key in sorted(table.order) for sort in table.order[key]]),
             repr((self.cloud.world.sessions, self.cloud.world.associations)),
+            self.container and repr(self.container.memory()),
             tuple(entry["Detail"] for entry in self.cloud.eventbridge.accepted),
             tuple(
                 (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from session_auditor.appstream import AppStream, TopologyError, user_ids
+from session_auditor.appstream import AppStream, TopologyError, user_ids, utc
 from session_auditor.model import (
     AuthenticationMode,
     AuthenticationType,
@@ -199,6 +199,24 @@ def test_a_broken_field_costs_itself_only(estate: Estate) -> None:
     assert odd.start_time == datetime(2026, 3, 2, 8, 0, 30, tzinfo=UTC)
     assert odd.max_expiration_time == datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
     assert (odd.eni_id, odd.eni_private_ip_address) == ("eni-1", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(1_772_438_400, at(0), id="seconds"),
+        pytest.param(1_772_438_400.75, at(0) + timedelta(milliseconds=750), id="with a fraction"),
+        pytest.param("2026-03-02T08:00:00Z", at(0), id="text"),
+        pytest.param("2026-03-02T09:00:00+01:00", at(0), id="text of another zone"),
+        pytest.param("soon", None, id="no time"),
+        pytest.param({"at": 0}, None, id="another form"),
+        pytest.param(1e12, None, id="beyond the year 9999"),
+        pytest.param(1e20, None, id="beyond the platform's clock"),
+        pytest.param(float("nan"), None, id="no number"),
+    ],
+)
+def test_times_are_read_in_utc(value: Any, expected: datetime | None) -> None:
+    assert utc(value) == expected
 
 
 def test_a_listing_that_never_ends_is_cut_off(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,79 @@ def test_a_session_can_be_forgotten(snapshots: Snapshots) -> None:
     assert set(snapshot.sessions) == set(snapshots.load().sessions) == {"s-2"}
 
 
+class TestKept:
+    """What a warm container need not read again, and when it has to."""
+
+    def published(self, snapshots: Snapshots, *names: str) -> Snapshot:
+        snapshot = committed(snapshots, *names)
+        return snapshots.clear(snapshot, ids(snapshot), {}, at(2))
+
+    def test_the_targets_item_is_all_that_is_read(self, snapshots: Snapshots, wire: Wire) -> None:
+        snapshot = self.published(snapshots, "s-1", "s-2")
+        snapshots.keep(snapshot)
+        wire.calls.clear()
+        assert snapshots.load() == snapshot
+        (query,) = wire.parameters("Query")
+        assert query["ConsistentRead"]
+        assert query["ExpressionAttributeValues"][":sk"] == {"S": "TARGET"}
+
+    def test_what_another_one_committed_is_read(self, table: Table, snapshots: Snapshots) -> None:
+        snapshots.keep(self.published(snapshots, "s-1"))
+        another = table.snapshots()
+        snapshot, _ = another.commit(another.load(), LATER, started("s-2"), always)
+        assert snapshots.load() == snapshot
+        assert set(snapshot.sessions) == {"s-1", "s-2"}
+
+    def test_a_new_beginning_is_read(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = self.published(snapshots, "s-1")
+        snapshots.keep(snapshot)
+        item = table.item("TARGET")
+        table.put(item | {"state": {"S": item["state"]["S"].replace("08:05:00", "09:05:00")}})
+        loaded = snapshots.load()
+        assert loaded.version == snapshot.version
+        assert loaded != snapshot
+
+    def test_not_while_an_event_waits(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = committed(snapshots, "s-1")
+        snapshots.keep(snapshot)
+        another = table.snapshots()
+        cleared = another.clear(another.load(), ids(snapshot), {}, at(2))
+        assert snapshots.load() == cleared
+
+    def test_not_if_a_write_failed(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = self.published(snapshots, "s-1")
+        table.put(table.item("SESSION#s-1") | {"version": {"N": "9"}})
+        snapshot, uncommitted = snapshots.commit(snapshot, LATER, started("s-1"), always)
+        assert uncommitted == {"s-1"}
+        snapshots.keep(snapshots.commit_target(snapshot, LATER, (), snapshot.scopes))
+        assert snapshots.load().sessions["s-1"].version == 9
+
+    def test_not_if_an_item_could_not_be_read(self, table: Table, snapshots: Snapshots) -> None:
+        self.published(snapshots, "s-1", "s-2")
+        item = table.item("SESSION#s-1")
+        table.put(item | {"schema": {"N": "2"}})
+        snapshots.keep(snapshots.commit_target(snapshots.load(), LATER, (), frozenset([SCOPE])))
+        table.put(item)
+        assert set(snapshots.load().sessions) == {"s-1", "s-2"}
+
+    def test_a_commit_in_the_middle_of_a_read_fences_the_reader(
+        self, table: Table, snapshots: Snapshots, wire: Wire
+    ) -> None:
+        committed(snapshots, "s-1")
+        another = table.snapshots()
+        earlier = another.load()
+
+        def commit_first(parameters: dict[str, Any]) -> dict[str, Any]:
+            del wire.answers["Query"]
+            answer: dict[str, Any] = table.dynamodb.query(**parameters)
+            another.commit_target(earlier, LATER, (), earlier.scopes)
+            return answer
+
+        wire.answers["Query"] = commit_first
+        with pytest.raises(FencedError):
+            snapshots.commit_target(snapshots.load(), LATER, (), earlier.scopes)
+
+
 class TestClear:
     """Taking out of the outbox what EventBridge took."""
 

@@ -177,7 +177,7 @@ def test_what_is_left_over_is_published_first_with_the_same_ids(estate: Estate) 
     estate.put("s-1", "NOT_CONNECTED")
     estate.auditor = estate.container()
     estate.sweep()
-    assert estate.wire.operations()[:3] == ["Query", "PutEvents", "TransactWriteItems"]
+    assert estate.wire.operations()[:4] == ["Query", "Query", "PutEvents", "TransactWriteItems"]
     assert estate.told() == ["Started", "Disconnected"]
 
 

@@ -87,34 +87,46 @@ class Snapshots:
         self._target_id = target_id
         self._history_for = history_for
         self._place = f"{target_id.account_id}#{target_id.region}"
+        self._kept: Snapshot | None = None
+        self._in_doubt = False
 
     def load(self) -> Snapshot:
-        """Read the snapshot, whole and consistent; broken and newer session items are left alone."""
+        """Read the snapshot, whole and consistent; broken and newer session items are left alone.
+
+        The target's item comes first, so that a commit while the rest is read fences this sweep off. If it
+        is the one that this container wrote last, the snapshot that was kept then is still the table's.
+        """
+        kept, self._kept = self._kept, None
         snapshot = Snapshot()
         sessions: dict[str, Stored] = {}
         unreadable: set[str] = set()
         with self._in_reach("read"):
-            items = list(self._items())
-        for item in items:
-            key = item["sk"]["S"]
-            try:
-                if key == TARGET_KEY:
-                    target, version, outbox = self._read(item, _TARGET)
-                    snapshot = replace(snapshot, target=target, version=version, outbox=outbox)
-                elif key == SCOPES_KEY:
-                    snapshot = replace(snapshot, scopes=frozenset(self._read(item, _SCOPES)[0]))
-                else:
-                    remembered, version, outbox = self._read(item, _REMEMBERED)
-                    sessions[key.removeprefix(SESSION_PREFIX)] = Stored(remembered, outbox, version)
-            except (LookupError, TypeError, ValueError):
-                if key == TARGET_KEY:
-                    raise SnapshotError(
-                        f"the target's item in table {self._table} is broken or of a newer release than this "
-                        f"one (schema {SCHEMA}): deploy that release, or delete the item {TARGET_KEY}, "
-                        "which begins with a new baseline"
-                    ) from None
-                unreadable.add(key.removeprefix(SESSION_PREFIX))
+            for item in self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}}):
+                snapshot = self._target(item)
+            if kept and (kept.version, kept.target) == (snapshot.version, snapshot.target):
+                return kept
+            for item in self._items("pk = :pk", {}):
+                key = item["sk"]["S"]
+                try:
+                    if key == SCOPES_KEY:
+                        snapshot = replace(snapshot, scopes=frozenset(self._read(item, _SCOPES)[0]))
+                    elif key != TARGET_KEY:
+                        remembered, version, outbox = self._read(item, _REMEMBERED)
+                        sessions[key.removeprefix(SESSION_PREFIX)] = Stored(remembered, outbox, version)
+                except (LookupError, TypeError, ValueError):
+                    unreadable.add(key.removeprefix(SESSION_PREFIX))
+        self._in_doubt = bool(unreadable)
         return replace(snapshot, sessions=sessions, unreadable=frozenset(unreadable))
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep the snapshot of a completed sweep, so that the next one need not read it again.
+
+        It is worth keeping if only a commit can change the table from here on, for every commit takes the
+        target's version on: if no outbox is left that another sweep could clear, and if all that this one
+        wrote is known to be written.
+        """
+        waiting = snapshot.outbox or any(stored.outbox for stored in snapshot.sessions.values())
+        self._kept = None if waiting or self._in_doubt else snapshot
 
     def commit(
         self,
@@ -218,6 +230,11 @@ class Snapshots:
 
         Gives the keys of the groups that could not be written; all of them while the table is busy.
         """
+        unwritten = self._transact(batch, fence)
+        self._in_doubt |= bool(unwritten)
+        return unwritten
+
+    def _transact(self, batch: Mapping[str, list[Action]], fence: "_Fence | None") -> frozenset[str]:
         if not batch:
             return frozenset()
         actions = [fence.put(fence.version)] if fence else []
@@ -237,7 +254,7 @@ class Snapshots:
                     if len(keys) == 1:
                         return frozenset(keys)
                     half = len(keys) // 2
-                    return self._write({key: batch[key] for key in keys[:half]}, fence) | self._write(
+                    return self._transact({key: batch[key] for key in keys[:half]}, fence) | self._transact(
                         {key: batch[key] for key in keys[half:]}, fence
                     )
                 if code != "TransactionCanceledException":
@@ -254,20 +271,31 @@ class Snapshots:
                 )
                 if not blamed:
                     return frozenset(batch)
-                return blamed | self._write({key: batch[key] for key in batch if key not in blamed}, fence)
+                return blamed | self._transact({key: batch[key] for key in batch if key not in blamed}, fence)
         if fence:
             fence.version += 1
         return frozenset()
 
-    def _items(self) -> Iterator[dict[str, Any]]:
+    def _items(self, condition: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": f"TARGET#{self._place}"}},
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues={":pk": {"S": f"TARGET#{self._place}"}, **values},
             ConsistentRead=True,
         )
         for page in pages:
             yield from page["Items"]
+
+    def _target(self, item: Mapping[str, Any]) -> Snapshot:
+        try:
+            target, version, outbox = self._read(item, _TARGET)
+        except (LookupError, TypeError, ValueError):
+            raise SnapshotError(
+                f"the target's item in table {self._table} is broken or of a newer release than this "
+                f"one (schema {SCHEMA}): deploy that release, or delete the item {TARGET_KEY}, "
+                "which begins with a new baseline"
+            ) from None
+        return Snapshot(target, version, outbox)
 
     def _read(self, item: Mapping[str, Any], state: TypeAdapter[T]) -> tuple[T, int, tuple[Event, ...]]:
         if int(item["schema"]["N"]) > SCHEMA:

@@ -95,6 +95,7 @@ class Auditor:
             summary.outcome = Outcome.FENCED
         else:
             snapshot = self._publish(snapshot, summary, clock, lambda: time_left() - margin)
+            self.snapshots.keep(snapshot)
         summary.scopes_listed = len(listing.scopes - summary.failures.keys())
         summary.sessions_seen = len(listing.sessions)
         summary.unknown_authentication_types = len(listing.unknown_authentication_types)
