@@ -146,11 +146,15 @@ def sequences_are_gapless_and_in_order(published: Sequence[Entry]) -> None:
                 raise Broken(f"{identity}: events after its end: {', '.join(map(_brief, life))}")
 
 
-def nobody_alive_has_ended(entries: Iterable[Entry], alive: Collection[str]) -> None:
-    """No Ended comes while the session lives; to be asked when it comes."""
+def nobody_alive_has_ended(entries: Iterable[Entry], alive: Mapping[str, str]) -> None:
+    """No Ended comes while the session lives; to be asked when it comes.
+
+    `alive` says since when each session lives: an id that came back may be told of its earlier life.
+    """
     for entry in entries:
-        if entry["DetailType"] == ENDED and session_of(entry) in alive:
-            raise Broken(f"{session_of(entry)} lives, and was ended: {_brief(entry)}")
+        session = detail(entry["Detail"])["data"].get("session", {})
+        if entry["DetailType"] == ENDED and alive.get(session["id"]) == session["startTime"]:
+            raise Broken(f"{session['id']} lives, and was ended: {_brief(entry)}")
 
 
 def every_threshold_once(published: Sequence[Entry]) -> None:

@@ -215,13 +215,16 @@ class Oracle:
         then. A scope whose session could not be committed was not covered.
         """
         covered: int | None = None
-        known = False
+        known = missed = False
         for sweep in self.committed[:base]:
-            missed = scope in sweep.failed or scope in sweep.uncommitted
+            missed_before, missed = missed, scope in sweep.failed or scope in sweep.uncommitted
             if sweep.kept_scopes:
                 known = missed or scope in sweep.scopes or self._is_remembered(scope, sweep)
             if not missed:
                 covered = sweep.begin if known else None
+            elif covered is not None and not missed_before:
+                # Noted by a sweep whose clock may differ: never after that sweep itself.
+                covered = min(covered, sweep.observed)
         return covered
 
     def _is_remembered(self, scope: Scope, upto: Sweep) -> bool:

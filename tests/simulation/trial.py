@@ -27,7 +27,7 @@ from tests.simulation import invariants
 from tests.simulation.appstream import ACCOUNT_ID, REGION
 from tests.simulation.aws import Call, Cloud, Died, Fault, Run
 from tests.simulation.eventbridge import Entry
-from tests.simulation.oracle import Oracle, Record, Rules, Scope, Sweep
+from tests.simulation.oracle import Oracle, Record, Rules, Scope, Sweep, text
 
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/app.py"
@@ -319,11 +319,13 @@ class Trial:
             ),
         )
 
-    def alive(self) -> frozenset[str]:
-        """Return the sessions that live in the world."""
-        return frozenset(
-            identity for identity, record in self.cloud.world.sessions.items() if record["State"] != "EXPIRED"
-        )
+    def alive(self) -> dict[str, str]:
+        """Return the sessions that live in the world, and since when."""
+        return {
+            identity: text(int(record["StartTime"].timestamp())) if "StartTime" in record else ""
+            for identity, record in self.cloud.world.sessions.items()
+            if record["State"] != "EXPIRED"
+        }
 
     def check(self, *, settled: bool = True) -> None:
         """Hold every promise against what has happened; `settled` after clean sweeps of a still world."""
