@@ -5,32 +5,39 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.trial import TALLY
+from tests.simulation.trial import KILLED, TALLY
 
 _SUMS = pytest.StashKey[Counter[str]]()
+_KILLED = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start at nothing."""
     config.stash[_SUMS] = Counter()
+    config.stash[_KILLED] = {}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand the sums of a worker to its controller."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["simulated"] = dict(TALLY)
+        output["simulated"] = dict(TALLY), KILLED
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take the sums of a worker."""
-    node.config.stash[_SUMS].update(getattr(node, "workeroutput", {}).get("simulated", {}))
+    tally, killed = getattr(node, "workeroutput", {}).get("simulated", ({}, {}))
+    node.config.stash[_SUMS].update(tally)
+    node.config.stash[_KILLED].update(killed)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how much was tried."""
+    """Say how much was tried, and which promise killed which mutant."""
     sums = config.stash[_SUMS] + TALLY
     if sums:
-        what = ", ".join(f"{count:,} {name}" for name, count in sorted(sums.items()))
-        terminalreporter.write_sep("-", f"simulated: {what}")
+        terminalreporter.write_sep("-", "simulated, with the real handler")
+        for name, count in sorted(sums.items()):
+            terminalreporter.write_line(f"{count:>9,} {name}")
+    for mutant, promise in sorted((config.stash[_KILLED] | KILLED).items()):
+        terminalreporter.write_line(f"mutant killed: {mutant}, by {promise}")

@@ -56,6 +56,8 @@ WORLD = -1
 
 # What this process has tried; conftest prints the sums.
 TALLY: Counter[str] = Counter()
+# Mutants that were killed, each with the promise that killed it.
+KILLED: dict[str, str] = {}
 
 
 class InTurn:
