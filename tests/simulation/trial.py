@@ -5,6 +5,7 @@ moment, and how to read off the calls of every sweep what it saw and what of tha
 history that the oracle is told. Of the auditor it uses the handler and the keys of the table, no more.
 """
 
+import gc
 import io
 import os
 import sys
@@ -123,6 +124,8 @@ class Container:
         ):
             sys.modules["app"] = self.app
             exec(_code(), self.app.__dict__)  # noqa: S102 - the handler, as a new container imports it
+        # The handler freezes what a container keeps for good; here, containers come and go.
+        gc.unfreeze()
         self.fresh = self.memory()
 
     def memory(self) -> list[dict[str, Any]]:

@@ -143,20 +143,22 @@ class Snapshots:
         """
         sessions = dict(snapshot.sessions)
         written: dict[str, Stored | None] = {}
-        groups: dict[str, list[Action]] = {}
-        for session_id, (remembered, outbox) in writes.items():
-            known = sessions.get(session_id)
-            version = known.version if known else 0
-            key = SESSION_PREFIX + session_id
-            if remembered is None:
-                written[session_id] = None
-                groups[session_id] = [self._delete(key, version)]
-            else:
-                written[session_id] = Stored(remembered, outbox, version + 1)
-                groups[session_id] = [self._put(key, version, _json(_REMEMBERED, remembered), outbox)]
+
+        def groups() -> Iterator[tuple[str, list[Action]]]:
+            for session_id, (remembered, outbox) in writes.items():
+                known = snapshot.sessions.get(session_id)
+                version = known.version if known else 0
+                key = SESSION_PREFIX + session_id
+                if remembered is None:
+                    written[session_id] = None
+                    yield session_id, [self._delete(key, version)]
+                else:
+                    written[session_id] = Stored(remembered, outbox, version + 1)
+                    yield session_id, [self._put(key, version, _json(_REMEMBERED, remembered), outbox)]
+
         fence = self._fence(snapshot.version, target, snapshot.outbox)
         uncommitted: set[str] = set()
-        for batch in _batches(groups, ACTIONS_LIMIT - 1):
+        for batch in _batches(groups(), ACTIONS_LIMIT - 1):
             uncommitted |= self._write(batch, fence) if time_left() > 0 else batch.keys()
         _apply(sessions, written, uncommitted)
         if fence.version != snapshot.version:
@@ -193,27 +195,27 @@ class Snapshots:
         settled = accepted | refused.keys()
         sessions = dict(snapshot.sessions)
         written: dict[str, Stored | None] = {}
-        groups: dict[str, list[Action]] = {}
-        for session_id, stored in snapshot.sessions.items():
-            rest = tuple(event for event in stored.outbox if event.event_id not in settled)
-            if len(rest) == len(stored.outbox):
-                continue
-            key = SESSION_PREFIX + session_id
-            ending = stored.remembered.ending
-            if ending and not rest:
-                written[session_id] = None
-                groups[session_id] = [
-                    self._delete(key, stored.version),
-                    self._history(stored.remembered, ending, now),
-                ]
-            else:
-                written[session_id] = Stored(stored.remembered, rest, stored.version + 1)
-                groups[session_id] = [
-                    self._put(key, stored.version, _json(_REMEMBERED, stored.remembered), rest)
-                ]
-            groups[session_id] += self._refused(stored.outbox, refused, now)
+
+        def groups() -> Iterator[tuple[str, list[Action]]]:
+            for session_id, stored in snapshot.sessions.items():
+                rest = tuple(event for event in stored.outbox if event.event_id not in settled)
+                if len(rest) == len(stored.outbox):
+                    continue
+                key = SESSION_PREFIX + session_id
+                ending = stored.remembered.ending
+                if ending and not rest:
+                    written[session_id] = None
+                    group = [
+                        self._delete(key, stored.version),
+                        self._history(stored.remembered, ending, now),
+                    ]
+                else:
+                    written[session_id] = Stored(stored.remembered, rest, stored.version + 1)
+                    group = [self._put(key, stored.version, _json(_REMEMBERED, stored.remembered), rest)]
+                yield session_id, group + self._refused(stored.outbox, refused, now)
+
         failed: set[str] = set()
-        for batch in _batches(groups, ACTIONS_LIMIT):
+        for batch in _batches(groups(), ACTIONS_LIMIT):
             failed |= self._write(batch, None)
         _apply(sessions, written, failed)
         snapshot = replace(snapshot, sessions=sessions)
@@ -425,11 +427,13 @@ def _apply(sessions: dict[str, Stored], written: Mapping[str, Stored | None], fa
             sessions[session_id] = stored
 
 
-def _batches(groups: Mapping[str, list[Action]], actions_limit: int) -> Iterator[dict[str, list[Action]]]:
-    """Cut into transactions; a group of actions stays together."""
+def _batches(
+    groups: Iterable[tuple[str, list[Action]]], actions_limit: int
+) -> Iterator[dict[str, list[Action]]]:
+    """Cut into transactions; a group of actions stays together. Takes no more than the next one needs."""
     batch: dict[str, list[Action]] = {}
     actions = size = 0
-    for key, group in groups.items():
+    for key, group in groups:
         # A character is at most four bytes; what is counted twice only makes a batch smaller.
         group_size = 4 * len(str(group))
         if batch and (actions + len(group) > actions_limit or size + group_size > BYTES_LIMIT):
