@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import invariants, test_crashes, test_interleavings
+from tests.simulation import invariants, test_containers, test_crashes, test_interleavings
 from tests.simulation.aws import Cloud
 from tests.simulation.invariants import Broken, event_id, session_of
 from tests.simulation.scenarios import SCENARIOS, Moment, Scenario, arrive, each, office
@@ -90,7 +90,7 @@ MUTANTS = [
         "read after listing",
         "sweep",
         "        comparison = compare(snapshot, listing, self.policy)\n",
-        "        snapshot = self.snapshots.load()\n"
+        "        snapshot = self.snapshots.load(begin)\n"
         "        comparison = compare(snapshot, listing, self.policy)\n",
         test_interleavings.test_every_order_of_two_sweeps,
         "published_is_expected",
@@ -187,6 +187,14 @@ MUTANTS = [
         "            rest = () if settled & {event.event_id for event in stored.outbox} else stored.outbox\n",
         test_crashes.test_every_crash_point,
         "published_is_committed",
+    ),
+    Mutant(
+        "a kept snapshot is believed unseen",
+        "snapshots",
+        "            if kept and fresh and (kept.version, kept.target) == (snapshot.version, snapshot.target):\n",
+        "            if kept:\n",
+        test_containers.test_another_container_between_two_sweeps_of_a_warm_one,
+        "snapshot_is_world",
     ),
 ]
 

@@ -47,6 +47,9 @@ class Table:
     def put(self, item: dict[str, Any]) -> None:
         self.dynamodb.put_item(TableName="sessions", Item=item)
 
+    def delete(self, key: str) -> None:
+        self.dynamodb.delete_item(TableName="sessions", Key={"pk": {"S": PARTITION}, "sk": {"S": key}})
+
 
 @contextmanager
 def table() -> Iterator[Table]:

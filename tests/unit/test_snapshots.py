@@ -61,7 +61,7 @@ def started(*names: str, minute: float = 1, **fields: Any) -> Writes:
 
 
 def committed(snapshots: Snapshots, *names: str) -> Snapshot:
-    snapshot, uncommitted = snapshots.commit(snapshots.load(), FIRST, started(*names), always)
+    snapshot, uncommitted = snapshots.commit(snapshots.load(at(9)), FIRST, started(*names), always)
     assert not uncommitted
     return snapshots.commit_target(snapshot, LATER, (), frozenset([SCOPE]))
 
@@ -75,17 +75,17 @@ def ids(snapshot: Snapshot) -> frozenset[str]:
 
 
 def test_an_empty_table_is_an_empty_snapshot(snapshots: Snapshots) -> None:
-    assert snapshots.load() == Snapshot()
+    assert snapshots.load(at(9)) == Snapshot()
 
 
 def test_what_is_committed_is_loaded(snapshots: Snapshots) -> None:
     names = ("s-1", "s-2", "\U0001f600")
     scopes = frozenset([SCOPE, Scope("lab", "gis")])
-    snapshot, uncommitted = snapshots.commit(snapshots.load(), FIRST, started(*names), always)
+    snapshot, uncommitted = snapshots.commit(snapshots.load(at(9)), FIRST, started(*names), always)
     outbox = started("audit")["audit"][1]
     snapshot = snapshots.commit_target(snapshot, LATER, outbox, scopes)
     assert not uncommitted
-    assert snapshots.load() == snapshot
+    assert snapshots.load(at(9)) == snapshot
     assert set(snapshot.sessions) == set(names)
     assert (snapshot.target, snapshot.outbox, snapshot.scopes) == (LATER, outbox, scopes)
 
@@ -106,7 +106,7 @@ def test_more_than_a_megabyte_is_read_page_by_page(table: Table, snapshots: Snap
     for name in names:
         table.put(table.item(f"SESSION#{name}") | {"ballast": {"S": "x" * 300_000}})
     wire.calls.clear()
-    assert snapshots.load().sessions.keys() == set(names)
+    assert snapshots.load(at(9)).sessions.keys() == set(names)
     queries = wire.parameters("Query")
     assert len(queries) > 1
     assert all(query["ConsistentRead"] for query in queries)
@@ -150,7 +150,7 @@ def test_an_invalid_item_does_not_sink_its_neighbours(snapshots: Snapshots, wire
 def test_who_read_before_a_commit_is_fenced_off(snapshots: Snapshots, first: bool) -> None:
     if not first:
         committed(snapshots, "s-1")
-    slow = fast = snapshots.load()
+    slow = fast = snapshots.load(at(9))
     snapshots.commit_target(fast, LATER, (), frozenset([SCOPE]))
     with pytest.raises(FencedError):
         snapshots.commit(slow, FIRST, started("s-2"), always)
@@ -158,7 +158,7 @@ def test_who_read_before_a_commit_is_fenced_off(snapshots: Snapshots, first: boo
         snapshots.commit_target(slow, FIRST, (), slow.scopes)
     with pytest.raises(FencedError):
         snapshots.commit_target(slow, FIRST, (), frozenset())
-    assert "s-2" not in snapshots.load().sessions
+    assert "s-2" not in snapshots.load(at(9)).sessions
 
 
 def test_a_sweep_that_died_before_its_target_was_written_fences_too(snapshots: Snapshots) -> None:
@@ -173,18 +173,19 @@ def test_what_there_is_no_time_for_stays_uncommitted(snapshots: Snapshots) -> No
     names = [f"s-{number}" for number in range(150)]
     snapshot, uncommitted = snapshots.commit(Snapshot(), FIRST, started(*names), lambda: next(left))
     assert (len(snapshot.sessions), len(uncommitted)) == (99, 51)
-    assert len(snapshots.load().sessions) == 99
+    assert len(snapshots.load(at(9)).sessions) == 99
 
 
 def test_a_session_can_be_forgotten(snapshots: Snapshots) -> None:
     snapshot, _ = snapshots.commit(committed(snapshots, "s-1", "s-2"), LATER, {"s-1": (None, ())}, always)
-    assert set(snapshot.sessions) == set(snapshots.load().sessions) == {"s-2"}
+    assert set(snapshot.sessions) == set(snapshots.load(at(9)).sessions) == {"s-2"}
 
 
 class TestKept:
     """What a warm container need not read again, and when it has to."""
 
     def published(self, snapshots: Snapshots, *names: str) -> Snapshot:
+        """Commit and clear, as the last sweep at minute 9 did."""
         snapshot = committed(snapshots, *names)
         return snapshots.clear(snapshot, ids(snapshot), {}, at(2))
 
@@ -192,7 +193,7 @@ class TestKept:
         snapshot = self.published(snapshots, "s-1", "s-2")
         snapshots.keep(snapshot)
         wire.calls.clear()
-        assert snapshots.load() == snapshot
+        assert snapshots.load(at(9)) == snapshot
         (query,) = wire.parameters("Query")
         assert query["ConsistentRead"]
         assert query["ExpressionAttributeValues"][":sk"] == {"S": "TARGET"}
@@ -200,8 +201,8 @@ class TestKept:
     def test_what_another_one_committed_is_read(self, table: Table, snapshots: Snapshots) -> None:
         snapshots.keep(self.published(snapshots, "s-1"))
         another = table.snapshots()
-        snapshot, _ = another.commit(another.load(), LATER, started("s-2"), always)
-        assert snapshots.load() == snapshot
+        snapshot, _ = another.commit(another.load(at(9)), LATER, started("s-2"), always)
+        assert snapshots.load(at(9)) == snapshot
         assert set(snapshot.sessions) == {"s-1", "s-2"}
 
     def test_a_new_beginning_is_read(self, table: Table, snapshots: Snapshots) -> None:
@@ -209,16 +210,24 @@ class TestKept:
         snapshots.keep(snapshot)
         item = table.item("TARGET")
         table.put(item | {"state": {"S": item["state"]["S"].replace("08:05:00", "09:05:00")}})
-        loaded = snapshots.load()
+        loaded = snapshots.load(at(9))
         assert loaded.version == snapshot.version
         assert loaded != snapshot
+
+    def test_an_hour_later_everything_is_read(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = self.published(snapshots, "s-1", "s-2")
+        snapshots.keep(snapshot)
+        table.delete("SESSION#s-1")
+        assert set(snapshots.load(at(68)).sessions) == {"s-1", "s-2"}
+        snapshots.keep(snapshot)
+        assert set(snapshots.load(at(69)).sessions) == {"s-2"}
 
     def test_not_while_an_event_waits(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = committed(snapshots, "s-1")
         snapshots.keep(snapshot)
         another = table.snapshots()
-        cleared = another.clear(another.load(), ids(snapshot), {}, at(2))
-        assert snapshots.load() == cleared
+        cleared = another.clear(another.load(at(9)), ids(snapshot), {}, at(2))
+        assert snapshots.load(at(9)) == cleared
 
     def test_not_if_a_write_failed(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = self.published(snapshots, "s-1")
@@ -226,22 +235,22 @@ class TestKept:
         snapshot, uncommitted = snapshots.commit(snapshot, LATER, started("s-1"), always)
         assert uncommitted == {"s-1"}
         snapshots.keep(snapshots.commit_target(snapshot, LATER, (), snapshot.scopes))
-        assert snapshots.load().sessions["s-1"].version == 9
+        assert snapshots.load(at(9)).sessions["s-1"].version == 9
 
     def test_not_if_an_item_could_not_be_read(self, table: Table, snapshots: Snapshots) -> None:
         self.published(snapshots, "s-1", "s-2")
         item = table.item("SESSION#s-1")
         table.put(item | {"schema": {"N": "2"}})
-        snapshots.keep(snapshots.commit_target(snapshots.load(), LATER, (), frozenset([SCOPE])))
+        snapshots.keep(snapshots.commit_target(snapshots.load(at(9)), LATER, (), frozenset([SCOPE])))
         table.put(item)
-        assert set(snapshots.load().sessions) == {"s-1", "s-2"}
+        assert set(snapshots.load(at(9)).sessions) == {"s-1", "s-2"}
 
     def test_a_commit_in_the_middle_of_a_read_fences_the_reader(
         self, table: Table, snapshots: Snapshots, wire: Wire
     ) -> None:
         committed(snapshots, "s-1")
         another = table.snapshots()
-        earlier = another.load()
+        earlier = another.load(at(9))
 
         def commit_first(parameters: dict[str, Any]) -> dict[str, Any]:
             del wire.answers["Query"]
@@ -251,7 +260,7 @@ class TestKept:
 
         wire.answers["Query"] = commit_first
         with pytest.raises(FencedError):
-            snapshots.commit_target(snapshots.load(), LATER, (), earlier.scopes)
+            snapshots.commit_target(snapshots.load(at(9)), LATER, (), earlier.scopes)
 
 
 class TestClear:
@@ -263,7 +272,7 @@ class TestClear:
         snapshot = snapshots.clear(snapshot, frozenset([first.event_id]), {}, at(2))
         assert snapshot.sessions["s-1"].outbox == ()
         assert len(snapshot.sessions["s-2"].outbox) == 1
-        assert snapshots.load() == snapshot
+        assert snapshots.load(at(9)) == snapshot
 
     def test_an_ended_session_moves_to_history_in_one_step(
         self, table: Table, snapshots: Snapshots, wire: Wire
@@ -277,7 +286,7 @@ class TestClear:
         wire.calls.clear()
         snapshot = snapshots.clear(snapshot, ids(snapshot), {}, at(31))
         assert wire.operations() == ["TransactWriteItems"]
-        assert snapshot.sessions == snapshots.load().sessions == {}
+        assert snapshot.sessions == snapshots.load(at(9)).sessions == {}
         (history,) = table.items("HISTORY#")
         assert history == {
             "pk": {"S": "HISTORY#123456789012#eu-west-1#2026-03-02"},
@@ -305,7 +314,7 @@ class TestClear:
         assert refused["errorCode"] == {"S": "MalformedDetail"}
         assert refused["detail"] == {"S": event.detail}
         assert int(refused["expiresAt"]["N"]) == int(at(2).timestamp()) + 90 * 86400
-        assert snapshots.load().unreadable == frozenset()
+        assert snapshots.load(at(9)).unreadable == frozenset()
 
     def test_an_item_that_somebody_wrote_keeps_its_outbox(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = committed(snapshots, "s-1", "s-2")
@@ -316,15 +325,15 @@ class TestClear:
 
     def test_the_targets_own_events(self, table: Table, snapshots: Snapshots) -> None:
         first, second = (*started("a")["a"][1], *started("b")["b"][1])
-        snapshot = snapshots.commit_target(snapshots.load(), LATER, (first, second), frozenset([SCOPE]))
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), LATER, (first, second), frozenset([SCOPE]))
         snapshot = snapshots.clear(snapshot, frozenset([first.event_id]), {second.event_id: "X"}, at(2))
         assert snapshot.outbox == ()
-        assert snapshots.load() == snapshot
+        assert snapshots.load(at(9)) == snapshot
         assert len(table.items("REFUSED#")) == 1
         snapshots.commit_target(snapshot, LATER, (), frozenset([SCOPE]))
 
     def test_the_targets_events_stay_if_somebody_wrote_it(self, snapshots: Snapshots) -> None:
-        snapshot = snapshots.commit_target(snapshots.load(), LATER, started("a")["a"][1], frozenset())
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), LATER, started("a")["a"][1], frozenset())
         snapshots.commit_target(snapshot, LATER, snapshot.outbox, frozenset())
         cleared = snapshots.clear(snapshot, frozenset(each.event_id for each in snapshot.outbox), {}, at(2))
         assert cleared == snapshot
@@ -355,7 +364,7 @@ class TestStrangeItems:
         committed(snapshots, "s-1", "s-2")
         strange = table.item("SESSION#s-1") | change
         table.put(strange)
-        snapshot = snapshots.load()
+        snapshot = snapshots.load(at(9))
         assert snapshot.unreadable == {"s-1"}
         assert set(snapshot.sessions) == {"s-2"}
         listing = Listing(at(9), at(9), {"s-1": session()}, frozenset([SCOPE]))
@@ -364,7 +373,7 @@ class TestStrangeItems:
 
     def test_another_writers_item_is_counted(self, table: Table, snapshots: Snapshots) -> None:
         table.put({"pk": {"S": PARTITION}, "sk": {"S": "NOTES"}, "text": {"S": "hello"}})
-        assert snapshots.load().unreadable == {"NOTES"}
+        assert snapshots.load(at(9)).unreadable == {"NOTES"}
 
     def test_an_older_form_reads_and_is_rewritten(self, table: Table, snapshots: Snapshots) -> None:
         committed(snapshots, "s-1")
@@ -372,7 +381,7 @@ class TestStrangeItems:
         old = json.loads(item["state"]["S"])
         del old["sequence"]
         table.put(item | {"schema": {"N": "0"}, "state": {"S": json.dumps(old)}})
-        snapshot = snapshots.load()
+        snapshot = snapshots.load(at(9))
         assert snapshot.sessions["s-1"].remembered.sequence == 0
         snapshots.commit(snapshot, LATER, started("s-1", minute=2), always)
         assert table.item("SESSION#s-1")["schema"] == {"N": "1"}
@@ -386,7 +395,7 @@ class TestStrangeItems:
         committed(snapshots, "s-1")
         table.put(table.item("TARGET") | change)
         with pytest.raises(SnapshotError, match="delete the item TARGET"):
-            snapshots.load()
+            snapshots.load(at(9))
 
 
 class TestOutOfReach:
@@ -397,7 +406,7 @@ class TestOutOfReach:
         with pytest.raises(
             SnapshotError, match=r"table nowhere cannot be read \(ResourceNotFoundException\)"
         ):
-            nowhere.load()
+            nowhere.load(at(9))
 
     @pytest.mark.parametrize(
         "error",
@@ -409,7 +418,7 @@ class TestOutOfReach:
         snapshot = committed(snapshots, "s-1")
         wire.answers[operation] = raising(error)
         calls: dict[str, Callable[[], object]] = {
-            "Query": snapshots.load,
+            "Query": lambda: snapshots.load(at(9)),
             "PutItem": lambda: snapshots.commit_target(snapshot, LATER, (), snapshot.scopes),
             "TransactWriteItems": lambda: snapshots.clear(snapshot, ids(snapshot), {}, at(2)),
         }

@@ -147,7 +147,7 @@ def test_the_story_of_a_session(estate: Estate) -> None:
     assert estate.told() == ["Started", "Connected", "Disconnected", "Ended"]
     assert summary.events_published == {"AppStream Session Ended": 1}
     assert len(estate.table.items("HISTORY#")) == 1
-    assert set(estate.table.snapshots().load().sessions) == {"before"}
+    assert set(estate.table.snapshots().load(at(9)).sessions) == {"before"}
 
 
 def test_a_quiet_sweep_of_a_thousand_sessions_in_twenty_scopes(
@@ -266,11 +266,11 @@ def test_an_ended_session_stays_until_its_end_is_published(estate: Estate) -> No
     estate.fail("PutEvents", "InternalException")
     for _ in range(3):
         assert estate.sweep().pending == 1
-    assert "s-1" in estate.table.snapshots().load().sessions
+    assert "s-1" in estate.table.snapshots().load(at(9)).sessions
     estate.wire.answers["PutEvents"] = accept
     estate.sweep()
     assert estate.told() == ["Started", "Ended"]
-    assert "s-1" not in estate.table.snapshots().load().sessions
+    assert "s-1" not in estate.table.snapshots().load(at(9)).sessions
     assert len(estate.table.items("HISTORY#")) == 1
 
 
@@ -282,11 +282,11 @@ def test_a_changed_filter_forgets_once_what_waits_is_published(estate: Estate) -
     everything = estate.auditor.policy
     estate.auditor = estate.container(fleets=type(everything.fleets)(exclude=("cad",)))
     estate.sweep()
-    assert set(estate.table.snapshots().load().sessions) == {"s-1"}
+    assert set(estate.table.snapshots().load(at(9)).sessions) == {"s-1"}
     estate.wire.answers["PutEvents"] = accept
     estate.sweep()
     assert estate.told() == ["Started"]
-    assert estate.table.snapshots().load().sessions == {}
+    assert estate.table.snapshots().load(at(9)).sessions == {}
 
 
 def test_no_time_to_list_is_no_coverage(estate: Estate) -> None:

@@ -7,7 +7,7 @@ sweep reads lies in one partition; history and refused events lie in others and 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -37,6 +37,9 @@ SCHEMA = 1
 # TransactWriteItems takes 100 actions and 4 MB (API reference).
 ACTIONS_LIMIT = 100
 BYTES_LIMIT = 3_000_000
+# How long a warm container may go without reading the whole table: bounds how long a change that was made
+# by hand goes unseen.
+KEPT_FOR = timedelta(hours=1)
 TARGET_KEY = "TARGET"
 SCOPES_KEY = "SCOPES"
 SESSION_PREFIX = "SESSION#"
@@ -88,9 +91,10 @@ class Snapshots:
         self._history_for = history_for
         self._place = f"{target_id.account_id}#{target_id.region}"
         self._kept: Snapshot | None = None
+        self._read_at = datetime.min.replace(tzinfo=UTC)
         self._in_doubt = False
 
-    def load(self) -> Snapshot:
+    def load(self, now: datetime) -> Snapshot:
         """Read the snapshot, whole and consistent; broken and newer session items are left alone.
 
         The target's item comes first, so that a commit while the rest is read fences this sweep off. If it
@@ -103,8 +107,10 @@ class Snapshots:
         with self._in_reach("read"):
             for item in self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}}):
                 snapshot = self._target(item)
-            if kept and (kept.version, kept.target) == (snapshot.version, snapshot.target):
+            fresh = timedelta() <= now - self._read_at < KEPT_FOR
+            if kept and fresh and (kept.version, kept.target) == (snapshot.version, snapshot.target):
                 return kept
+            self._read_at = now
             for item in self._items("pk = :pk", {}):
                 key = item["sk"]["S"]
                 try:

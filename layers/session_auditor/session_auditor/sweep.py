@@ -82,7 +82,7 @@ class Auditor:
         margin = max(5.0, limit / 10)
         summary = Summary(sweep_id)
         begin = clock()
-        snapshot = self.snapshots.load()
+        snapshot = self.snapshots.load(begin)
         # However much was left over, half of the time belongs to finding out what is new.
         snapshot = self._publish(snapshot, summary, clock, lambda: time_left() - limit / 2)
         listing = self.appstream.list_sessions(
