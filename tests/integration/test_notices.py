@@ -88,7 +88,8 @@ def words(message: Message) -> tuple[str, str]:
         (
             DetailType.ABANDONED,
             "danger",
-            f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min",
+            f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min; "
+            "it ends at 09:03 UTC (disconnect timeout)",
         ),
     ],
 )
@@ -222,7 +223,10 @@ def test_chat_gets_a_custom_notification_a_thread_for_each_session(
     event = whole_life()[DetailType.ABANDONED]
     tell(event)
     (notification,) = wait_for(lambda: cloud.drain(chat), 20, "the notification")
-    summary = f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min"
+    summary = (
+        f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min; "
+        "it ends at 09:03 UTC (disconnect timeout)"
+    )
     assert notification == {
         "version": "1.0",
         "source": "custom",

@@ -387,7 +387,8 @@ def _summary(before: Remembered | None, after: Remembered, change: Change, obser
         case DetailType.ABANDONED:
             nobody = "nobody has been" if after.presence is Presence.DISCONNECTED else "nobody was ever"
             minutes = _duration(change.threshold * 60)
-            return f"{whose} {place} is abandoned: {nobody} connected for {minutes}"
+            left = f"; it ends at {ends}" if ends else ""
+            return f"{whose} {place} is abandoned: {nobody} connected for {minutes}{left}"
         case _:
             reason = _REASONS[after.ending.reason] if after.ending else ""
             return f"{whose} {place} has ended: {reason}"
