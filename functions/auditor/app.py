@@ -98,6 +98,11 @@ def report(summary: Summary) -> None:
     """Log the summary and count it."""
     for scope, reason in list(summary.failures.items())[:FAILURES_LOGGED]:
         logger.warning("scope not covered", stackName=scope.stack, fleetName=scope.fleet, reason=reason)
+    if summary.changes_uncommitted:
+        logger.warning(
+            "changes not committed, the next sweep finds them again",
+            reasons=dict(summary.changes_uncommitted),
+        )
     if summary.items_unreadable:
         logger.warning(
             "items left alone: broken, or written by a newer release", items=summary.items_unreadable
@@ -132,6 +137,7 @@ def result(summary: Summary) -> dict[str, Any]:
         "scopesListed": summary.scopes_listed,
         "scopesFailed": len(summary.failures),
         "sessionsSeen": summary.sessions_seen,
+        "changesUncommitted": summary.changes_uncommitted.total(),
         "eventsPublished": {name.value: count for name, count in sorted(summary.events_published.items())},
         "eventsRefused": summary.events_refused.total(),
         "pending": summary.pending,

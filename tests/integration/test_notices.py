@@ -21,6 +21,10 @@ pytestmark = pytest.mark.xdist_group("notices")
 SECOND = 0.05
 JANE = "jane.doe@example.com"
 PLACE = "on stack office, fleet cad"
+ABANDONED = (
+    f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min; "
+    "it ends at 09:03 UTC (disconnect timeout)"
+)
 Tell = Callable[..., None]
 
 
@@ -88,8 +92,7 @@ def words(message: Message) -> tuple[str, str]:
         (
             DetailType.ABANDONED,
             "danger",
-            f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min; "
-            "it ends at 09:03 UTC (disconnect timeout)",
+            ABANDONED,
         ),
     ],
 )
@@ -223,10 +226,6 @@ def test_chat_gets_a_custom_notification_a_thread_for_each_session(
     event = whole_life()[DetailType.ABANDONED]
     tell(event)
     (notification,) = wait_for(lambda: cloud.drain(chat), 20, "the notification")
-    summary = (
-        f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min; "
-        "it ends at 09:03 UTC (disconnect timeout)"
-    )
     assert notification == {
         "version": "1.0",
         "source": "custom",
@@ -234,13 +233,13 @@ def test_chat_gets_a_custom_notification_a_thread_for_each_session(
         "content": {
             "textType": "client-markdown",
             "title": "AppStream Session Abandoned",
-            "description": summary,
+            "description": ABANDONED,
             "nextSteps": ["Deadline 2026-03-02T09:03:00Z (DISCONNECT_TIMEOUT)"],
             "keywords": ["office", "cad"],
         },
         "metadata": {
             "threadId": "s-1",
-            "summary": summary,
+            "summary": ABANDONED,
             "eventType": "AppStream Session Abandoned",
             "relatedResources": list(event.resources),
             "additionalContext": {

@@ -58,7 +58,7 @@ class Sweep:
     `order` is when the target's item was committed, in the order of all writes; None if it never was.
     `kept` are the sessions whose items it wrote, each with its place in that order; `lost` those that it
     could not write, or that another sweep wrote in the meantime. `uncommitted` are the scopes of sessions
-    that were lost, with the reason. `base` counts the commits that had been made when it read the table.
+    that were lost. `base` counts the commits that had been made when it read the table.
     `unwanted` are scopes that the filters exclude. `kept_scopes` unless the list of scopes had to be written
     and could not be.
     """
@@ -74,7 +74,7 @@ class Sweep:
     order: int | None = None
     kept: Mapping[str, int] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
-    uncommitted: Mapping[Scope, str] = field(default_factory=dict)
+    uncommitted: frozenset[Scope] = frozenset()
     unwanted: frozenset[Scope] = frozenset()
     kept_scopes: bool = True
 
@@ -236,16 +236,14 @@ class Oracle:
     def audits(self) -> dict[Scope, list[Expected]]:
         """Return the audit events that must have been published, by scope, in order."""
         told: dict[Scope, list[Expected]] = {}
-        for scope in dict.fromkeys(
-            each for sweep in self.committed for each in (*sweep.failed, *sweep.uncommitted)
-        ):
+        for scope in dict.fromkeys(each for sweep in self.committed for each in sweep.failed):
             since: int | None = None
             row = 0
             degraded = False
             for sweep in self.committed:
                 if scope in sweep.unwanted:
                     since, row, degraded = None, 0, False
-                elif scope in sweep.failed or scope in sweep.uncommitted:
+                elif scope in sweep.failed:
                     since = sweep.observed if since is None else since
                     row += 1
                     if row == 2:
@@ -261,7 +259,7 @@ class Oracle:
 def _audit(kind: str, scope: Scope, sweep: Sweep, since: int) -> Expected:
     data = {"stackName": scope[0], "fleetName": scope[1], "since": text(since)}
     if kind == DEGRADED:
-        data["reason"] = sweep.failed.get(scope, "") or sweep.uncommitted[scope]
+        data["reason"] = sweep.failed[scope]
     return {"detailType": kind, "metadata": {"observedAt": text(sweep.observed)}, "data": data}
 
 

@@ -394,11 +394,10 @@ class Trial:
                 unwritten = Oracle([*history, sweep]).changed_by(sweep) - each.writes.keys()
                 uncommitted |= unwritten
                 sweep = replace(sweep, lost=sweep.lost | unwritten)
-            scopes = {
-                (record["StackName"], record["FleetName"]): "NOT_COMMITTED"
-                for identity in uncommitted
-                if (record := each.records.get(identity) or self._last_record(history, identity)) is not None
-            }
+            records = (
+                each.records.get(identity) or self._last_record(history, identity) for identity in uncommitted
+            )
+            scopes = frozenset((record["StackName"], record["FleetName"]) for record in records if record)
             history.append(replace(sweep, uncommitted=scopes))
         return history
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from session_auditor.appstream import AppStream, TopologyError, user_ids, utc
+from session_auditor.comparison import audit
 from session_auditor.model import (
     AuthenticationMode,
     AuthenticationType,
@@ -23,7 +24,7 @@ from session_auditor.model import (
     UserIdMode,
 )
 from tests.unit.aws import Wire, boto_client, client_error
-from tests.unit.history import at
+from tests.unit.history import History, at, session
 
 CAD, GIS, LAB = Scope("office", "cad"), Scope("office", "gis"), Scope("lab", "cad")
 SETTLED = Snapshot(
@@ -266,12 +267,55 @@ class TestDeadline:
         finally:
             done.set()
 
-    def test_what_was_not_covered_goes_first_and_what_was_not_tried_before_that(self, estate: Estate) -> None:
-        gaps = (Gap(GIS, at(0), None, "DEADLINE", tried=True), Gap(LAB, at(0), None, "DEADLINE", tried=False))
+    def test_what_had_no_time_goes_first_then_what_failed(self, estate: Estate) -> None:
+        gaps = (Gap(GIS, at(0), None, "DEADLINE"), Gap(LAB, at(0), None, "DEADLINE", untried=1))
         assert SETTLED.target
         listing(appstream(workers=1), replace(SETTLED, target=replace(SETTLED.target, gaps=gaps)))
         order = [Scope(p["StackName"], p["FleetName"]) for p in estate.wire.parameters("DescribeSessions")]
         assert order == [LAB, GIS, CAD]
+
+    def test_what_has_no_time_is_listed_by_turns(self, estate: Estate) -> None:
+        """Nine scopes, and time for four in a sweep: nobody waits for more than two sweeps."""
+        estate.sessions = {Scope("office", f"f{number}"): [] for number in range(9)}
+        history = History()
+        listed: list[set[Scope]] = []
+        for minute in range(6):
+            listed.append(set())
+
+            def time_left(of_this_sweep: set[Scope] = listed[-1]) -> float:
+                of_this_sweep |= {
+                    Scope(each["StackName"], each["FleetName"])
+                    for each in estate.wire.parameters("DescribeSessions")
+                }
+                return 4.0 - len(of_this_sweep)
+
+            estate.wire.calls.clear()
+            auditor = appstream(workers=1, topology_for=timedelta())
+            found = listing(auditor, history.snapshot, minute=minute, time_left=time_left)
+            target = audit(history.snapshot, found, {}, Policy()).target
+            history.snapshot = replace(history.snapshot, target=target, scopes=found.scopes)
+        for waiting in range(4):
+            assert set.union(*listed[waiting : waiting + 3]) == set(estate.sessions)
+
+    @pytest.mark.parametrize("operation", ["DescribeStacks", "DescribeFleets"])
+    def test_a_topology_that_never_ends_fails_the_sweep_in_time(self, estate: Estate, operation: str) -> None:
+        endless(estate, operation)
+        left = iter(range(10, 0, -1))
+        with pytest.raises(TopologyError, match=r"\(DEADLINE\)"):
+            listing(time_left=lambda: float(next(left, 0)))
+
+    def test_a_stack_whose_fleets_never_end_costs_its_scopes_only(
+        self, estate: Estate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("session_auditor.appstream.PAGES_LIMIT", 20)
+        endless(estate, "ListAssociatedFleets")
+        assert {failure.reason for failure in listing().failed.values()} == {"LISTING_TOO_LONG"}
+
+
+def endless(estate: Estate, operation: str) -> None:
+    """Let an operation answer every time with a token that is new."""
+    answer = estate.wire.answers[operation]
+    estate.wire.answers[operation] = lambda p: answer(p) | {"NextToken": str(int(p.get("NextToken", 0)) + 1)}
 
 
 class TestTopology:
@@ -295,6 +339,29 @@ class TestTopology:
         for minute in (1, 2, 3):
             assert Scope("office", "gone") not in listing(auditor, gone, minute=minute).scopes
         assert estate.wire.operations().count("DescribeStacks") == 3
+
+    def test_it_is_read_anew_while_all_sessions_of_a_scope_are_missing(self, estate: Estate) -> None:
+        auditor = appstream()
+        history = History()
+        history.observe(0)
+        history.observe(1, session(), session(session_id="s-2"))
+        reads = []
+        for seen in ((session(), session(session_id="s-2")), (session(),), (), ()):
+            estate.wire.calls.clear()
+            known = replace(SETTLED, sessions=history.snapshot.sessions)
+            listing(auditor, known, minute=1)
+            reads.append(estate.wire.operations().count("DescribeStacks"))
+            history.observe(2 + len(reads), *seen)
+        assert reads == [1, 0, 0, 1], "once nobody is left there"
+
+    @pytest.mark.parametrize("seconds", [59, 36_001, -5, 10**12, True, "900"])
+    def test_a_disconnect_timeout_that_no_fleet_has_is_not_believed(
+        self, estate: Estate, seconds: object
+    ) -> None:
+        estate.wire.answers["DescribeFleets"] = lambda _: {
+            "Fleets": [{"Name": "cad", "DisconnectTimeoutInSeconds": seconds}]
+        }
+        assert listing().disconnect_timeouts == {}
 
     def test_it_is_read_anew_after_a_fleet_was_not_found(self, estate: Estate) -> None:
         auditor = appstream()

@@ -1,16 +1,19 @@
 """The rules about sessions and coverage, as observations and the events that have to follow."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from session_auditor.comparison import compare
+from session_auditor.comparison import Audit, audit, compare
 from session_auditor.model import (
     AuthenticationMode,
     AuthenticationType,
+    DetailType,
     Evidence,
+    Failure,
     Globs,
     Listing,
     Policy,
@@ -370,12 +373,54 @@ class TestCoverage:
         history.observe(0)
         history.observe(1, failed={SCOPE: "ThrottlingException"})
         degraded = history.observe(2, failed={SCOPE: "ThrottlingException"})
-        full = replace(history.snapshot, outbox=tuple(history.events) * 90)
+        full = replace(history.snapshot, outbox=tuple(history.events) * 200)
         history.snapshot = full
         assert told(degraded) == ["Audit Degraded ThrottlingException"]
         assert history.observe(3) == []
         history.snapshot = replace(history.snapshot, outbox=())
         assert told(history.observe(4)) == ["Audit Recovered ThrottlingException"]
+
+    def test_what_could_not_be_committed_keeps_the_window_open_and_degrades_nothing(self) -> None:
+        history = History()
+        history.observe(0)
+        for minute in (1, 2, 3):
+            coverage = covered(history, minute, uncommitted={SCOPE: "NOT_COMMITTED"})
+            assert coverage.changes == ()
+            (gap,) = coverage.target.gaps
+            assert (gap.covered, gap.sweeps) == (at(0), 0)
+
+    def test_a_scope_that_is_listed_again_recovers_though_not_all_of_it_was_committed(self) -> None:
+        history = History()
+        history.observe(0)
+        for minute in (1, 2):
+            history.observe(minute, failed={SCOPE: "ThrottlingException"})
+        coverage = covered(history, 3, uncommitted={SCOPE: "NOT_COMMITTED"})
+        assert [change.detail_type for change in coverage.changes] == [DetailType.AUDIT_RECOVERED]
+        (gap,) = coverage.target.gaps
+        assert (gap.covered, gap.sweeps, gap.announced) == (at(0), 0, False)
+
+    def test_sweeps_without_time_are_counted_until_it_is_tried(self) -> None:
+        history = History()
+        history.observe(0)
+        untried = []
+        for minute, tried in enumerate((False, False, True, False), 1):
+            failure = Failure("DEADLINE", tried=tried)
+            (gap,) = covered(history, minute, failed={SCOPE: failure}).target.gaps
+            untried.append(gap.untried)
+        assert untried == [1, 2, 0, 1]
+
+
+def covered(
+    history: History,
+    minute: float,
+    failed: Mapping[Scope, Failure] | None = None,
+    uncommitted: Mapping[Scope, str] | None = None,
+) -> Audit:
+    """Audit an empty listing, of which not all may have been covered or committed."""
+    listing = Listing(at(minute), at(minute), {}, frozenset([SCOPE]), failed or {})
+    coverage = audit(history.snapshot, listing, uncommitted or {}, history.policy)
+    history.snapshot = replace(history.snapshot, target=coverage.target)
+    return coverage
 
 
 class TestFilters:
@@ -421,8 +466,25 @@ class TestAuthentication:
         history = History()
         history.observe(0)
         assert history.target.authentication is AuthenticationMode.UNKNOWN
-        history.observe(1, evidence=Evidence(unfiltered_lists_others=True, absent_unfiltered=frozenset("a")))
+        history.observe(1, evidence=Evidence(unfiltered_lists_others=True))
         assert history.target.authentication is AuthenticationMode.UNFILTERED
+
+    def test_it_proves_nothing_while_a_session_is_absent_from_it(self) -> None:
+        history = History()
+        history.observe(0)
+        both = Evidence(unfiltered_lists_others=True, absent_unfiltered=frozenset("a"))
+        history.observe(1, evidence=both)
+        assert history.target.authentication is AuthenticationMode.UNKNOWN
+        history.observe(2, evidence=both)
+        assert history.target.authentication is AuthenticationMode.BY_TYPE
+
+    def test_a_sweep_that_saw_nothing_takes_no_evidence_back(self) -> None:
+        history = History()
+        history.observe(0, evidence=Evidence(absent_unfiltered=frozenset(["s-1"])))
+        history.observe(1, failed={SCOPE: "ThrottlingException"})
+        assert history.target.absent_unfiltered == ("s-1",)
+        history.observe(2, ON)
+        assert history.target.absent_unfiltered == (), "it was listed, and not absent"
 
     def test_absent_twice_proves_it_partial_for_good(self) -> None:
         history = History()

@@ -29,7 +29,7 @@ from tests.unit.table import table as mocked_table
 
 Writes = dict[str, tuple[Remembered | None, tuple[Event, ...]]]
 FIRST = Target(first_begin=at(0))
-GAPS = (Gap(SCOPE, at(1), at(0), "ThrottlingException", tried=True, sweeps=2, announced=True),)
+GAPS = (Gap(SCOPE, at(1), at(0), "ThrottlingException", untried=1, sweeps=2, announced=True),)
 LATER = Target(at(0), at(5), at(6), AuthenticationMode.UNFILTERED, gaps=GAPS)
 
 
@@ -125,12 +125,14 @@ def test_one_item_that_somebody_wrote_does_not_sink_its_neighbours(
     snapshot = committed(snapshots, "s-1", "s-2")
     other = table.item("SESSION#s-1")
     table.put(other | {"version": {"N": "9"}})
+    before = snapshot.sessions
     writes = started("s-1", "s-2", "s-3", minute=2)
     snapshot, uncommitted = snapshots.commit(snapshot, LATER, writes, always)
     assert uncommitted == {"s-1"}
-    assert (snapshot.sessions["s-1"].version, snapshot.sessions["s-2"].version) == (1, 2)
+    assert snapshot.sessions["s-1"] == before["s-1"]
+    assert snapshot.sessions["s-2"].version == before["s-2"].version + 1
     assert table.item("SESSION#s-1")["version"] == {"N": "9"}
-    assert table.item("SESSION#s-3")["version"] == {"N": "1"}
+    assert set(snapshot.sessions) == {"s-1", "s-2", "s-3"}
 
 
 def test_an_invalid_item_does_not_sink_its_neighbours(snapshots: Snapshots, wire: Wire) -> None:
@@ -338,6 +340,42 @@ class TestClear:
         cleared = snapshots.clear(snapshot, frozenset(each.event_id for each in snapshot.outbox), {}, at(2))
         assert cleared == snapshot
 
+    def test_a_stalled_sweep_clears_nothing_of_the_next_life_of_a_session(
+        self, table: Table, snapshots: Snapshots
+    ) -> None:
+        stalled = committed(snapshots, "s-1")
+        another = table.snapshots()
+        snapshot, _ = another.commit(another.load(at(9)), LATER, {"s-1": (None, ())}, always)
+        another.commit(snapshot, LATER, started("s-1", minute=3), always)
+        after = table.item("SESSION#s-1")
+        assert snapshots.clear(stalled, ids(stalled), {}, at(4)) == stalled
+        assert table.item("SESSION#s-1") == after
+
+    def test_more_refused_events_than_a_transaction_takes(self, table: Table, snapshots: Snapshots) -> None:
+        events = tuple(started(*(str(number) for number in range(150))).values())
+        outbox = tuple(event for _, events_ in events for event in events_)
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), LATER, outbox, frozenset([SCOPE]))
+        refused = {event.event_id: "X" for event in outbox}
+        assert snapshots.clear(snapshot, frozenset(), refused, at(2)).outbox == ()
+        assert len(table.items("REFUSED#")) == 150
+
+    def test_a_refused_event_that_cannot_be_kept_apart_stays(
+        self, table: Table, wire: Wire, snapshots: Snapshots
+    ) -> None:
+        snapshot = committed(snapshots, "s-1", "s-2")
+        kept, refused = (snapshot.sessions[name].outbox[0].event_id for name in ("s-1", "s-2"))
+
+        def busy(parameters: dict[str, Any]) -> dict[str, Any]:
+            if "REFUSED" in str(parameters):
+                raise client_error("ThrottlingException")
+            del wire.answers["TransactWriteItems"]
+            return table.dynamodb.transact_write_items(**parameters)  # type: ignore[no-any-return]
+
+        wire.answers["TransactWriteItems"] = busy
+        cleared = snapshots.clear(snapshot, frozenset([kept]), {refused: "X"}, at(2))
+        assert cleared.sessions["s-1"].outbox == ()
+        assert cleared.sessions["s-2"] == snapshot.sessions["s-2"]
+
 
 class TestStrangeItems:
     """Items that this release did not write."""
@@ -371,9 +409,36 @@ class TestStrangeItems:
         assert [each.after.session.id for each in compare(snapshot, listing, Policy()).transitions] == ["s-2"]
         assert table.item("SESSION#s-1") == strange
 
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            pytest.param("sequence", -1, id="a negative count"),
+            pytest.param("disconnect_timeout", 10**12, id="a timeout that no fleet has"),
+            pytest.param("first_seen", "2026-03-02T08:00:00", id="a time without a zone"),
+        ],
+    )
+    def test_a_state_that_would_break_a_later_sweep_is_left_too(
+        self, table: Table, snapshots: Snapshots, field: str, value: object
+    ) -> None:
+        committed(snapshots, "s-1", "s-2")
+        item = table.item("SESSION#s-1")
+        state = json.loads(item["state"]["S"]) | {field: value}
+        table.put(item | {"state": {"S": json.dumps(state)}})
+        snapshot = snapshots.load(at(9))
+        assert (snapshot.unreadable, set(snapshot.sessions)) == ({"s-1"}, {"s-2"})
+
     def test_another_writers_item_is_counted(self, table: Table, snapshots: Snapshots) -> None:
         table.put({"pk": {"S": PARTITION}, "sk": {"S": "NOTES"}, "text": {"S": "hello"}})
         assert snapshots.load(at(9)).unreadable == {"NOTES"}
+
+    def test_scopes_of_a_newer_release_are_left_as_they_are(self, table: Table, snapshots: Snapshots) -> None:
+        committed(snapshots, "s-1")
+        newer = table.item("SCOPES") | {"schema": {"N": "2"}}
+        table.put(newer)
+        snapshot = snapshots.load(at(9))
+        assert snapshot.unreadable == {"SCOPES"}
+        snapshots.commit_target(snapshot, LATER, (), frozenset())
+        assert table.item("SCOPES") == newer
 
     def test_an_older_form_reads_and_is_rewritten(self, table: Table, snapshots: Snapshots) -> None:
         committed(snapshots, "s-1")
@@ -387,7 +452,13 @@ class TestStrangeItems:
         assert table.item("SESSION#s-1")["schema"] == {"N": "1"}
 
     @pytest.mark.parametrize(
-        "change", [{"schema": {"N": "2"}}, {"state": {"S": "{}"}}, {"outbox": {"L": [{"S": "x"}]}}]
+        "change",
+        [
+            {"schema": {"N": "2"}},
+            {"state": {"S": "{}"}},
+            {"state": {"S": '{"first_begin": "2026-03-02T08:00:00"}'}},
+            {"outbox": {"L": [{"S": "x"}]}},
+        ],
     )
     def test_the_targets_own_item_fails_the_sweep(
         self, table: Table, snapshots: Snapshots, change: dict[str, Any]

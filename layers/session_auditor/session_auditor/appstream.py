@@ -18,6 +18,7 @@ from botocore.utils import parse_timestamp
 
 from session_auditor.errors import error_code
 from session_auditor.model import (
+    DISCONNECT_TIMEOUTS,
     AuthenticationMode,
     AuthenticationType,
     Evidence,
@@ -40,8 +41,8 @@ PAGE_SIZE = 50
 PAGES_LIMIT = 2_000
 # AWS's own limit of a UserId is 128; whatever is longer is not text that AWS promises.
 TEXT_LIMIT = 128
-# With its prefix an id has to fit a DynamoDB sort key of 1,024 bytes.
-ID_BYTES_LIMIT = 512
+# With a time before it an id has to fit a DynamoDB sort key of 1,024 bytes.
+ID_BYTES_LIMIT = 1_000
 MALFORMED = "MALFORMED_ANSWER"
 ENDLESS = "LISTING_TOO_LONG"
 DEADLINE = "DEADLINE"
@@ -54,6 +55,14 @@ Result = TypeVar("Result")
 
 class TopologyError(RuntimeError):
     """The stacks and fleets of the target cannot be read; nothing can be listed."""
+
+
+class CutShortError(RuntimeError):
+    """A listing did not arrive whole; `reason` is an error code of AWS, or one of the above."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +156,17 @@ class AppStream:
     def _current_topology(
         self, snapshot: Snapshot, policy: Policy, now: datetime, time_left: Callable[[], float]
     ) -> Topology:
-        """Give the topology that is kept, unless it is old or the snapshot knows of other scopes.
+        """Give the topology that is kept, unless it is old, or the snapshot doubts it.
 
         A scope that has vanished is looked for afresh in every sweep until its sessions have ended, so
-        that one topology read amiss can't end anybody.
+        that one topology read amiss can't end anybody; and one whose sessions are all missing may be gone.
         """
         kept = self._topology
         if (
             kept is not None
             and timedelta() <= now - kept.read_at < self._topology_for
             and kept.scopes == snapshot.scopes
+            and not _deserted(snapshot)
         ):
             return kept
         topology = self._read_topology(policy, now, time_left)
@@ -164,22 +174,26 @@ class AppStream:
         return topology
 
     def _read_topology(self, policy: Policy, now: datetime, time_left: Callable[[], float]) -> Topology:
+        def whole(operation: Any) -> Iterator[Mapping[str, Any]]:
+            return _answers(self._client.get_paginator(operation).paginate(), time_left)
+
         try:
             stacks = [
                 stack["Name"]
-                for page in _answers(self._client.get_paginator("describe_stacks").paginate())
+                for page in whole("describe_stacks")
                 for stack in _named(page.get("Stacks"))
                 if policy.stacks.match(stack["Name"])
             ]
             timeouts = {
                 fleet["Name"]: timeout
-                for page in _answers(self._client.get_paginator("describe_fleets").paginate())
+                for page in whole("describe_fleets")
                 for fleet in _named(page.get("Fleets"))
                 if type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
+                and timeout in DISCONNECT_TIMEOUTS
             }
-        except (ClientError, BotoCoreError) as error:
+        except CutShortError as error:
             raise TopologyError(
-                f"the stacks and fleets of the target cannot be read ({error_code(error)}); the function "
+                f"the stacks and fleets of the target cannot be read ({error.reason}); the function "
                 "needs appstream:DescribeStacks and appstream:DescribeFleets"
             ) from None
         scopes: set[Scope] = set()
@@ -200,17 +214,15 @@ class AppStream:
         fleets: list[str] = []
         if time_left() <= 0:
             return DEADLINE
-        pages = _answers(self._client.get_paginator("list_associated_fleets").paginate(StackName=stack))
+        pages = self._client.get_paginator("list_associated_fleets").paginate(StackName=stack)
         try:
-            for page in pages:
+            for page in _answers(pages, time_left):
                 names = page.get("Names")
                 if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                     return MALFORMED
                 fleets += names
-                if page.get("NextToken") and time_left() <= 0:
-                    return DEADLINE
-        except (ClientError, BotoCoreError) as error:
-            return error_code(error)
+        except CutShortError as error:
+            return error.reason
         return fleets
 
     def _list_scope(
@@ -226,13 +238,11 @@ class AppStream:
             parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet}
             if authentication_type:
                 parameters["AuthenticationType"] = authentication_type.value
-            pages = _answers(
-                self._client.get_paginator("describe_sessions").paginate(
-                    **parameters, PaginationConfig={"PageSize": PAGE_SIZE}
-                )
+            pages = self._client.get_paginator("describe_sessions").paginate(
+                **parameters, PaginationConfig={"PageSize": PAGE_SIZE}
             )
             try:
-                for number, page in enumerate(pages, 1):
+                for page in _answers(pages, time_left):
                     records = page.get("Sessions")
                     listed = [
                         self._session(record, scope)
@@ -241,12 +251,8 @@ class AppStream:
                     _merge(sessions, {session.id: session for session in listed if session})
                     if None in listed:
                         result.failure = Failure(MALFORMED)
-                    if page.get("NextToken") and (number >= PAGES_LIMIT or time_left() <= 0):
-                        result.failure = Failure(DEADLINE if time_left() <= 0 else ENDLESS)
-                        return result
-            except (ClientError, BotoCoreError) as error:
-                # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
-                result.failure = Failure(error_code(error))
+            except CutShortError as error:
+                result.failure = Failure(error.reason)
                 return result
         return result
 
@@ -255,12 +261,7 @@ class AppStream:
         if not isinstance(record, dict):
             return None
         session_id = record.get("Id")
-        if (
-            not isinstance(session_id, str)
-            or not 0 < len(session_id.encode(errors="replace")) <= ID_BYTES_LIMIT
-        ):
-            return None
-        if not session_id.isprintable():
+        if not isinstance(session_id, str) or not 0 < len(_utf8(session_id)) <= ID_BYTES_LIMIT:
             return None
         network = record.get("NetworkAccessConfiguration")
         network = network if isinstance(network, dict) else {}
@@ -325,13 +326,6 @@ def user_ids(mode: UserIdMode, secret: str) -> Callable[[str], str]:
             return lambda _: ""
 
 
-class _MalformedError(ClientError):
-    """An answer that is not of the API's form: as if AWS had answered with an error of that code."""
-
-    def __init__(self) -> None:
-        super().__init__({"Error": {"Code": MALFORMED, "Message": ""}}, "")
-
-
 def _authentication_types(
     snapshot: Snapshot, policy: Policy
 ) -> tuple[tuple[AuthenticationType | None, ...], frozenset[AuthenticationType] | None]:
@@ -349,15 +343,22 @@ def _authentication_types(
 
 
 def _in_order(scopes: Iterable[Scope], snapshot: Snapshot) -> list[Scope]:
-    """Put first what was not covered last time, and of that what was not even tried; then the largest."""
+    """Put first what had no time for the longest, then what failed; of the rest the largest."""
     gaps = {gap.scope: gap for gap in snapshot.target.gaps} if snapshot.target else {}
     sizes = Counter(stored.remembered.session.scope for stored in snapshot.sessions.values())
 
-    def rank(scope: Scope) -> tuple[int, int, Scope]:
+    def rank(scope: Scope) -> tuple[int, bool, int, Scope]:
         gap = gaps.get(scope)
-        return (2 if gap is None else 1 if gap.tried else 0), -sizes[scope], scope
+        return -gap.untried if gap else 0, gap is None, -sizes[scope], scope
 
     return sorted(scopes, key=rank)
+
+
+def _deserted(snapshot: Snapshot) -> bool:
+    """Tell whether there is a scope all of whose sessions were missing from the last listing."""
+    live = [each.remembered for each in snapshot.sessions.values() if not each.remembered.ending]
+    missed = {remembered.session.scope for remembered in live if remembered.missed}
+    return bool(missed - {remembered.session.scope for remembered in live if not remembered.missed})
 
 
 def _known_of(stack: str, snapshot: Snapshot) -> set[Scope]:
@@ -399,26 +400,40 @@ def _further(session: Session) -> tuple[bool, bool, str]:
     return session.state == SessionState.EXPIRED, session.state == SessionState.ACTIVE, repr(session)
 
 
-def _answers(pages: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Give the pages; raise _MalformedError for what botocore's parser trips over.
-
-    An answer that is not of the model's form makes it raise whatever Python does at that place.
-    """
+def _answers(
+    pages: Iterable[Mapping[str, Any]], time_left: Callable[[], float]
+) -> Iterator[Mapping[str, Any]]:
+    """Give the pages of a listing; raise CutShortError where it stops before its end."""
     try:
-        yield from pages
-    except (ClientError, BotoCoreError):
-        raise
+        for number, page in enumerate(pages, 1):
+            yield page
+            if page.get("NextToken") and time_left() <= 0:
+                raise CutShortError(DEADLINE)
+            if page.get("NextToken") and number >= PAGES_LIMIT:
+                raise CutShortError(ENDLESS)
+    except (ClientError, BotoCoreError) as error:
+        # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
+        raise CutShortError(error_code(error)) from None
     except (ResponseParserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        raise _MalformedError from None
+        # An answer that is not of the model's form makes botocore's parser raise what Python does there.
+        raise CutShortError(MALFORMED) from None
 
 
 def _named(records: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(records, list):
-        raise _MalformedError
+        raise CutShortError(MALFORMED)
     for record in records:
         if not isinstance(record, dict) or not isinstance(record.get("Name"), str):
-            raise _MalformedError
+            raise CutShortError(MALFORMED)
         yield record
+
+
+def _utf8(text: str) -> bytes:
+    """Give the bytes of a text; none if it has any that UTF-8 can't write."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return b""
 
 
 def _text(value: Any) -> str:

@@ -16,8 +16,6 @@ from session_auditor.model import (
     DetailType,
     Ending,
     EndReason,
-    Evidence,
-    Failure,
     Gap,
     Listing,
     Miss,
@@ -33,8 +31,8 @@ from session_auditor.model import (
 
 # A scope is announced as degraded when this many sweeps in a row could not cover it.
 SWEEPS_UNTIL_DEGRADED = 2
-# All audit events that wait have to fit one transaction of 100 actions, should every one be refused.
-AUDIT_OUTBOX_LIMIT = 90
+# An item may have 400 KB at most, and an audit event takes about one.
+AUDIT_OUTBOX_LIMIT = 200
 # Ids kept as evidence that a call without AuthenticationType leaves sessions out; bounds the target's item.
 EVIDENCE_LIMIT = 8
 
@@ -123,21 +121,14 @@ def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
 def audit(
     snapshot: Snapshot,
     listing: Listing,
-    uncommitted: Mapping[Scope, Failure],
+    uncommitted: Mapping[Scope, str],
     policy: Policy,
 ) -> Audit:
-    """Tell the target's next state, once it is known which scopes' changes could not be committed.
+    """Tell the target's next state, once it is known of which scopes changes were not committed, and why.
 
     A change that was not committed will be found again; as its scope counts as not covered until
     then, the window it is reported with stays true.
     """
-    # Why a scope could not be listed says more than what could not be committed of it.
-    failed = {**uncommitted, **listing.failed}
-    remembered = {
-        stored.remembered.session.scope
-        for stored in snapshot.sessions.values()
-        if not stored.remembered.ending
-    }
     previously = _Coverage(snapshot, listing.observed_at)
     gaps: list[Gap] = []
     changes: list[AuditChange] = []
@@ -148,24 +139,28 @@ def audit(
         changes.append(AuditChange(detail_type, gap, previously.of(gap.scope)))
         return True
 
-    for scope, failure in sorted(failed.items()):
+    for scope, failure in sorted(listing.failed.items()):
         known = previously.gaps.get(scope)
-        gap = (
-            replace(known, sweeps=known.sweeps + 1, reason=failure.reason, tried=failure.tried)
-            if known
-            else Gap(scope, listing.observed_at, previously.of(scope), failure.reason, failure.tried)
-        )
+        if known is None or not (known.sweeps or known.announced):
+            known = Gap(scope, listing.observed_at, previously.of(scope), failure.reason, sweeps=0)
+        untried = 0 if failure.tried else known.untried + 1
+        gap = replace(known, sweeps=known.sweeps + 1, reason=failure.reason, untried=untried)
         if gap.sweeps >= SWEEPS_UNTIL_DEGRADED and not gap.announced:
             gap = replace(gap, announced=announce(DetailType.AUDIT_DEGRADED, gap))
         gaps.append(gap)
-    for scope, gap in sorted(previously.gaps.items()):
-        if scope in failed or not policy.wants(scope) or not gap.announced:
+    for scope in sorted((previously.gaps.keys() | uncommitted.keys()) - listing.failed.keys()):
+        known = previously.gaps.get(scope)
+        if not policy.wants(scope):
             continue
-        if not announce(DetailType.AUDIT_RECOVERED, gap):
-            gaps.append(replace(gap, sweeps=0, covered=listing.begin))
+        if known and known.announced and not announce(DetailType.AUDIT_RECOVERED, known):
+            covered = previously.of(scope) if scope in uncommitted else listing.begin
+            gaps.append(replace(known, sweeps=0, untried=0, covered=covered))
+        elif scope in uncommitted:
+            reason = uncommitted[scope]
+            gaps.append(Gap(scope, listing.observed_at, previously.of(scope), reason, sweeps=0))
 
     target = snapshot.target or Target(first_begin=listing.begin)
-    mode, absent = _settle_authentication(target, listing.evidence)
+    mode, absent = _settle_authentication(target, listing)
     target = replace(
         target,
         last_begin=listing.begin,
@@ -174,8 +169,10 @@ def audit(
         absent_unfiltered=absent,
         gaps=tuple(gaps),
     )
-    kept = {scope for scope in remembered if policy.wants(scope)}
-    return Audit(target, listing.scopes | frozenset(failed) | kept, tuple(changes))
+    remembered = (stored.remembered for stored in snapshot.sessions.values())
+    live = {each.session.scope for each in remembered if not each.ending}
+    kept = {scope for scope in live if policy.wants(scope)}
+    return Audit(target, listing.scopes | frozenset(listing.failed) | kept, tuple(changes))
 
 
 def deadline_of(remembered: Remembered) -> Deadline:
@@ -406,12 +403,15 @@ def _out_of_view(session: Session, listing: Listing, policy: Policy) -> bool:
     )
 
 
-def _settle_authentication(target: Target, evidence: Evidence) -> tuple[AuthenticationMode, tuple[str, ...]]:
+def _settle_authentication(target: Target, listing: Listing) -> tuple[AuthenticationMode, tuple[str, ...]]:
     if target.authentication is not AuthenticationMode.UNKNOWN:
         return target.authentication, ()
-    if evidence.unfiltered_lists_others:
-        return AuthenticationMode.UNFILTERED, ()
+    absent = listing.evidence.absent_unfiltered
     # Once may be chance: the session can have come between the two listings.
-    if evidence.absent_unfiltered.intersection(target.absent_unfiltered):
+    if absent.intersection(target.absent_unfiltered):
         return AuthenticationMode.BY_TYPE, ()
-    return AuthenticationMode.UNKNOWN, tuple(sorted(evidence.absent_unfiltered)[:EVIDENCE_LIMIT])
+    if listing.evidence.unfiltered_lists_others and not absent:
+        return AuthenticationMode.UNFILTERED, ()
+    # A sweep that did not see a session at all takes nothing back.
+    unseen = set(target.absent_unfiltered) - listing.sessions.keys()
+    return AuthenticationMode.UNKNOWN, tuple(sorted(absent | unseen)[:EVIDENCE_LIMIT])

@@ -67,7 +67,9 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True
+    )
 
 
 class Metadata(_Part):
@@ -305,7 +307,9 @@ def _event(
 
 def _resources(target: TargetId, scope: Scope) -> tuple[str, ...]:
     place = f"arn:{target.partition}:appstream:{target.region}:{target.account_id}"
-    return f"{place}:fleet/{scope.fleet}", f"{place}:stack/{scope.stack}"
+    stack = f"{place}:stack/{scope.stack}"
+    # Of a stack whose fleets were never known there is no fleet to name.
+    return (f"{place}:fleet/{scope.fleet}", stack) if scope.fleet else (stack,)
 
 
 def _session_data(transition: Transition, change: Change, observed_at: datetime) -> SessionData:

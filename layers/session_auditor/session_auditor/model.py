@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AwareDatetime, Field
+
+# What is read back from the table has to be sound: a time without a zone or a negative count would break
+# the comparison long after. A fleet's DisconnectTimeoutInSeconds is 60 to 36,000 (API reference, Fleet).
+Time = AwareDatetime
+Count = Annotated[int, Field(ge=0)]
+DISCONNECT_TIMEOUTS = range(60, 36_001)
+Timeout = Annotated[int, Field(ge=DISCONNECT_TIMEOUTS.start, lt=DISCONNECT_TIMEOUTS.stop)]
 
 
 class SessionState(StrEnum):
@@ -121,8 +130,8 @@ class Session:
     state: str = ""
     connection_state: str = ""
     authentication_type: str = ""
-    start_time: datetime | None = None
-    max_expiration_time: datetime | None = None
+    start_time: Time | None = None
+    max_expiration_time: Time | None = None
     instance_id: str = ""
     eni_id: str = ""
     eni_private_ip_address: str = ""
@@ -133,8 +142,8 @@ class Session:
 class Miss:
     """The first complete listing without a session that is still believed to live."""
 
-    last_seen: datetime
-    at: datetime
+    last_seen: Time
+    at: Time
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +151,8 @@ class Ending:
     """How a session ended: somewhere between `after` and `before`."""
 
     reason: EndReason
-    after: datetime
-    before: datetime
+    after: Time
+    before: Time
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +164,18 @@ class Remembered:
     """
 
     session: Session
-    first_seen: datetime
+    first_seen: Time
     baseline: bool
     presence: Presence
-    presence_since: datetime
-    sequence: int = 0
-    connected_seconds: int = 0
-    disconnected_seconds: int = 0
-    disconnects: int = 0
-    disconnect_timeout: int | None = None
-    max_duration_warned: int | None = None
-    disconnect_timeout_warned: int | None = None
-    abandoned_warned: int | None = None
+    presence_since: Time
+    sequence: Count = 0
+    connected_seconds: Count = 0
+    disconnected_seconds: Count = 0
+    disconnects: Count = 0
+    disconnect_timeout: Timeout | None = None
+    max_duration_warned: Count | None = None
+    disconnect_timeout_warned: Count | None = None
+    abandoned_warned: Count | None = None
     missed: Miss | None = None
     ending: Ending | None = None
 
@@ -192,18 +201,19 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A scope that the last sweep, and `sweeps` in a row, could not cover.
+    """A scope that the last sweep, and `sweeps` in a row, could not list whole.
 
-    `covered` is when the last sweep that did cover it began. `announced` once its Audit Degraded is
-    in the outbox; a scope that was announced and recovered while the outbox is full stays with 0 sweeps.
+    `covered` is when the last sweep that did cover it began; `untried` the sweeps in a row that had no time
+    to begin with it. `announced` once its Audit Degraded is in the outbox. With 0 sweeps it was listed: not
+    all that was found could be committed, so its window stays open; or its Audit Recovered has to wait.
     """
 
     scope: Scope
-    since: datetime
-    covered: datetime | None
+    since: Time
+    covered: Time | None
     reason: str
-    tried: bool
-    sweeps: int = 1
+    untried: Count = 0
+    sweeps: Count = 1
     announced: bool = False
 
 
@@ -215,9 +225,9 @@ class Target:
     `scopes`, which changes with the topology only.
     """
 
-    first_begin: datetime
-    last_begin: datetime | None = None
-    last_end: datetime | None = None
+    first_begin: Time
+    last_begin: Time | None = None
+    last_end: Time | None = None
     authentication: AuthenticationMode = AuthenticationMode.UNKNOWN
     absent_unfiltered: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()

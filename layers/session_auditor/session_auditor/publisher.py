@@ -70,7 +70,8 @@ class Publisher:
             batch = [suspects.popleft()] if suspects else self._batch(waiting)
             entries: list[Any] = [self._entry(lane.events[0]) for lane in batch]
             try:
-                results = self._client.put_events(Entries=entries)["Entries"]
+                # Entries without a result stay pending.
+                results = self._client.put_events(Entries=entries).get("Entries", [])
             except (ClientError, BotoCoreError) as error:
                 code = error_code(error)
                 if code in INVALID and len(batch) == 1:

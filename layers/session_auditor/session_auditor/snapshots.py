@@ -154,13 +154,15 @@ class Snapshots:
             for session_id, (remembered, outbox) in writes.items():
                 known = snapshot.sessions.get(session_id)
                 version = known.version if known else 0
-                key = SESSION_PREFIX + session_id
                 if remembered is None:
                     written[session_id] = None
-                    yield session_id, [self._delete(key, version)]
+                    yield session_id, [self._delete(SESSION_PREFIX + session_id, version)]
                 else:
-                    written[session_id] = Stored(remembered, outbox, version + 1)
-                    yield session_id, [self._put(key, version, _json(_REMEMBERED, remembered), outbox)]
+                    # An id that comes back must not meet the versions of its earlier life: each begins with
+                    # its own second, and a life is written far less often than once a second.
+                    following = version + 1 if known else int(remembered.first_seen.timestamp())
+                    after = written[session_id] = Stored(remembered, outbox, following)
+                    yield session_id, [self._put_session(session_id, version, after)]
 
         fence = self._fence(snapshot.version, target, snapshot.outbox)
         uncommitted: set[str] = set()
@@ -176,7 +178,7 @@ class Snapshots:
     ) -> Snapshot:
         """Write the target's item, the last of a sweep, and changed scopes. Raises FencedError."""
         after = replace(snapshot, target=target, version=snapshot.version + 1, outbox=outbox)
-        if scopes != snapshot.scopes:
+        if scopes != snapshot.scopes and SCOPES_KEY not in snapshot.unreadable:
             item = {"Put": self._item(SCOPES_KEY, 1, _json(_SCOPES, tuple(sorted(scopes))), ())}
             if not self._write({SCOPES_KEY: [item]}, self._fence(snapshot.version, target, outbox)):
                 return replace(after, scopes=scopes)
@@ -195,10 +197,15 @@ class Snapshots:
     ) -> Snapshot:
         """Take the events that EventBridge accepted or refused, by id, out of the outboxes.
 
-        In the same step a session whose end is published moves to history, and a refused event to an
-        item of its own with its error code. An item that somebody else has written since keeps its outbox.
+        A refused event is first written to an item of its own with its error code. A session whose end is
+        published moves to history in the same step. An item that somebody else wrote since keeps its outbox.
         """
-        settled = accepted | refused.keys()
+        waiting = [*snapshot.outbox, *(event for each in snapshot.sessions.values() for event in each.outbox)]
+        apart = [event for event in waiting if event.event_id in refused]
+        not_apart = self._write_all(
+            (event.event_id, [self._refused(event, refused[event.event_id], now)]) for event in apart
+        )
+        settled = accepted | (refused.keys() - not_apart)
         sessions = dict(snapshot.sessions)
         written: dict[str, Stored | None] = {}
 
@@ -207,31 +214,34 @@ class Snapshots:
                 rest = tuple(event for event in stored.outbox if event.event_id not in settled)
                 if len(rest) == len(stored.outbox):
                     continue
-                key = SESSION_PREFIX + session_id
-                ending = stored.remembered.ending
-                if ending and not rest:
+                if stored.remembered.ending and not rest:
                     written[session_id] = None
-                    group = [
-                        self._delete(key, stored.version),
-                        self._history(stored.remembered, ending, now),
-                    ]
+                    yield (
+                        session_id,
+                        [
+                            self._delete(SESSION_PREFIX + session_id, stored.version),
+                            self._history(stored.remembered, stored.remembered.ending, now),
+                        ],
+                    )
                 else:
-                    written[session_id] = Stored(stored.remembered, rest, stored.version + 1)
-                    group = [self._put(key, stored.version, _json(_REMEMBERED, stored.remembered), rest)]
-                yield session_id, group + self._refused(stored.outbox, refused, now)
+                    after = written[session_id] = Stored(stored.remembered, rest, stored.version + 1)
+                    yield session_id, [self._put_session(session_id, stored.version, after)]
 
-        failed: set[str] = set()
-        for batch in _batches(groups(), ACTIONS_LIMIT):
-            failed |= self._write(batch, None)
-        _apply(sessions, written, failed)
+        _apply(sessions, written, self._write_all(groups()))
         snapshot = replace(snapshot, sessions=sessions)
         rest = tuple(event for event in snapshot.outbox if event.event_id not in settled)
         if snapshot.target and rest != snapshot.outbox:
             put = self._put(TARGET_KEY, snapshot.version, _json(_TARGET, snapshot.target), rest)
-            actions = {TARGET_KEY: [put, *self._refused(snapshot.outbox, refused, now)]}
-            if not self._write(actions, None):
+            if not self._write({TARGET_KEY: [put]}, None):
                 snapshot = replace(snapshot, version=snapshot.version + 1, outbox=rest)
         return snapshot
+
+    def _write_all(self, groups: Iterable[tuple[str, list[Action]]]) -> set[str]:
+        """Write groups of actions, unfenced, in few transactions; give the keys of those that failed."""
+        failed: set[str] = set()
+        for batch in _batches(groups, ACTIONS_LIMIT):
+            failed |= self._write(batch, None)
+        return failed
 
     def _write(self, batch: Mapping[str, list[Action]], fence: "_Fence | None") -> frozenset[str]:
         """Write a batch of groups in one transaction; leave out what breaks it and try the rest again.
@@ -318,6 +328,12 @@ class Snapshots:
         state = _json(_TARGET, target)
         return _Fence(version, lambda version: self._put(TARGET_KEY, version, state, outbox))
 
+    def _put_session(self, session_id: str, version: int, after: Stored) -> Action:
+        """Put a session's item over the version that was read (0: there was none)."""
+        state = _json(_REMEMBERED, after.remembered)
+        item = self._item(SESSION_PREFIX + session_id, after.version, state, after.outbox)
+        return {"Put": item | _condition(version)}
+
     def _put(self, key: str, version: int, state: str, outbox: tuple[Event, ...]) -> Action:
         """Put an item of the target's partition over the version that was read (0: there was none)."""
         return {"Put": self._item(key, version + 1, state, outbox) | _condition(version)}
@@ -365,23 +381,16 @@ class Snapshots:
         }
         return self._kept_aside(texts, numbers, now)
 
-    def _refused(self, outbox: Iterable[Event], refused: Mapping[str, str], now: datetime) -> list[Action]:
-        return [
-            self._kept_aside(
-                {
-                    "pk": f"REFUSED#{self._place}",
-                    "sk": event.event_id,
-                    "detailType": event.detail_type.value,
-                    "detail": event.detail,
-                    "errorCode": refused[event.event_id],
-                    "refusedAt": timestamp(now),
-                },
-                {},
-                now,
-            )
-            for event in outbox
-            if event.event_id in refused
-        ]
+    def _refused(self, event: Event, code: str, now: datetime) -> Action:
+        texts = {
+            "pk": f"REFUSED#{self._place}",
+            "sk": event.event_id,
+            "detailType": event.detail_type.value,
+            "detail": event.detail,
+            "errorCode": code,
+            "refusedAt": timestamp(now),
+        }
+        return self._kept_aside(texts, {}, now)
 
     def _kept_aside(self, texts: Mapping[str, str], numbers: Mapping[str, int], now: datetime) -> Action:
         expires = {"expiresAt": int((now + self._history_for).timestamp())}

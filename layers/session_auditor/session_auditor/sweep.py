@@ -16,7 +16,6 @@ from session_auditor.events import audit_event, session_events
 from session_auditor.model import (
     DetailType,
     Event,
-    Failure,
     Listing,
     Policy,
     Remembered,
@@ -32,6 +31,8 @@ from session_auditor.snapshots import FencedError, Snapshots
 OUTBOX_LIMIT = 50
 # Sessions whose events are published before their outboxes are cleared: bounds what a crash repeats.
 SLICE = 500
+# Seconds without which no further transaction is begun: one takes some tens of milliseconds.
+COMMIT_SECONDS = 1.0
 OUTBOX_FULL = "OUTBOX_FULL"
 NOT_COMMITTED = "NOT_COMMITTED"
 
@@ -52,6 +53,7 @@ class Summary:
     scopes_listed: int = 0
     failures: dict[Scope, str] = field(default_factory=dict)
     sessions_seen: int = 0
+    changes_uncommitted: Counter[str] = field(default_factory=Counter)
     events_published: Counter[DetailType] = field(default_factory=Counter)
     events_refused: Counter[str] = field(default_factory=Counter)
     publishing_stopped: str = ""
@@ -88,15 +90,18 @@ class Auditor:
         listing = self.appstream.list_sessions(
             snapshot, self.policy, begin, clock, lambda: time_left() - margin
         )
+        summary.scopes_listed = len(listing.scopes - listing.failed.keys())
+        summary.failures = {scope: failure.reason for scope, failure in listing.failed.items()}
         comparison = compare(snapshot, listing, self.policy)
         try:
-            snapshot = self._commit(snapshot, listing, comparison, summary, lambda: time_left() - margin / 2)
+            snapshot = self._commit(
+                snapshot, listing, comparison, summary, lambda: time_left() - COMMIT_SECONDS
+            )
         except FencedError:
             summary.outcome = Outcome.FENCED
         else:
             snapshot = self._publish(snapshot, summary, clock, lambda: time_left() - margin)
             self.snapshots.keep(snapshot)
-        summary.scopes_listed = len(listing.scopes - summary.failures.keys())
         summary.sessions_seen = len(listing.sessions)
         summary.unknown_authentication_types = len(listing.unknown_authentication_types)
         summary.items_unreadable = len(snapshot.unreadable)
@@ -117,13 +122,14 @@ class Auditor:
     ) -> Snapshot:
         """Commit every transition together with its events, then the target; raises FencedError."""
         writes: dict[str, tuple[Remembered | None, tuple[Event, ...]]] = {}
-        uncommitted: dict[Scope, Failure] = {}
+        uncommitted: dict[Scope, str] = {}
         for transition in comparison.transitions:
             session = transition.after.session
             stored = snapshot.sessions.get(session.id)
             outbox = stored.outbox if stored else ()
             if len(outbox) >= OUTBOX_LIMIT:
-                uncommitted[session.scope] = Failure(OUTBOX_FULL)
+                uncommitted[session.scope] = OUTBOX_FULL
+                summary.changes_uncommitted[OUTBOX_FULL] += 1
                 continue
             found = session_events(transition, self.target_id, summary.sweep_id, listing.observed_at)
             writes[session.id] = (transition.after, (*outbox, *found))
@@ -135,14 +141,14 @@ class Auditor:
         snapshot, refused = self.snapshots.commit(snapshot, target, writes, time_left)
         for session_id in refused:
             remembered, _ = writes[session_id]
+            summary.changes_uncommitted[NOT_COMMITTED] += 1
             if remembered:
-                uncommitted[remembered.session.scope] = Failure(NOT_COMMITTED)
+                uncommitted[remembered.session.scope] = NOT_COMMITTED
         coverage = audit(snapshot, listing, uncommitted, self.policy)
         announced = [
             audit_event(change, self.target_id, summary.sweep_id, listing.observed_at)
             for change in coverage.changes
         ]
-        summary.failures = {gap.scope: gap.reason for gap in coverage.target.gaps if gap.sweeps}
         return self.snapshots.commit_target(
             snapshot, coverage.target, (*snapshot.outbox, *announced), coverage.scopes
         )
