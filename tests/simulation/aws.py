@@ -48,8 +48,8 @@ class Blow(StrEnum):
 class Fault:
     """What befalls a sweep at its call number `at`, counted from 0.
 
-    FAIL goes on for every later call of the same operation, FAIL_ONCE does not. SUBSET accepts the
-    entries whose bit in `mask` is set and refuses the others with `code`.
+    FAIL goes on for every later call of that operation, or of `operation`; FAIL_ONCE does not. SUBSET
+    accepts the entries whose bit in `mask` is set and refuses the others with `code`.
     DEADLINE leaves `seconds` of the Lambda function's time.
     """
 
@@ -58,6 +58,7 @@ class Fault:
     code: str = "ThrottlingException"
     mask: int = 0
     seconds: float = 1.0
+    operation: str = ""
 
     def __str__(self) -> str:
         extra = {
@@ -260,7 +261,7 @@ class Cloud:
         if Blow.DIE_BEFORE in faults:
             self._kill(run, call)
         if Blow.FAIL in faults:
-            run.failing[call.operation] = faults[Blow.FAIL].code
+            run.failing[faults[Blow.FAIL].operation or call.operation] = faults[Blow.FAIL].code
         if Blow.FAIL_ONCE in faults:
             call.error = faults[Blow.FAIL_ONCE].code
         if Blow.DEADLINE in faults:

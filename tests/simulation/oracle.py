@@ -58,7 +58,7 @@ class Sweep:
     `order` is when the target's item was committed, in the order of all writes; None if it never was.
     `kept` are the sessions whose items it wrote, each with its place in that order; `lost` those that it
     could not write, or that another sweep wrote in the meantime. `uncommitted` are the scopes of sessions
-    that were lost. `base` counts the commits that had been made when it read the table.
+    that were lost. `load` is when it read the table, in the same order.
     `unwanted` are scopes that the filters exclude. `kept_scopes` unless the list of scopes had to be written
     and could not be.
     """
@@ -70,7 +70,7 @@ class Sweep:
     failed: Mapping[Scope, str] = field(default_factory=dict)
     timeouts: Mapping[str, int] = field(default_factory=dict)
     rules: Rules = Rules()
-    base: int = 0
+    load: int = 0
     order: int | None = None
     kept: Mapping[str, int] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
@@ -111,7 +111,7 @@ class Sight:
 
         Never after the sweep itself, should their clocks differ.
         """
-        begin = self.oracle.covered_before(self.scope, self.sweep.base)
+        begin = self.oracle.covered_before(self.scope, self.sweep.load)
         return None if begin is None else min(begin, self.sweep.observed)
 
 
@@ -134,6 +134,11 @@ class Oracle:
         self.committed = sorted(
             (sweep for sweep in history if sweep.order is not None), key=lambda sweep: sweep.order or 0
         )
+
+    @property
+    def first(self) -> Sweep:
+        """The sweep that was the first to write anything."""
+        return min(self.history, key=lambda sweep: sweep.first_write)
 
     def events(self) -> dict[str, list[list[Expected]]]:
         """Return the events that must have been published: by session id, by life, in order."""
@@ -205,10 +210,12 @@ class Oracle:
             record = sweep.records.get(identity)
             scope = _scope(record) if record is not None else scope
             if scope is not None and (record is not None or sweep.covered(scope)):
-                began = self.committed[0].begin if sweep.base else sweep.begin
-                yield Sight(sweep, record, sweep.base == 0, began, self, scope)
+                # The first sweep of all is the first that left anything behind, whole or not.
+                is_first = sweep.load < self.first.first_write
+                began = sweep.begin if is_first else self.first.begin
+                yield Sight(sweep, record, is_first, began, self, scope)
 
-    def covered_before(self, scope: Scope, base: int) -> int | None:
+    def covered_before(self, scope: Scope, load: int) -> int | None:
         """Return when the last commit that a sweep had read, and that covered the scope, began.
 
         A scope that has gone is remembered as long as one of its sessions is, and counts as covered until
@@ -216,7 +223,7 @@ class Oracle:
         """
         covered: int | None = None
         known = missed = False
-        for sweep in self.committed[:base]:
+        for sweep in (each for each in self.committed if (each.order or 0) < load):
             missed_before, missed = missed, scope in sweep.failed or scope in sweep.uncommitted
             if sweep.kept_scopes:
                 known = missed or scope in sweep.scopes or self._is_remembered(scope, sweep)

@@ -7,12 +7,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.simulation import invariants, test_containers, test_crashes, test_interleavings
+from tests.simulation import invariants, test_containers, test_crashes, test_interleavings, test_stalls
 from tests.simulation.aws import Cloud
 from tests.simulation.invariants import Broken, event_id, session_of
 from tests.simulation.scenarios import SCENARIOS, Moment, Scenario, arrive, each, office
@@ -23,7 +24,8 @@ PACKAGE = Path(__file__).parents[2] / "layers" / "session_auditor" / "session_au
 # In the order in which they import each other.
 MODULES = ("comparison", "events", "appstream", "snapshots", "publisher", "sweep")
 
-Play = Callable[[Scenario, Cloud], None]
+# Given a scenario, and a `cloud` to play it in.
+Play = Callable[..., None]
 
 
 def day(scenario: Scenario, cloud: Cloud) -> None:
@@ -189,6 +191,14 @@ MUTANTS = [
         "published_is_committed",
     ),
     Mutant(
+        "versions begin anew with an id that comes back",
+        "snapshots",
+        "version + 1 if known else int(remembered.first_seen.timestamp())",
+        "version + 1",
+        partial(test_stalls.test_a_sweep_wakes_up_late, bus="fails"),
+        "published_is_committed",
+    ),
+    Mutant(
         "a kept snapshot is believed unseen",
         "snapshots",
         "(kept.version, kept.target) == (snapshot.version, snapshot.target)",
@@ -230,7 +240,7 @@ def test_every_mutant_is_killed(mutant: Mutant) -> None:
 def play_every_scenario(play: Play) -> None:
     for scenario in SCENARIOS:
         with Cloud() as cloud:
-            play(scenario, cloud)
+            play(scenario, cloud=cloud)
 
 
 def killer_of(broken: BaseException) -> str:

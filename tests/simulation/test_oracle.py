@@ -40,8 +40,8 @@ def day(*sights: tuple[float, Any], timeout: int = 900, rules: Rules | None = No
                 failed={SCOPE: "ThrottlingException"} if seen == "failed" else {},
                 timeouts={"f1": timeout},
                 rules=rules or Rules(),
-                base=number,
-                order=number,
+                load=2 * number,
+                order=2 * number + 1,
             )
         )
     return Oracle(history)

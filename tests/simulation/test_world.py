@@ -3,7 +3,7 @@
 hypothesis draws what happens and shrinks what breaks a promise to the shortest story that still does.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -33,6 +33,10 @@ faults = st.builds(
 )
 
 
+def nothing() -> None:
+    """Do nothing: no sweep is stalled."""
+
+
 class Estate(RuleBasedStateMachine):
     """Three scopes on which eight users come and go while sweeps are made, one way or another."""
 
@@ -46,6 +50,7 @@ class Estate(RuleBasedStateMachine):
         self.homes: dict[str, str] = {}
         # A session may be missed once by a listing that shifts; twice in a row would end it, as it should.
         self.seen_whole = False
+        self.stalled: Callable[[], None] = nothing
 
     @initialize(
         authentication=st.sampled_from(["auto", "API,SAML"]),
@@ -230,10 +235,28 @@ class Estate(RuleBasedStateMachine):
         self.trial.check(settled=False)
         self.seen_whole = False
 
+    @precondition(lambda self: self.seen_whole)
+    @rule(at=st.integers(0, 14))
+    def a_sweep_stalls(self, at: int) -> None:
+        """Let a sweep come to a stand before one of its calls; it may wake up minutes later."""
+        self.a_sweep_wakes_up()
+        TALLY["stalled sweeps"] += 1
+        self.stalled = self.trial.wait(60).stall(at, seconds=300)
+        self.seen_whole = False
+
+    @rule()
+    def a_sweep_wakes_up(self) -> None:
+        """Let the sweep that stalled go on to its end, unless its time is up."""
+        self.stalled()
+        self.stalled = nothing
+        self.trial.check(settled=False)
+        self.seen_whole = False
+
     def teardown(self) -> None:
         """Let everything recover, and hold every promise against what has happened."""
         TALLY["worlds"] += 1
         try:
+            self.a_sweep_wakes_up()
             settle(self.trial)
             self.trial.check()
         finally:

@@ -28,7 +28,7 @@ from tests.simulation import invariants
 from tests.simulation.appstream import ACCOUNT_ID, REGION
 from tests.simulation.aws import Call, Cloud, Died, Fault, Run
 from tests.simulation.eventbridge import Entry
-from tests.simulation.oracle import Oracle, Record, Rules, Scope, Sweep, text
+from tests.simulation.oracle import ENDED, Oracle, Record, Rules, Scope, Sweep, text
 
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/app.py"
@@ -236,6 +236,35 @@ class Trial:
         TALLY["sweeps"] += sweeps
         TALLY[f"orders of {NUMBERS[sweeps]} sweeps"] += 1
 
+    def stall(self, at: int, seconds: float) -> Callable[[], None]:
+        """Begin a sweep that has `seconds`, stop it before its call number `at`; give what lets it go on.
+
+        If its time is up by then, it is not there any more.
+        """
+        run, container, hub = self.cloud.invocation(seconds=seconds), self._fresh(), greenlet.getcurrent()
+
+        def stop(caller: Run, _operation: str, _params: Mapping[str, Any]) -> None:
+            if caller is run and len(run.calls) == at:
+                hub.switch()
+
+        def go_on() -> None:
+            if self.cloud.clock.now >= run.deadline and not sweep.dead:
+                run.dead = True
+            with (
+                redirect_stdout(_PRINTED),
+                patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn),
+            ):
+                self._go_on(run, sweep)
+            if sweep.dead:
+                self.spare.append(container)
+
+        sweep = greenlet.greenlet(partial(container.handle, run))
+        self.runs.append(run)
+        self.cloud.hook = stop
+        go_on()
+        self.cloud.hook = None
+        return (lambda: None) if sweep.dead else go_on
+
     def _fresh(self) -> Container:
         """Return a container that remembers nothing; importing the handler takes longer than a sweep."""
         container = self.spare.pop() if self.spare else Container(self.environment)
@@ -362,7 +391,6 @@ class Trial:
     def history(self) -> list[Sweep]:
         """Tell what the sweeps saw, and what of it was committed."""
         digests = [digest(run) for run in self.runs]
-        commits = sorted(each.commit for each in digests if each.commit is not None)
         history: list[Sweep] = []
         for each in digests:
             if each.commit is None and not each.writes:
@@ -382,13 +410,20 @@ class Trial:
                 failed=self._failed(each, history, self._enough(each, digests)),
                 timeouts=each.timeouts,
                 rules=self.rules,
-                base=sum(commit < each.load for commit in commits),
+                load=each.load,
                 order=each.commit,
                 kept=each.writes,
                 lost=each.failed_writes | overtaken,
                 kept_scopes=each.kept_scopes,
             )
-            uncommitted = each.failed_writes
+            # An id that came back while its end still waited to be published had to wait, too.
+            returned = frozenset(
+                identity
+                for identity in each.ends_waiting & each.records.keys()
+                if each.records[identity]["State"] != "EXPIRED"
+            )
+            sweep = replace(sweep, lost=sweep.lost | returned)
+            uncommitted = each.failed_writes | returned
             if each.late and each.commit is not None:
                 # It had no time to write all that it found; whatever it did not write, it lost.
                 unwritten = Oracle([*history, sweep]).changed_by(sweep) - each.writes.keys()
@@ -463,6 +498,7 @@ class Digest:
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
     kept_scopes: bool = True
+    ends_waiting: frozenset[str] = frozenset()
     events: set[str] = field(default_factory=set)
 
 
@@ -491,6 +527,7 @@ def _digest(run: Run) -> Digest:
     if not listing:
         return told
     told.load = next((call.order for call in run.calls if call.operation == "Query"), 0)
+    told.ends_waiting = _ends_waiting(run.calls[: listing[0]])
     told.observed = int(run.calls[last].at)
     told.late = run.deadline + run.skew - run.calls[-1].at < run.margin
     _listed(told, [run.calls[number] for number in listing])
@@ -511,6 +548,17 @@ def _digest(run: Run) -> Digest:
             told.commit = call.order if TARGET in keys and not sessions else None
     told.failed_writes = frozenset(refused - told.writes.keys()) if told.commit is not None else frozenset()
     return told
+
+
+def _ends_waiting(calls: Iterable[Call]) -> frozenset[str]:
+    """Return the sessions whose end was read in the table, and not yet published when listing began."""
+    waiting: set[str] = set()
+    for call in calls:
+        if call.operation == "Query" and call.answer is not None:
+            waiting |= {item["sk"]["S"] for item in call.answer["Items"] if ENDED in str(item.get("outbox"))}
+        elif call.operation in WRITES and call.answer is not None:
+            waiting -= set(_written(call))
+    return frozenset(key.removeprefix(SESSION) for key in waiting)
 
 
 def _written(call: Call) -> Iterator[str]:

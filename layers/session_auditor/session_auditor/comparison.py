@@ -63,10 +63,14 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The transitions to commit, and the ids that the filters no longer let us see."""
+    """The transitions to commit, and the ids that the filters no longer let us see.
+
+    `returned` are sessions whose id came back while their end still waits to be published: they have to wait.
+    """
 
     transitions: tuple[Transition, ...]
     forgotten: frozenset[str]
+    returned: frozenset[str]
 
 
 class AuditChange(NamedTuple):
@@ -90,11 +94,16 @@ def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
     """Tell what happened to every session between the snapshot and the listing."""
     previously = _Coverage(snapshot, listing.observed_at)
     transitions = []
+    returned = set()
     for session_id, session in listing.sessions.items():
         if session_id in snapshot.unreadable:
             continue
         stored = snapshot.sessions.get(session_id)
         before = stored.remembered if stored else None
+        if before and before.ending:
+            if session.state != SessionState.EXPIRED:
+                returned.add(session_id)
+            continue
         previous_observed_at = previously.of(session.scope)
         if before is None:
             found = _appeared(session, snapshot.target, listing, policy)
@@ -115,7 +124,7 @@ def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
             found = _absent(before, previously.of(scope), listing)
             transitions.append(Transition(before, *found, previously.of(scope)))
     transitions.sort(key=lambda transition: transition.after.session.id)
-    return Comparison(tuple(transitions), frozenset(forgotten))
+    return Comparison(tuple(transitions), frozenset(forgotten), frozenset(returned))
 
 
 def audit(
@@ -250,9 +259,6 @@ def _seen_again(
     listing: Listing,
     policy: Policy,
 ) -> _Found | None:
-    # Its end is committed but not yet published; should it come back, that is a new first observation.
-    if before.ending:
-        return None
     observed_at = listing.observed_at
     if session.state == SessionState.EXPIRED:
         last_seen = _last_seen(before, previous_observed_at)

@@ -34,6 +34,7 @@ SLICE = 500
 # Seconds without which no further transaction is begun: one takes some tens of milliseconds.
 COMMIT_SECONDS = 1.0
 OUTBOX_FULL = "OUTBOX_FULL"
+END_PENDING = "END_PENDING"
 NOT_COMMITTED = "NOT_COMMITTED"
 
 
@@ -133,6 +134,9 @@ class Auditor:
                 continue
             found = session_events(transition, self.target_id, summary.sweep_id, listing.observed_at)
             writes[session.id] = (transition.after, (*outbox, *found))
+        for session_id in comparison.returned:
+            uncommitted[listing.sessions[session_id].scope] = END_PENDING
+            summary.changes_uncommitted[END_PENDING] += 1
         for session_id in comparison.forgotten:
             # What happened before the filter changed is still published.
             if not snapshot.sessions[session_id].outbox:

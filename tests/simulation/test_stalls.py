@@ -1,0 +1,53 @@
+"""A sweep that stalls before any of its calls and wakes up when later ones have been made.
+
+Meanwhile the day goes on, and the bus may fail the last of the others, so that events wait in the table
+when the sweep that stalled comes back with what it remembers.
+"""
+
+from collections.abc import Hashable, Iterator
+
+import pytest
+
+from tests.simulation.aws import Blow, Cloud, Fault
+from tests.simulation.invariants import Broken
+from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.test_crashes import is_new, replay
+from tests.simulation.trial import TALLY, Trial
+
+LATER_SWEEPS = 4
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with Cloud() as cloud:
+        yield cloud
+
+
+@pytest.mark.parametrize("bus", ["works", "fails"])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_sweep_wakes_up_late(scenario: Scenario, bus: str, cloud: Cloud) -> None:
+    def stalls(trial: Trial, number: int) -> None:
+        trial.cloud.validates = False
+        seen: set[Hashable] = set()
+        since = len(trial.runs)
+        with trial.rehearsal():
+            calls = len(trial.sweep().calls)
+        later = scenario.moments[number + 1 : number + 1 + LATER_SWEEPS]
+        for at in range(1, calls):
+            for wakes in range(1, len(later) + 1):
+                TALLY["stalled sweeps"] += 1
+                with trial.rehearsal():
+                    try:
+                        go_on = trial.stall(at, seconds=86_400)
+                        for moment in later[:wakes]:
+                            trial.wait(moment.seconds)
+                            moment.change(trial)
+                            last = moment is later[wakes - 1] and bus == "fails"
+                            trial.sweep(*([Fault(0, Blow.FAIL, operation="PutEvents")] if last else []))
+                        go_on()
+                        is_new(trial, seen, since)
+                    except Broken as broken:
+                        story = f"sweep {number} stalled before call {at} for {wakes} more"
+                        raise Broken(f"{scenario.name}, {story}: {broken}") from broken
+
+    replay(scenario, cloud, stalls)
