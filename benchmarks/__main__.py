@@ -10,7 +10,7 @@ from statistics import median
 
 from rich.console import Console
 
-from benchmarks import goals, tables
+from benchmarks import goals, tables, throttling
 from benchmarks.contestants import ROOT, environment
 from benchmarks.runs import Case, Figures, Scenario, as_json, run
 from benchmarks.services import Estate, Services
@@ -28,7 +28,7 @@ HERE, NEAR, FAR = 0.0, 0.02, 0.05
 def cases(*, quick: bool) -> Iterator[Case]:
     """Give the runs, the small ones first."""
     for scopes in (1, 20, 500):
-        yield Case(100, scopes, STEADY, contestants=EVERYBODY)
+        yield Case(100, scopes, STEADY, (HERE, FAR), contestants=EVERYBODY)
         yield Case(100, scopes, TIDE, contestants=AUDITOR)
         yield Case(1_000, scopes, STEADY, (HERE, FAR))
     yield Case(1_000, 20, STEADY, (HERE, NEAR), contestants=EVERYBODY, rounds=1)
@@ -98,6 +98,8 @@ def main() -> None:
     starts = cold_start(5 if quick else 15)
     peaks = [each for sessions in ((20_000,) if quick else (20_000, 100_000)) for each in memory(sessions)]
     rows = goals.rows(figures, peaks, starts)
+    if not quick:
+        rows += goals.throttled(throttling.measure(1), throttling.measure(2))
     console.print(tables.figures(figures))
     console.print(tables.goals(rows))
     OUT.mkdir(exist_ok=True)

@@ -96,7 +96,7 @@ class Estate:
 class Services:
     """AppStream over an estate, a table for each contestant, a bus; counts what is asked of them."""
 
-    def __init__(self, estate: Estate, rate: float = 0.0) -> None:
+    def __init__(self, estate: Estate) -> None:
         self.estate = estate
         self.counts: Counter[str] = Counter()
         self.read_units = 0.0
@@ -108,8 +108,8 @@ class Services:
         self.eventbridge = EventBridge()
         self.eventbridge.buses.add(BUS)
         # DescribeSessions calls a second; 0 is no limit. A second's worth may come at once.
-        self.rate = rate
-        self._tokens, self._filled = rate, time.monotonic()
+        self.rate = 0.0
+        self._tokens, self._filled = 0.0, time.monotonic()
         self._lock = threading.Lock()
 
     def answer(self, request: bytes) -> bytes:
@@ -131,7 +131,7 @@ class Services:
 
     def _content(self, service: str, operation: str, body: bytes) -> bytes:
         if service == "Benchmark":
-            return self._orders(operation)
+            return self._orders(operation, body)
         parameters = json.loads(body)
         if service == "PhotonAdminProxyService":
             return self._appstream(operation, parameters)
@@ -143,7 +143,11 @@ class Services:
             answer = self.dynamodb.call(operation, parameters)
         return json.dumps(answer).encode()
 
-    def _orders(self, operation: str) -> bytes:
+    def _orders(self, operation: str, body: bytes) -> bytes:
+        if operation == "limit":
+            self.rate = self._tokens = float(body)
+            self._filled = time.monotonic()
+            return b"{}"
         if operation == "counts":
             counts = {
                 **self.counts,
@@ -216,9 +220,9 @@ class Wire:
         # Where moto hooks in, too: handlers that every session gets when it is made.
         botocore.handlers.BUILTIN_HANDLERS.append(("before-send", self._send))
 
-    def order(self, order: str) -> Any:
-        """Change the estate, or give the counts since the last time."""
-        return json.loads(self._exchange(f"Benchmark.{order}\n".encode())[4:])
+    def order(self, order: str, value: str = "") -> Any:
+        """Change the estate or the rate limit, or give the counts since the last time."""
+        return json.loads(self._exchange(f"Benchmark.{order}\n{value}".encode())[4:])
 
     def _send(self, request: Any, **_: Any) -> AWSResponse:
         if self.latency:

@@ -57,9 +57,11 @@ def build_auditor() -> Auditor:
         settings.target_account_id,
         settings.target_region,
     )
+    # AppStream publishes no rate, and others need some of it: this mode finds out how much there is.
+    gentle = config.merge(Config(retries={"mode": "adaptive", "max_attempts": 4}))
     return Auditor(
         AppStream(
-            aws.client("appstream", config=config),
+            aws.client("appstream", config=gentle),
             workers=settings.workers,
             topology_for=timedelta(minutes=settings.topology_minutes),
             user_id=user_ids(settings.user_id_mode, secret),
