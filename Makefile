@@ -57,8 +57,8 @@ simulate: $(VENV)/.done  ## Worlds at random for SECONDS=60, or the one of SEED=
 	@$(VENV)/bin/python -m tests.simulation --seconds $(or $(SECONDS),60) $(addprefix --seed ,$(SEED))
 
 .PHONY: bench
-bench: $(VENV)/.done  ## Measure the auditor against its goals (about ten minutes; QUICK=1 for a short run)
-	@$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
+bench: $(VENV)/.done  ## Measure the auditor against its goals (ten minutes; QUICK=1 for three, ALL=1 for fifteen)
+	@$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick) $(if $(ALL),--all)
 
 .PHONY: lint
 lint: $(VENV)/.done  ## Style, format, types, and who may import whom

@@ -46,15 +46,14 @@ def cases(*, quick: bool) -> Iterator[Case]:
     # Its 2,000 pages come one after the other: at 50 ms that is 100 s, whoever lists them.
     yield Case(100_000, 1, QUIET, rounds=1)
     yield Case(100_000, 500, QUIET, (HERE, FAR), rounds=1)
-    yield Case(100_000, 20, TIDE, contestants=AUDITOR, rounds=1)
 
 
-def memory(sessions: int) -> list[Figures]:
+def memory(sessions: int, *, tide: bool) -> list[Figures]:
     """Measure what a sweep takes at most, each kind in a process of its own."""
     services = Services(Estate(sessions, 20))
-    figures = run(Case(sessions, 20, (Scenario.QUIET,), contestants=AUDITOR, rounds=1), services)
+    figures = run(Case(sessions, 20, QUIET, contestants=AUDITOR, rounds=1), services)
     figures += run(Case(sessions, 20, (Scenario.COLD, *STEADY), contestants=AUDITOR, rounds=1), services)
-    return figures + run(Case(sessions, 20, TIDE, contestants=AUDITOR, rounds=1))
+    return figures + (run(Case(sessions, 20, TIDE, contestants=AUDITOR, rounds=1)) if tide else [])
 
 
 def cold_start(rounds: int) -> dict[str, float]:
@@ -85,8 +84,10 @@ def cold_start(rounds: int) -> dict[str, float]:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="up to 10,000 sessions, a minute or two")
-    quick = parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="up to 10,000 sessions, three minutes")
+    parser.add_argument("--all", action="store_true", help="100,000 who come and go, too: five minutes more")
+    options = parser.parse_args()
+    quick: bool = options.quick
     console = Console(width=150)
     began = time.monotonic()
     figures: list[Figures] = []
@@ -96,11 +97,13 @@ def main() -> None:
             figures += run(case)
         console.print(f"{time.monotonic() - began:5.0f} s  {label}", highlight=False, style="dim")
     starts = cold_start(5 if quick else 15)
-    peaks = [each for sessions in ((20_000,) if quick else (20_000, 100_000)) for each in memory(sessions)]
+    peaks = memory(20_000, tide=True)
+    if not quick:
+        peaks += memory(100_000, tide=options.all)
     rows = goals.rows(figures, peaks, starts)
     if not quick:
         rows += goals.throttled(throttling.measure(1), throttling.measure(2))
-    console.print(tables.figures(figures))
+    console.print(tables.figures([*figures, *peaks]))
     console.print(tables.goals(rows))
     OUT.mkdir(exist_ok=True)
     (OUT / "tables.md").write_text(tables.markdown(figures, peaks, rows))

@@ -190,6 +190,10 @@ def throttled(alone: Throttled, together: Throttled) -> list[Row]:
 def _growth(board: Board) -> Iterator[Row]:
     by_place = {(each.case.sessions, each.case.scopes): each for each in board.all()}
     small, large = by_place.get((10_000, 20)), by_place.get((100_000, 20))
-    if small and large:
-        for name, ratio in (("processor", large.cpu / small.cpu), ("memory", large.peak / small.peak)):
-            yield Row(f"growth of {name}, 100,000 to 10,000", "<= 12 x", f"{ratio:.1f} x", ratio <= 12)
+    if not (small and large):
+        return
+    floors = board.beside(small, "floor"), board.beside(large, "floor")
+    bound = f"the floor: {floors[1].cpu / floors[0].cpu:.1f} x" if floors[0] and floors[1] else ""
+    for name, ratio in (("processor", large.cpu / small.cpu), ("memory", large.peak / small.peak)):
+        yield Row(f"growth of {name}, 100,000 to 10,000", "<= 12 x", f"{ratio:.1f} x", ratio <= 12, bound)
+        bound = ""

@@ -76,7 +76,7 @@ def _cost(board: Board) -> Iterator[str]:
         sessions = quiet.case.sessions
         changes = WORKING_DAYS * sessions
         costs = (
-            SWEEPS * (quiet.wall * MEMORY / 1024 * GB_SECOND + PRICES["Lambda, request"]),
+            SWEEPS * (_seconds(quiet, MEMORY) * MEMORY / 1024 * GB_SECOND + PRICES["Lambda, request"]),
             SWEEPS * (_priced(quiet.counts["read units"], quiet.counts["write units"]))
             + _priced(0, changes * (start + 2 * one_change + end)),
             4 * changes * PRICES["EventBridge, event"],
@@ -103,8 +103,7 @@ def _size(board: Board, peaks: list[Figures]) -> Iterator[str]:
     for quiet in board.all(latency=0.05):
         if quiet.case.scopes != 20:
             continue
-        # A function has one processor at 1,769 MB, and its share of one below.
-        times = {size: quiet.wall - quiet.cpu + quiet.cpu / min(1.0, size / 1769) for size in SIZES}
+        times = {size: _seconds(quiet, size) for size in SIZES}
         cells = [
             f"{seconds:.1f} s, {SWEEPS * seconds * size / 1024 * GB_SECOND:.2f}"
             for size, seconds in times.items()
@@ -118,6 +117,11 @@ def _size(board: Board, peaks: list[Figures]) -> Iterator[str]:
         for each in board.all(latency=0.05, workers=workers):
             if (each.case.sessions, each.case.scopes) == (10_000, 20):
                 yield f"| {workers} | {each.wall:.2f} s |"
+
+
+def _seconds(quiet: Figures, size: int) -> float:
+    """Estimate a sweep in a function of this size: it has one processor at 1,769 MB, a share of one below."""
+    return quiet.wall - quiet.cpu + quiet.cpu / min(1.0, size / 1769)
 
 
 def _units(board: Board, scenario: Scenario, per: str) -> float:
