@@ -14,7 +14,7 @@ from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.test_crashes import is_new, replay
 from tests.simulation.trial import TALLY, Trial
 
-LATER_SWEEPS = 4
+LATER_SWEEPS = 3
 
 
 @pytest.fixture
