@@ -43,7 +43,7 @@ class Case:
     latencies: tuple[float, ...] = (0.0,)
     workers: int = 8
     contestants: tuple[str, ...] = ("auditor", "floor")
-    rounds: int = 3
+    rounds: int = 5
 
 
 @dataclass
