@@ -1,14 +1,23 @@
 """Prints at the end how much the simulation tried, also when workers of pytest-xdist did it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.simulation.aws import Cloud
 from tests.simulation.trial import KILLED, TALLY
 
 _SUMS = pytest.StashKey[Counter[str]]()
 _KILLED = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """Give an AWS of its own to a test."""
+    with Cloud() as cloud:
+        yield cloud
 
 
 def pytest_configure(config: pytest.Config) -> None:

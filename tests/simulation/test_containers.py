@@ -1,6 +1,6 @@
 """Two containers by turns: what one keeps in memory must not outlive what the other did to the table."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 
 import pytest
 
@@ -9,12 +9,6 @@ from tests.simulation.invariants import Broken
 from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.test_crashes import all_blows, is_new, replay
 from tests.simulation.trial import TALLY, Trial
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with Cloud() as cloud:
-        yield cloud
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

@@ -17,12 +17,6 @@ CLEAN_SWEEPS = 2
 SMALL_BATCH = 3
 
 
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with Cloud() as cloud:
-        yield cloud
-
-
 def trial_of(scenario: Scenario, cloud: Cloud) -> Trial:
     cloud.validates = True
     return Trial(cloud, ENVIRONMENT | scenario.environment, scenario.rules)

@@ -6,7 +6,7 @@ each; three sweeps in a changing world are drawn altogether.
 """
 
 import random
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from itertools import count
 
@@ -24,12 +24,6 @@ ORDERS_A_PLACE = 4
 RANDOM_ORDERS = 10
 
 Choose = Callable[[Sequence[int]], int]
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with Cloud() as cloud:
-        yield cloud
 
 
 class Orders:

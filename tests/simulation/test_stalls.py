@@ -4,7 +4,7 @@ Meanwhile the day goes on, and the bus may fail the last of the others, so that 
 when the sweep that stalled comes back with what it remembers.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 
 import pytest
 
@@ -15,12 +15,6 @@ from tests.simulation.test_crashes import is_new, replay
 from tests.simulation.trial import TALLY, Trial
 
 LATER_SWEEPS = 3
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with Cloud() as cloud:
-        yield cloud
 
 
 @pytest.mark.parametrize("bus", ["works", "fails"])
