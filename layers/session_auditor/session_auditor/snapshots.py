@@ -164,7 +164,7 @@ class Snapshots:
                     after = written[session_id] = Stored(remembered, outbox, following)
                     yield session_id, [self._put_session(session_id, version, after)]
 
-        fence = self._fence(snapshot.version, target, snapshot.outbox)
+        fence = _Fence(snapshot.version, _json(_TARGET, target), snapshot.outbox)
         uncommitted: set[str] = set()
         for batch in _batches(groups(), ACTIONS_LIMIT - 1):
             uncommitted |= self._write(batch, fence) if time_left() > 0 else batch.keys()
@@ -178,11 +178,12 @@ class Snapshots:
     ) -> Snapshot:
         """Write the target's item, the last of a sweep, and changed scopes. Raises FencedError."""
         after = replace(snapshot, target=target, version=snapshot.version + 1, outbox=outbox)
+        state = _json(_TARGET, target)
         if scopes != snapshot.scopes and SCOPES_KEY not in snapshot.unreadable:
             item = {"Put": self._item(SCOPES_KEY, 1, _json(_SCOPES, tuple(sorted(scopes))), ())}
-            if not self._write({SCOPES_KEY: [item]}, self._fence(snapshot.version, target, outbox)):
+            if not self._write({SCOPES_KEY: [item]}, _Fence(snapshot.version, state, outbox)):
                 return replace(after, scopes=scopes)
-        put = self._put(TARGET_KEY, snapshot.version, _json(_TARGET, target), outbox)
+        put = self._put(TARGET_KEY, snapshot.version, state, outbox)
         with self._in_reach("written"):
             try:
                 self._client.put_item(**put["Put"])
@@ -255,7 +256,7 @@ class Snapshots:
     def _transact(self, batch: Mapping[str, list[Action]], fence: "_Fence | None") -> frozenset[str]:
         if not batch:
             return frozenset()
-        actions = [fence.put(fence.version)] if fence else []
+        actions = [self._put(TARGET_KEY, fence.version, fence.state, fence.outbox)] if fence else []
         owners: list[str | None] = [None] * len(actions)
         for key, group in batch.items():
             actions += group
@@ -323,10 +324,6 @@ class Snapshots:
             for entry in item.get("outbox", {"L": []})["L"]
         )
         return state.validate_json(item["state"]["S"]), int(item["version"]["N"]), outbox
-
-    def _fence(self, version: int, target: Target, outbox: tuple[Event, ...]) -> "_Fence":
-        state = _json(_TARGET, target)
-        return _Fence(version, lambda version: self._put(TARGET_KEY, version, state, outbox))
 
     def _put_session(self, session_id: str, version: int, after: Stored) -> Action:
         """Put a session's item over the version that was read (0: there was none)."""
@@ -413,10 +410,11 @@ class Snapshots:
 
 @dataclass(slots=True)
 class _Fence:
-    """The action that takes the target's item one version up from the one it has to find."""
+    """The version at which the target's item has to be found, and what every transaction puts there instead."""
 
     version: int
-    put: Callable[[int], Action]
+    state: str
+    outbox: tuple[Event, ...]
 
 
 def _condition(version: int) -> dict[str, Any]:
