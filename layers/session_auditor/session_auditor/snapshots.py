@@ -410,7 +410,7 @@ class Snapshots:
 
 @dataclass(slots=True)
 class _Fence:
-    """The version at which the target's item has to be found, and what every transaction puts there instead."""
+    """The version at which the target's item has to be found, and what each transaction puts there instead."""
 
     version: int
     state: str
