@@ -410,7 +410,7 @@ class Snapshots:
 
 @dataclass(slots=True)
 class _Fence:
-    """The version at which the target's item has to be found, and what each transaction puts there instead."""
+    """What a transaction has to find as the target's version, and puts there one version up."""
 
     version: int
     state: str
