@@ -20,7 +20,7 @@ from rich.table import Table
 from sandbox.cloud import CREDENTIALS, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.day import BEGIN, END, STEPS, expected, opening, time_of_day
 from sandbox.meter import PRICES, SECONDS_A_MONTH, Meter, metered
-from sandbox.slack import ORIGIN, WEBHOOK_URL, Message, Slack, slack
+from sandbox.vendors.slack import ORIGIN, WEBHOOK_URL, Message, Slack, slack
 from session_auditor.model import DetailType
 
 MINUTE = timedelta(minutes=1)

@@ -17,7 +17,7 @@ from pathlib import Path
 from sandbox.cloud import ROOT, local_cloud
 from sandbox.day import time_of_day
 from sandbox.demo import SECOND, TOLD, play
-from sandbox.slack import ORIGIN, Message, slack
+from sandbox.vendors.slack import ORIGIN, Message, slack
 
 PICTURE = ROOT / "docs" / "slack.png"
 # A fleet that cannot be listed, somebody who does not come back from a meeting, a session near its maximum.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sandbox.cloud import LocalCloud, Stack, local_cloud, wait_for
-from sandbox.slack import ORIGIN, PATH, WEBHOOK_URL, Message, PayloadError, Slack, check, slack
+from sandbox.vendors.slack import ORIGIN, PATH, WEBHOOK_URL, Message, PayloadError, Slack, check, slack
 from session_auditor.model import DetailType, Scope
 from tests.integration.events import HOSTILE, put, whole_life
 

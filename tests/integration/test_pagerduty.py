@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from sandbox.cloud import ROOT, LocalCloud, Stack, local_cloud, wait_for
-from sandbox.pagerduty import EVENT, ORIGIN, ROUTING_KEY, PagerDuty, pagerduty
+from sandbox.vendors.pagerduty import EVENT, ORIGIN, ROUTING_KEY, PagerDuty, pagerduty
 from session_auditor.model import DetailType
 from tests.integration.events import HOSTILE, put, whole_life
 

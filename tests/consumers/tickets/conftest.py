@@ -15,9 +15,9 @@ import urllib3
 from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse
 
-from sandbox.jira import API, LocalJira
-from sandbox.servicenow import CLOSED, RESOLVED, TABLE, LocalServiceNow
-from sandbox.ticketing import PASSWORD, USERNAME, serving
+from sandbox.vendors.jira import API, LocalJira
+from sandbox.vendors.servicenow import CLOSED, RESOLVED, TABLE, LocalServiceNow
+from sandbox.vendors.ticketing import PASSWORD, USERNAME, serving
 from tests.consumers.tickets.events import ROOT
 
 BEGIN = 1_772_445_600.0

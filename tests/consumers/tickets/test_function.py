@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.jira import LocalJira
-from sandbox.servicenow import CLOSED, LocalServiceNow
-from sandbox.ticketing import Fault, Request
+from sandbox.vendors.jira import LocalJira
+from sandbox.vendors.servicenow import CLOSED, LocalServiceNow
+from sandbox.vendors.ticketing import Fault, Request
 from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, Consumer, load_app, tickets
 from tests.consumers.tickets.events import event, gap
 from tests.unit.aws import Wire, client_error, raising
@@ -417,6 +417,6 @@ class TestServiceNow:
 def test_a_workflow_without_an_end_is_told_of(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(consumer.vendor, LocalJira)
     consumer.deliver(ABANDONED)
-    monkeypatch.setattr("sandbox.jira.WORKFLOW", {"To Do": [("11", "Start work", "In Progress")]})
+    monkeypatch.setattr("sandbox.vendors.jira.WORKFLOW", {"To Do": [("11", "Start work", "In Progress")]})
     consumer.deliver(ENDED)
     assert len(consumer.given_up()) == 1

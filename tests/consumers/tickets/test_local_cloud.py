@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from sandbox.cloud import LocalCloud, Stack, local_cloud, wait_for
-from sandbox.jira import API, LocalJira
-from sandbox.servicenow import TABLE, LocalServiceNow
-from sandbox.ticketing import Fault, serving
+from sandbox.vendors.jira import API, LocalJira
+from sandbox.vendors.servicenow import TABLE, LocalServiceNow
+from sandbox.vendors.ticketing import Fault, serving
 from tests.consumers.tickets.conftest import CREDENTIALS, VENDORS, Shown, tickets
 from tests.consumers.tickets.events import ROOT, event
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.jira import LocalJira
-from sandbox.servicenow import LocalServiceNow
+from sandbox.vendors.jira import LocalJira
+from sandbox.vendors.servicenow import LocalServiceNow
 from tests.consumers.tickets.conftest import REGION, VENDORS, deployed, environment, template, tickets
 from tests.consumers.tickets.events import ROOT, event
 from tests.contract.test_template import SAM, as_list, parts, run

@@ -8,7 +8,7 @@ from itertools import count
 from re import fullmatch
 from typing import Any
 
-from sandbox.ticketing import BASIC, Answer, Request, Vendor
+from sandbox.vendors.ticketing import BASIC, Answer, Request, Vendor
 
 API = "/rest/api/3"
 PROJECT, ISSUE_TYPES, RESOLUTIONS = "OPS", {"Task", "Incident"}, {"Done", "Won't Do"}

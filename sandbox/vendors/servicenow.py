@@ -9,7 +9,7 @@ from itertools import count
 from re import DOTALL, sub
 from typing import Any
 
-from sandbox.ticketing import BASIC, Answer, Request, Vendor
+from sandbox.vendors.ticketing import BASIC, Answer, Request, Vendor
 
 TABLE = "/api/now/table/incident"
 LENGTHS = {
