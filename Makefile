@@ -46,9 +46,10 @@ demo: $(VENV)/.done  ## Play a working day against the local cloud, and check wh
 
 .PHONY: test
 test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, template, local cloud
-	@$(VENV)/bin/pytest -q -n 2 --dist loadgroup --cov --cov-report=term --ignore=tests/simulation
+	@# A file stays with one worker: what it starts in the local cloud is started once.
+	@$(VENV)/bin/pytest -q -n 2 --dist loadfile --cov --cov-report=term --ignore=tests/simulation
 	@echo "the simulation, which coverage would only slow down"
-	@$(VENV)/bin/pytest -q -n 2 --dist loadgroup tests/simulation
+	@$(VENV)/bin/pytest -q -n 2 tests/simulation
 
 .PHONY: unit
 unit: $(VENV)/.done  ## The unit tests alone (seconds)

@@ -16,7 +16,6 @@ from session_auditor.model import DetailType
 from tests.contract.cookbook import EXAMPLES, RULES, text
 
 # Every test that starts a local cloud runs in one process: two at once are too much for a small machine.
-pytestmark = pytest.mark.xdist_group("local cloud")
 
 PATTERNS: Mapping[str, dict[str, Any]] = {
     path.parent.name: json.loads(path.read_text()) for path in sorted(RULES.glob("*/pattern.json"))

@@ -23,8 +23,6 @@ from session_auditor.model import Event, Scope
 from session_auditor.publisher import Publisher
 from tests.unit.history import AWAY, SCOPE, History, at, session
 
-pytestmark = pytest.mark.xdist_group("local cloud")
-
 BUS = "session-auditor"
 TEMPLATE = ROOT / "examples" / "consumers" / "audit-log" / "template.yaml"
 QUERIES = {

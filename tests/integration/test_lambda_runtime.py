@@ -153,6 +153,7 @@ def test_success(runtime_api: RuntimeApi, aws: str) -> None:
         "scopesListed": 1,
         "scopesFailed": 0,
         "sessionsSeen": 1,
+        "changesUncommitted": 0,
         "eventsPublished": {"AppStream Session Started": 1},
         "eventsRefused": 0,
         "pending": 0,

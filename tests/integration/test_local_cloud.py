@@ -16,8 +16,6 @@ from sandbox.appstream.models import Fault, Fleet, StreamingSession
 from sandbox.cloud import LocalCloud, LocalCloudError, Stack, Webhook, local_cloud, wait_for, webhook
 from sandbox.server import Answer, Post, serving
 
-pytestmark = pytest.mark.xdist_group("local cloud")
-
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:

@@ -16,8 +16,6 @@ from sandbox.vendors.slack import ORIGIN, PATH, WEBHOOK_URL, Message, PayloadErr
 from session_auditor.model import DetailType, Scope
 from tests.integration.events import HOSTILE, put, whole_life
 
-pytestmark = pytest.mark.xdist_group("notices")
-
 SECOND = 0.05
 JANE = "jane.doe@example.com"
 PLACE = "on stack office, fleet cad"

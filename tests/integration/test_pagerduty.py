@@ -13,8 +13,6 @@ from sandbox.vendors.pagerduty import EVENT, ORIGIN, ROUTING_KEY, PagerDuty, pag
 from session_auditor.model import DetailType
 from tests.integration.events import HOSTILE, put, whole_life
 
-pytestmark = pytest.mark.xdist_group("pagerduty")
-
 SECOND = 0.05
 ABANDONED, DISCONNECT_TIMEOUT, MAX_DURATION = "s-1/ABANDONED", "s-1/DISCONNECT_TIMEOUT", "s-1/MAX_DURATION"
 Tell = Callable[..., None]

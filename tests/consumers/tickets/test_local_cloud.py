@@ -20,7 +20,6 @@ from sandbox.vendors.ticketing import Fault, serving
 from tests.consumers.tickets.conftest import CREDENTIALS, VENDORS, Shown, tickets
 from tests.consumers.tickets.events import ROOT, event
 
-pytestmark = pytest.mark.xdist_group("local cloud")
 PARAMETERS = {
     "servicenow": {"ServiceNowUrl": "https://vendor.invalid"},
     "jira": {"JiraUrl": "https://vendor.invalid", "Project": "OPS"},
