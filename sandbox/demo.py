@@ -50,13 +50,14 @@ def main() -> int:
     with slack(SECOND) as hook, local_cloud({ORIGIN: hook.url}, SECOND) as cloud:
         stack = cloud.deploy(TOLD, disabled=["ScheduleV2"])
         queue_url = cloud.subscribe_queue(stack.outputs["SessionBusName"], "tickets", TICKETS)
+        auditor = deployed_auditor(cloud, stack)
         told: list[Message] = []
         sweeps = 0
         console.print(
             f"A working day from {BEGIN} to {END}, a sweep a minute; each line is a message to Slack.\n"
         )
         with metered() as meter, console.status("") as status:
-            for now, live, messages in play(cloud, stack, hook):
+            for now, live, messages in play(cloud, auditor, hook):
                 sweeps += 1
                 status.update(f"{now:%H:%M}  {live} sessions live")
                 for message in messages:
@@ -80,10 +81,9 @@ def main() -> int:
     return 0 if agreed else 1
 
 
-def play(cloud: LocalCloud, stack: Stack, hook: Slack) -> Iterator[tuple[datetime, int, list[Message]]]:
+def play(cloud: LocalCloud, auditor: Any, hook: Slack) -> Iterator[tuple[datetime, int, list[Message]]]:
     """Play the day; give for every sweep its time, the sessions it saw, and what it made Slack receive."""
     opening(cloud.appstream)
-    auditor = deployed_auditor(cloud, stack)
     steps = list(STEPS)
     now, end = time_of_day(BEGIN), time_of_day(END)
     while now <= end:

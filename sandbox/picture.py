@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sandbox.cloud import ROOT, local_cloud
 from sandbox.day import time_of_day
-from sandbox.demo import SECOND, TOLD, play
+from sandbox.demo import SECOND, TOLD, deployed_auditor, play
 from sandbox.vendors.slack import ORIGIN, Message, slack
 
 PICTURE = ROOT / "docs" / "slack.png"
@@ -100,7 +100,7 @@ def main() -> int:
         stack = cloud.deploy(TOLD, disabled=["ScheduleV2"])
         messages = [
             (now, message)
-            for now, _, arrived in play(cloud, stack, hook)
+            for now, _, arrived in play(cloud, deployed_auditor(cloud, stack), hook)
             for message in arrived
             if BEGIN <= now <= END
         ]
