@@ -115,7 +115,7 @@ class Run:
 
     @property
     def margin(self) -> float:
-        """Return the seconds that a sweep leaves unused: DESIGN 4b, "Deadline margin"."""
+        """Return the seconds that a sweep leaves unused: a tenth of its time, at least five."""
         return max(5.0, (self.deadline + self.skew - self.begin) / 10)
 
     def get_remaining_time_in_millis(self) -> int:

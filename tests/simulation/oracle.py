@@ -1,4 +1,4 @@
-"""What must have been published, told from what the sweeps saw; written from DESIGN alone.
+"""What must have been published, told from what the sweeps saw; written from the rules alone.
 
 It shares nothing with the auditor's core, not even its words, and is built the other way round: it
 keeps no state from sweep to sweep but replays the whole log of a session for every answer. It is
@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 Expected = dict[str, Any]
 Sights = tuple["Sight", ...]
 
-# In the order of the table in DESIGN section 3, which is the order within one observation.
+# In the order of the README's table of events, which is the order within one observation.
 STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, ENDED = (
     f"AppStream Session {word}"
     for word in ("Started", "Connected", "Disconnected", "Reconnected", "Expiring", "Abandoned", "Ended")

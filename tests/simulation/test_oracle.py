@@ -1,4 +1,4 @@
-"""The oracle itself, on days short enough to be worked out by hand from DESIGN."""
+"""The oracle itself, on days short enough to be worked out by hand from the rules."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -443,7 +443,7 @@ class Trial:
         )
 
     def _enough(self, each: "Digest", digests: Iterable["Digest"]) -> frozenset[str | None]:
-        """Return the AuthenticationTypes with which a scope is listed whole: DESIGN, rule 10."""
+        """Return the AuthenticationTypes with which a scope is listed whole."""
         wanted = self.environment["AUTHENTICATION_TYPES"]
         if wanted != "auto":
             return frozenset(wanted.split(","))
