@@ -257,6 +257,23 @@ def test_fifty_events_that_wait_hold_a_session_and_its_scope_back(estate: Estate
     assert not estate.sweep().changes_uncommitted
 
 
+def test_an_id_that_comes_back_waits_until_its_end_is_published(estate: Estate) -> None:
+    estate.put("s-1")
+    estate.sweep()
+    accept = estate.wire.answers["PutEvents"]
+    estate.fail("PutEvents", "InternalException")
+    estate.sessions["office", "cad"]["s-1"]["State"] = "EXPIRED"
+    estate.sweep()
+    estate.put("s-1")
+    assert dict(estate.sweep().changes_uncommitted) == {"END_PENDING": 1}
+    estate.wire.answers["PutEvents"] = accept
+    estate.sweep()
+    ended, started = (json.loads(entry["Detail"])["metadata"] for entry in estate.bus[-2:])
+    assert estate.told() == ["Started", "Ended", "Started"]
+    assert started["sequence"] == 1
+    assert started["previousObservedAt"] == ended["observedAt"], "not the sweep that had to leave it"
+
+
 def test_an_ended_session_stays_until_its_end_is_published(estate: Estate) -> None:
     estate.put("s-1")
     estate.sweep()
