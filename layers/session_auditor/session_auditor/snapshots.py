@@ -106,8 +106,10 @@ class Snapshots:
         sessions: dict[str, Stored] = {}
         unreadable: set[str] = set()
         with self._in_reach("read"):
-            for item in self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}}):
-                snapshot = self._target(item)
+            found = self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}})
+            target = {item["sk"]["S"]: item for item in found}.get(TARGET_KEY)
+            if target:
+                snapshot = self._target(target)
             fresh = timedelta() <= now - self._read_at < KEPT_FOR
             if kept and fresh and (kept.version, kept.target) == (snapshot.version, snapshot.target):
                 return kept
