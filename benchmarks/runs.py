@@ -119,16 +119,20 @@ class _Rounds:
         if Scenario.COLD in wanted:
             self._turns(Scenario.COLD)
         elif wanted & {Scenario.QUIET, Scenario.CHURN}:
-            self._turns(Scenario.BASELINE)
-        for latency in self._case.latencies:
-            self._wire.latency = latency
-            # Waiting is the same every time; only what the processor does is not.
-            for _ in range(1 if latency else self._case.rounds):
-                if Scenario.QUIET in wanted:
+            # The first records who is there, the second is the first that finds nothing to write.
+            for _ in range(2):
+                self._turns(Scenario.BASELINE)
+        if Scenario.QUIET in wanted:
+            for latency in self._case.latencies:
+                self._wire.latency = latency
+                # Waiting is the same every time; only what the processor does is not.
+                for _ in range(1 if latency else self._case.rounds):
                     self._turns(Scenario.QUIET)
-                if Scenario.CHURN in wanted and not latency:
-                    self._wire.order("churn")
-                    self._turns(Scenario.CHURN)
+        if Scenario.CHURN in wanted:
+            self._wire.latency = 0.0
+            for _ in range(self._case.rounds):
+                self._wire.order("churn")
+                self._turns(Scenario.CHURN)
         if Scenario.MORNING in wanted:
             self._come_and_go()
         return [

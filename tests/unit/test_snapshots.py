@@ -187,9 +187,10 @@ class TestKept:
     """What a warm container need not read again, and when it has to."""
 
     def published(self, snapshots: Snapshots, *names: str) -> Snapshot:
-        """Commit and clear, as the last sweep at minute 9 did."""
+        """Commit and clear in a sweep, and make another, at minute 9, that finds nothing to write."""
         snapshot = committed(snapshots, *names)
-        return snapshots.clear(snapshot, ids(snapshot), {}, at(2))
+        snapshots.clear(snapshot, ids(snapshot), {}, at(2))
+        return snapshots.commit_target(snapshots.load(at(9)), LATER, (), frozenset([SCOPE]))
 
     def test_the_targets_item_is_all_that_is_read(self, snapshots: Snapshots, wire: Wire) -> None:
         snapshot = self.published(snapshots, "s-1", "s-2")
@@ -223,6 +224,12 @@ class TestKept:
         assert set(snapshots.load(at(68)).sessions) == {"s-1", "s-2"}
         snapshots.keep(snapshot)
         assert set(snapshots.load(at(69)).sessions) == {"s-2"}
+
+    def test_not_by_a_sweep_that_wrote_a_session(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = committed(snapshots, "s-1")
+        snapshots.keep(snapshots.clear(snapshot, ids(snapshot), {}, at(2)))
+        table.delete("SESSION#s-1")
+        assert snapshots.load(at(9)).sessions == {}
 
     def test_not_while_an_event_waits(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = committed(snapshots, "s-1")

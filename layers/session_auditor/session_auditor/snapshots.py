@@ -93,7 +93,7 @@ class Snapshots:
         self._place = f"{target_id.account_id}#{target_id.region}"
         self._kept: Snapshot | None = None
         self._read_at = datetime.min.replace(tzinfo=UTC)
-        self._in_doubt = False
+        self._wrote = False
 
     def load(self, now: datetime) -> Snapshot:
         """Read the snapshot, whole and consistent; broken and newer session items are left alone.
@@ -101,7 +101,7 @@ class Snapshots:
         The target's item comes first, so that a commit while the rest is read fences this sweep off. If it
         is the one that this container wrote last, the snapshot that was kept then is still the table's.
         """
-        kept, self._kept = self._kept, None
+        kept, self._kept, self._wrote = self._kept, None, False
         snapshot = Snapshot()
         sessions: dict[str, Stored] = {}
         unreadable: set[str] = set()
@@ -124,18 +124,17 @@ class Snapshots:
                         sessions[key.removeprefix(SESSION_PREFIX)] = Stored(remembered, outbox, version)
                 except (LookupError, TypeError, ValueError):
                     unreadable.add(key.removeprefix(SESSION_PREFIX))
-        self._in_doubt = bool(unreadable)
         return replace(snapshot, sessions=sessions, unreadable=frozenset(unreadable))
 
     def keep(self, snapshot: Snapshot) -> None:
         """Keep the snapshot of a completed sweep, so that the next one need not read it again.
 
-        It is worth keeping if only a commit can change the table from here on, for every commit takes the
-        target's version on: if no outbox is left that another sweep could clear, and if all that this one
-        wrote is known to be written.
+        That is done by a sweep that found everything readable and wrote nothing but the target's item, so
+        that what it read is what is there; and only if nothing but a commit can change the table from here
+        on, which takes the target's version on: an outbox another sweep could clear.
         """
         waiting = snapshot.outbox or any(stored.outbox for stored in snapshot.sessions.values())
-        self._kept = None if waiting or self._in_doubt else snapshot
+        self._kept = None if self._wrote or waiting or snapshot.unreadable else snapshot
 
     def commit(
         self,
@@ -252,13 +251,9 @@ class Snapshots:
 
         Gives the keys of the groups that could not be written; all of them while the table is busy.
         """
-        unwritten = self._transact(batch, fence)
-        self._in_doubt |= bool(unwritten)
-        return unwritten
-
-    def _transact(self, batch: Mapping[str, list[Action]], fence: "_Fence | None") -> frozenset[str]:
         if not batch:
             return frozenset()
+        self._wrote = True
         actions = [self._put(TARGET_KEY, fence.version, fence.state, fence.outbox)] if fence else []
         owners: list[str | None] = [None] * len(actions)
         for key, group in batch.items():
@@ -276,7 +271,7 @@ class Snapshots:
                     if len(keys) == 1:
                         return frozenset(keys)
                     half = len(keys) // 2
-                    return self._transact({key: batch[key] for key in keys[:half]}, fence) | self._transact(
+                    return self._write({key: batch[key] for key in keys[:half]}, fence) | self._write(
                         {key: batch[key] for key in keys[half:]}, fence
                     )
                 if code != "TransactionCanceledException":
@@ -293,7 +288,7 @@ class Snapshots:
                 )
                 if not blamed:
                     return frozenset(batch)
-                return blamed | self._transact({key: batch[key] for key in batch if key not in blamed}, fence)
+                return blamed | self._write({key: batch[key] for key in batch if key not in blamed}, fence)
         if fence:
             fence.version += 1
         return frozenset()
