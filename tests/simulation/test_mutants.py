@@ -86,7 +86,7 @@ MUTANTS = [
         "    if version == 0:\n",
         "    return {}\n    if version == 0:\n",
         test_interleavings.test_every_order_of_two_sweeps,
-        "one_id_per_transition",
+        "published_is_expected",
     ),
     Mutant(
         "read after listing",
