@@ -94,11 +94,7 @@ class AppStream:
         topology_for: timedelta,
         user_id: Callable[[str], str],
     ) -> None:
-        # Made once: botocore builds a class for every paginator that it is asked for.
-        self._stacks = client.get_paginator("describe_stacks")
-        self._fleets = client.get_paginator("describe_fleets")
-        self._associated_fleets = client.get_paginator("list_associated_fleets")
-        self._sessions = client.get_paginator("describe_sessions")
+        self._client = client
         self._workers = workers
         self._topology_for = topology_for
         self._user_id = user_id
@@ -178,16 +174,19 @@ class AppStream:
         return topology
 
     def _read_topology(self, policy: Policy, now: datetime, time_left: Callable[[], float]) -> Topology:
+        def whole(operation: Any) -> Iterator[Mapping[str, Any]]:
+            return _answers(self._client.get_paginator(operation).paginate(), time_left)
+
         try:
             stacks = [
                 stack["Name"]
-                for page in _answers(self._stacks.paginate(), time_left)
+                for page in whole("describe_stacks")
                 for stack in _named(page.get("Stacks"))
                 if policy.stacks.match(stack["Name"])
             ]
             timeouts = {
                 fleet["Name"]: timeout
-                for page in _answers(self._fleets.paginate(), time_left)
+                for page in whole("describe_fleets")
                 for fleet in _named(page.get("Fleets"))
                 if type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
                 and timeout in DISCONNECT_TIMEOUTS
@@ -215,7 +214,7 @@ class AppStream:
         fleets: list[str] = []
         if time_left() <= 0:
             return DEADLINE
-        pages = self._associated_fleets.paginate(StackName=stack)
+        pages = self._client.get_paginator("list_associated_fleets").paginate(StackName=stack)
         try:
             for page in _answers(pages, time_left):
                 names = page.get("Names")
@@ -239,7 +238,9 @@ class AppStream:
             parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet}
             if authentication_type:
                 parameters["AuthenticationType"] = authentication_type.value
-            pages = self._sessions.paginate(**parameters, PaginationConfig={"PageSize": PAGE_SIZE})
+            pages = self._client.get_paginator("describe_sessions").paginate(
+                **parameters, PaginationConfig={"PageSize": PAGE_SIZE}
+            )
             try:
                 for page in _answers(pages, time_left):
                     records = page.get("Sessions")

@@ -86,7 +86,6 @@ class Snapshots:
         self, client: "DynamoDBClient", table_name: str, target_id: TargetId, history_for: timedelta
     ) -> None:
         self._client = client
-        self._query = client.get_paginator("query")
         self._table = table_name
         self._target_id = target_id
         self._history_for = history_for
@@ -294,7 +293,7 @@ class Snapshots:
         return frozenset()
 
     def _items(self, condition: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        pages = self._query.paginate(
+        pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             KeyConditionExpression=condition,
             ExpressionAttributeValues={":pk": {"S": f"TARGET#{self._place}"}, **values},
