@@ -4,9 +4,10 @@ Plain data in, plain data out. This module decides every rule about sessions and
 no AWS client, no environment, no logger and no clock, and does not word the events.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import NamedTuple
 
 from session_auditor.model import (
@@ -29,6 +30,7 @@ from session_auditor.model import (
     Target,
 )
 
+MINUTE = timedelta(minutes=1)
 # A scope is announced as degraded when this many sweeps in a row could not cover it.
 SWEEPS_UNTIL_DEGRADED = 2
 # An item may have 400 KB at most, and an audit event takes about one.
@@ -263,12 +265,11 @@ def _seen_again(
     if session.state == SessionState.EXPIRED:
         last_seen = _last_seen(before, previous_observed_at)
         return _end(replace(before, session=session), listing, last_seen, observed_at)
-    after = replace(
-        before,
-        session=session,
-        missed=None,
-        disconnect_timeout=listing.disconnect_timeouts.get(session.scope.fleet, before.disconnect_timeout),
-    )
+    timeout = listing.disconnect_timeouts.get(session.scope.fleet, before.disconnect_timeout)
+    after = before
+    # Nearly every session of nearly every sweep is as it was: a copy of each would cost more than the rest.
+    if (before.session, before.missed, before.disconnect_timeout) != (session, None, timeout):
+        after = replace(before, session=session, missed=None, disconnect_timeout=timeout)
     changes: tuple[Change, ...] = ()
     match (before.presence, session.connection_state):
         case (Presence.CONNECTED, ConnectionState.NOT_CONNECTED):
@@ -291,7 +292,7 @@ def _seen_again(
         case (Presence.UNKNOWN, ConnectionState.NOT_CONNECTED):
             after = _turned(after, Presence.NEVER_CONNECTED, observed_at)
     after, changes = _with_warnings(after, changes, observed_at, policy)
-    return (after, changes) if after != before else None
+    return (after, changes) if after is not before else None
 
 
 def _absent(before: Remembered, previous_observed_at: datetime | None, listing: Listing) -> _Found:
@@ -345,17 +346,15 @@ def _with_warnings(
     """Add the thresholds that were crossed, each once, and number the changes."""
     deadline = deadline_of(after)
     if deadline.at is not None:
-        warned = (
-            after.max_duration_warned
-            if deadline.cause is Cause.MAX_DURATION
-            else after.disconnect_timeout_warned
-        )
-        left = deadline.at - observed_at
-        period = _lifetime(after) if deadline.cause is Cause.MAX_DURATION else _timeout(after)
+        if deadline.cause is Cause.MAX_DURATION:
+            warned, period = after.max_duration_warned, _lifetime(after)
+        else:
+            warned, period = after.disconnect_timeout_warned, _timeout(after)
+        left = (deadline.at - observed_at) / MINUTE
         crossed = [
-            minutes
-            for minutes in _shorter_than(period, policy.expiring_minutes)
-            if left <= timedelta(minutes=minutes) and (warned is None or minutes < warned)
+            threshold
+            for threshold in policy.expiring_minutes
+            if left <= threshold < period and (warned is None or threshold < warned)
         ]
         if crossed:
             tightest = min(crossed)
@@ -365,7 +364,6 @@ def _with_warnings(
             else:
                 after = replace(after, disconnect_timeout_warned=tightest)
     deserted_since = None
-    period = None
     if after.presence is Presence.DISCONNECTED:
         deserted_since, period = after.presence_since, _timeout(after)
     elif after.presence is Presence.NEVER_CONNECTED:
@@ -373,11 +371,12 @@ def _with_warnings(
         started = None if after.baseline else after.session.start_time
         deserted_since, period = started or after.first_seen, _lifetime(after)
     if deserted_since is not None:
+        deserted_for = (observed_at - deserted_since) / MINUTE
         crossed = [
-            minutes
-            for minutes in _shorter_than(period, policy.abandoned_minutes)
-            if observed_at - deserted_since >= timedelta(minutes=minutes)
-            and (after.abandoned_warned is None or minutes > after.abandoned_warned)
+            threshold
+            for threshold in policy.abandoned_minutes
+            if deserted_for >= threshold < period
+            and (after.abandoned_warned is None or threshold > after.abandoned_warned)
         ]
         if crossed:
             changes += (Change(DetailType.ABANDONED, max(crossed)),)
@@ -385,18 +384,15 @@ def _with_warnings(
     return (replace(after, sequence=after.sequence + len(changes)) if changes else after), changes
 
 
-def _shorter_than(period: timedelta | None, thresholds: tuple[int, ...]) -> Iterator[int]:
-    # "An hour left" says nothing of a session that lasts an hour.
-    return (minutes for minutes in thresholds if period is None or timedelta(minutes=minutes) < period)
-
-
-def _lifetime(remembered: Remembered) -> timedelta | None:
+# A threshold that is not shorter than its whole period says nothing: "an hour left" of one that lasts an
+# hour. These are the periods in minutes; one that is not known is longer than any.
+def _lifetime(remembered: Remembered) -> float:
     start, maximum = remembered.session.start_time, remembered.session.max_expiration_time
-    return maximum - start if start and maximum else None
+    return (maximum - start) / MINUTE if start and maximum else inf
 
 
-def _timeout(remembered: Remembered) -> timedelta | None:
-    return None if remembered.disconnect_timeout is None else timedelta(seconds=remembered.disconnect_timeout)
+def _timeout(remembered: Remembered) -> float:
+    return inf if remembered.disconnect_timeout is None else remembered.disconnect_timeout / 60
 
 
 def _out_of_view(session: Session, listing: Listing, policy: Policy) -> bool:
