@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -422,6 +423,7 @@ class TestStrangeItems:
             pytest.param("sequence", -1, id="a negative count"),
             pytest.param("disconnect_timeout", 10**12, id="a timeout that no fleet has"),
             pytest.param("first_seen", "2026-03-02T08:00:00", id="a time without a zone"),
+            pytest.param("first_seen", "0001-01-01T00:00:00+14:00", id="a time out of range"),
         ],
     )
     def test_a_state_that_would_break_a_later_sweep_is_left_too(
@@ -433,6 +435,14 @@ class TestStrangeItems:
         table.put(item | {"state": {"S": json.dumps(state)}})
         snapshot = snapshots.load(at(9))
         assert (snapshot.unreadable, set(snapshot.sessions)) == ({"s-1"}, {"s-2"})
+
+    def test_times_of_whatever_zone_are_read_in_utc(self, table: Table, snapshots: Snapshots) -> None:
+        committed(snapshots, "s-1")
+        item = table.item("SESSION#s-1")
+        state = json.loads(item["state"]["S"]) | {"first_seen": "2026-03-02T10:00:00+02:00"}
+        table.put(item | {"state": {"S": json.dumps(state)}})
+        first_seen = snapshots.load(at(9)).sessions["s-1"].remembered.first_seen
+        assert (first_seen, first_seen.tzinfo) == (datetime(2026, 3, 2, 8, tzinfo=UTC), UTC)
 
     def test_another_writers_item_is_counted(self, table: Table, snapshots: Snapshots) -> None:
         table.put({"pk": {"S": PARTITION}, "sk": {"S": "NOTES"}, "text": {"S": "hello"}})
