@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import count
+from threading import Barrier
 from threading import Event as Flag
 from typing import Any
 
@@ -266,6 +268,45 @@ class TestDeadline:
             assert set(found.sessions) == {"c0"}
         finally:
             done.set()
+
+    def test_what_is_begun_is_listed_to_its_end_while_others_wait(self, estate: Estate) -> None:
+        """Nine scopes of three pages, time for ten calls: three are covered, not none."""
+        estate.sessions = {Scope("office", f"f{n}"): [record(f"{n}.{m}") for m in range(5)] for n in range(9)}
+        found = listing(
+            appstream(workers=1),
+            replace(SETTLED, scopes=frozenset()),
+            time_left=lambda: 10.0 - len(estate.wire.parameters("DescribeSessions")),
+        )
+        assert len(found.scopes) - len(found.failed) == 3
+
+    @pytest.mark.parametrize(
+        ("left", "paired", "first"),
+        [pytest.param(31.0, 8, {CAD, GIS, LAB}, id="in time"), pytest.param(30.0, 6, {CAD, GIS}, id="late")],
+    )
+    def test_the_last_scopes_take_turns_if_there_is_time(
+        self, estate: Estate, left: float, paired: int, first: set[Scope]
+    ) -> None:
+        """Three scopes of three pages, two workers: by turns, both have work until the last page."""
+        estate.sessions = {scope: [record(f"{scope}{n}") for n in range(5)] for scope in (CAD, GIS, LAB)}
+        pair = Barrier(2, timeout=20)
+        number = count(1)
+        serve = estate.describe_sessions
+
+        def in_pairs(parameters: dict[str, Any]) -> dict[str, Any]:
+            if next(number) <= paired:
+                pair.wait()
+            return serve(parameters)
+
+        estate.wire.answers["DescribeSessions"] = in_pairs
+        gaps = tuple(Gap(scope, at(0), None, "ServiceUnavailable") for scope in (CAD, GIS))
+        assert SETTLED.target
+        found = listing(
+            snapshot=replace(SETTLED, target=replace(SETTLED.target, gaps=gaps)),
+            time_left=lambda: left if estate.wire.parameters("DescribeSessions") else 60.0,
+        )
+        assert (found.failed, len(found.sessions)) == ({}, 15)
+        calls = estate.wire.parameters("DescribeSessions")[:6]
+        assert {Scope(each["StackName"], each["FleetName"]) for each in calls} == first
 
     def test_what_had_no_time_goes_first_then_what_failed(self, estate: Estate) -> None:
         gaps = (Gap(GIS, at(0), None, "DEADLINE"), Gap(LAB, at(0), None, "DEADLINE", untried=1))

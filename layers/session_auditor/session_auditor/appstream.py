@@ -5,8 +5,8 @@ translates; what a session's presence or absence means is not decided here.
 """
 
 import hmac
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,6 +51,8 @@ _KNOWN_TYPES = frozenset(["", *AuthenticationType])
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
+# Work that stops after each page, so that others may have a turn.
+Paged = Generator[None, None, Result]
 
 
 class TopologyError(RuntimeError):
@@ -116,7 +118,7 @@ class AppStream:
         topology = self._current_topology(snapshot, policy, begin, time_left)
         types, asked_for = _authentication_types(snapshot, policy)
 
-        def list_scope(scope: Scope) -> _ScopeListing:
+        def list_scope(scope: Scope) -> Paged[_ScopeListing]:
             return self._list_scope(scope, types, time_left)
 
         results = self._side_by_side(list_scope, _in_order(topology.scopes, snapshot), time_left)
@@ -199,7 +201,7 @@ class AppStream:
         scopes: set[Scope] = set()
         failed: dict[str, str] = {}
 
-        def fleets_of(stack: str) -> list[str] | str:
+        def fleets_of(stack: str) -> Paged[list[str] | str]:
             return self._fleets_of(stack, time_left)
 
         for stack, fleets in self._side_by_side(fleets_of, stacks, time_left).items():
@@ -209,7 +211,7 @@ class AppStream:
                 failed[stack] = fleets.reason if isinstance(fleets, Failure) else fleets
         return Topology(now, frozenset(scopes), timeouts, failed)
 
-    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> list[str] | str:
+    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[list[str] | str]:
         """Give the names of a stack's fleets, or the error code when they cannot be listed whole."""
         fleets: list[str] = []
         if time_left() <= 0:
@@ -221,13 +223,14 @@ class AppStream:
                 if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                     return MALFORMED
                 fleets += names
+                yield
         except CutShortError as error:
             return error.reason
         return fleets
 
     def _list_scope(
         self, scope: Scope, types: tuple[AuthenticationType | None, ...], time_left: Callable[[], float]
-    ) -> _ScopeListing:
+    ) -> Paged[_ScopeListing]:
         """List one scope with each AuthenticationType (None: without one), page by page."""
         result = _ScopeListing()
         for authentication_type in types:
@@ -251,6 +254,7 @@ class AppStream:
                     _merge(sessions, {session.id: session for session in listed if session})
                     if None in listed:
                         result.failure = Failure(MALFORMED)
+                    yield
             except CutShortError as error:
                 result.failure = Failure(error.reason)
                 return result
@@ -282,21 +286,44 @@ class AppStream:
         )
 
     def _side_by_side(
-        self, work: Callable[[Key], Result], keys: Sequence[Key], time_left: Callable[[], float]
+        self, work: Callable[[Key], Paged[Result]], keys: Sequence[Key], time_left: Callable[[], float]
     ) -> dict[Key, Result | Failure]:
         """Do the work for every key on the workers; what is not done in time failed by the deadline.
 
         A call that hangs is left behind, for a sweep must not outlive the function.
         """
+        waiting = deque((key, work(key)) for key in keys)
+        tried: set[Key] = set()
+        done: dict[Key, Result] = {}
+        half = time_left() / 2
+
+        def serve() -> None:
+            while True:
+                try:
+                    key, pages = waiting.popleft()
+                except IndexError:
+                    return
+                tried.add(key)
+                try:
+                    next(pages)
+                except StopIteration as end:
+                    done[key] = end.value
+                    continue
+                # Stay with what is begun, so that little is half done when time runs out. But the last, while
+                # there is enough of it, take turns: left to a worker each, they would leave the others idle.
+                last = len(waiting) < self._workers and time_left() > half
+                put_back = waiting.append if last else waiting.appendleft
+                put_back((key, pages))
+
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="listing")
         try:
-            futures = {key: pool.submit(work, key) for key in keys}
-            wait(futures.values(), timeout=max(0.0, time_left()), return_when=FIRST_EXCEPTION)
-            return {
-                key: future.result() if future.done() else Failure(DEADLINE, tried=future.running())
-                for key, future in futures.items()
-            }
+            workers = [pool.submit(serve) for _ in range(min(self._workers, len(keys)))]
+            ended, _ = wait(workers, timeout=max(0.0, time_left()), return_when=FIRST_EXCEPTION)
+            for worker in ended:
+                worker.result()
+            return {key: done[key] if key in done else Failure(DEADLINE, tried=key in tried) for key in keys}
         finally:
+            waiting.clear()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -438,7 +465,8 @@ def _utf8(text: str) -> bytes:
 
 def _text(value: Any) -> str:
     """Give the text that AWS promises at most, in characters that UTF-8 can write; "" for anything else."""
-    return value[:TEXT_LIMIT].encode(errors="replace").decode() if isinstance(value, str) else ""
+    text = value[:TEXT_LIMIT] if isinstance(value, str) else ""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _time(value: Any) -> datetime | None:
