@@ -99,6 +99,8 @@ class Services:
     def __init__(self, estate: Estate) -> None:
         self.estate = estate
         self.counts: Counter[str] = Counter()
+        # DescribeSessions calls by stack, those that are turned down, too.
+        self.listed: Counter[str] = Counter()
         self.read_units = 0.0
         self.dynamodb = DynamoDB()
         # A page is full at 1 MB; nothing else limits it.
@@ -156,6 +158,7 @@ class Services:
                 "item writes": self.dynamodb.writes,
             }
             self.counts.clear()
+            self.listed.clear()
             self.dynamodb.read_units = self.dynamodb.write_units = self.dynamodb.writes = 0
             # Tokens of transactions, which nobody here sends twice.
             self.dynamodb._tokens.clear()
@@ -167,6 +170,7 @@ class Services:
 
     def _appstream(self, operation: str, parameters: dict[str, Any]) -> bytes:
         if operation == "DescribeSessions":
+            self.listed[parameters["StackName"]] += 1
             self._take_token()
             # Every user came by SAML.
             if parameters.get("AuthenticationType", "SAML") != "SAML":

@@ -22,10 +22,14 @@ SWEEPS = 3
 
 @dataclass(frozen=True)
 class Throttled:
-    """Seconds of each sweep of each function, and the share of all calls that AppStream turned down."""
+    """What sweeps took: seconds, each sweep of each function; least and most calls, of all scopes.
+
+    `refused` is the share of all calls that AppStream turned down.
+    """
 
     seconds: list[list[float]]
     refused: float
+    calls: tuple[int, int]
 
     @property
     def used(self) -> list[float]:
@@ -54,8 +58,9 @@ def measure(functions: int) -> Throttled:
     services.answer(f"Benchmark.limit\n{RATE}".encode())
     go.set()
     seconds = [end.recv() for end in ends]
-    counts = services.counts
-    return Throttled(seconds, counts["ThrottlingException"] / counts["DescribeSessions"])
+    counts, listed = services.counts, services.listed.values()
+    refused = counts["ThrottlingException"] / counts["DescribeSessions"]
+    return Throttled(seconds, refused, (min(listed), max(listed)))
 
 
 def _sweeps(connection: Connection, sender: Connection, go: Any) -> None:
