@@ -29,7 +29,7 @@ def goals(rows: Iterable[Row]) -> Table:
 
 def figures(measured: Iterable[Figures]) -> Table:
     """Show what was measured."""
-    table = Table("sessions", "scopes", "ms", "", "who", title="Medians")
+    table = Table("sessions", "scopes", "ms", "", "who", title="Measured")
     for name in ("wall s", "CPU s", "AppStream", "DynamoDB", "PutEvents", "RU", "WU", "KB", "log KB"):
         table.add_column(name, justify="right")
     for each in measured:
