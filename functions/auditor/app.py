@@ -72,7 +72,7 @@ def build_auditor() -> Auditor:
             target,
             timedelta(days=settings.history_days),
         ),
-        Publisher(aws.client("events", config=config), settings.event_bus_name),
+        Publisher(aws.client("events", config=config), settings.event_bus_name, workers=settings.workers),
         target,
         settings.policy,
     )

@@ -95,7 +95,7 @@ def objects(cloud: LocalCloud, deployed: Stack) -> dict[str, str]:
     assert target["Arn"].endswith(f":deliverystream/{deployed.outputs['LogStreamName']}")
     queue = cloud.subscribe_queue(BUS, "instead-of-firehose", json.loads(rule["EventPattern"]))
     for _ in range(2):
-        published = Publisher(events, BUS).publish([EVENTS], lambda: 60.0)
+        published = Publisher(events, BUS, workers=1).publish([EVENTS], lambda: 60.0)
         assert len(published.accepted) == len(EVENTS)
     delivered: list[Row] = []
 

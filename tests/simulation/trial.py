@@ -24,6 +24,7 @@ import boto3
 import greenlet
 
 import session_auditor.appstream
+import session_auditor.publisher
 from tests.simulation import invariants
 from tests.simulation.appstream import ACCOUNT_ID, REGION
 from tests.simulation.aws import Call, Cloud, Died, Fault, Run
@@ -39,7 +40,7 @@ ENVIRONMENT = {
     "EVENT_BUS_NAME": "bus",
     "TARGET_ACCOUNT_ID": ACCOUNT_ID,
     "TARGET_REGION": REGION,
-    "WORKERS": "1",
+    "WORKERS": "2",
     "TOPOLOGY_MINUTES": "0",
     "AUTHENTICATION_TYPES": "API",
     "POWERTOOLS_SERVICE_NAME": "auditor",
@@ -76,8 +77,29 @@ class InTurn:
             future.set_exception(error)
         return future
 
+    def map(self, work: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
+        """Do the work, one after the other."""
+        return map(work, arguments)
+
     def shutdown(self, **_: Any) -> None:
         """Have nothing to wait for."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let whoever is called work in turn, and print to our own stream."""
+    with (
+        redirect_stdout(_PRINTED),
+        patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn),
+        patch.object(session_auditor.publisher, "ThreadPoolExecutor", InTurn),
+    ):
+        yield
 
 
 _REAL_SESSION = boto3.Session
@@ -145,7 +167,7 @@ class Container:
         """Let Lambda call the handler; what it printed is kept on the run, too."""
         _PRINTED.seek(0)
         _PRINTED.truncate()
-        with redirect_stdout(_PRINTED), patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn):
+        with _one_thread():
             self.handle(run)
         run.printed = _PRINTED.getvalue()
 
@@ -207,7 +229,7 @@ class Trial:
             if change is not None or not operation.startswith(("Describe", "List")):
                 hub.switch()
 
-        with redirect_stdout(_PRINTED), patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn):
+        with _one_thread():
             self.cloud.hook = wait_for_turn
             try:
                 going = {
@@ -250,10 +272,7 @@ class Trial:
         def go_on() -> None:
             if self.cloud.clock.now >= run.deadline and not sweep.dead:
                 run.dead = True
-            with (
-                redirect_stdout(_PRINTED),
-                patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn),
-            ):
+            with _one_thread():
                 self._go_on(run, sweep)
             if sweep.dead:
                 self.spare.append(container)

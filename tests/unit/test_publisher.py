@@ -1,6 +1,7 @@
 """PutEvents: batches, partial failures told apart entry by entry, order per session."""
 
 from collections.abc import Callable
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
 
 @pytest.fixture
 def publisher(bus: Bus) -> Publisher:
-    return Publisher(boto_client("events"), "session-bus")
+    return Publisher(boto_client("events"), "session-bus", workers=2)
 
 
 def always() -> float:
@@ -162,9 +163,56 @@ def test_calls_that_are_throttled_for_good_are_made_three_times(bus: Bus, publis
         raise client_error("ThrottlingException")
 
     bus.fail = fail
-    published = publisher.publish(lanes(*(f"{number:02}" for number in range(20))), always)
+    published = publisher.publish(
+        [(event("a", 50),), *lanes(*(f"{number:02}" for number in range(19)))], always
+    )
     assert (published.accepted, published.refused, published.stopped) == ([], {}, "ThrottlingException")
-    assert len(bus.entries) == 3
+    assert [entry["Detail"] for entries in bus.entries for entry in entries].count(event("a", 50).detail) == 3
+
+
+class TestSideBySide:
+    """Two calls at a time, here."""
+
+    ELEVEN = tuple(f"{number:02}" for number in range(11))
+
+    def test_a_session_stays_in_order(self, bus: Bus, publisher: Publisher) -> None:
+        """Two events of eleven sessions are four calls, always two of them at once."""
+        pair = Barrier(2, timeout=20)
+
+        def fail(_: list[dict[str, Any]]) -> None:
+            pair.wait()
+
+        bus.fail = fail
+        published = publisher.publish(lanes(*self.ELEVEN), always)
+        assert sorted(len(entries) for entries in bus.entries) == [1, 1, 10, 10]
+        accepted = [event_id for event_id, _ in published.accepted]
+        assert sorted(accepted[:11]) == [f"{name}0" for name in self.ELEVEN]
+        assert sorted(accepted[11:]) == [f"{name}1" for name in self.ELEVEN]
+
+    def test_what_the_other_call_published_is_known_when_one_fails(
+        self, bus: Bus, publisher: Publisher
+    ) -> None:
+        def fail(entries: list[dict[str, Any]]) -> None:
+            if len(entries) == 1:
+                raise client_error("AccessDeniedException")
+
+        bus.fail = fail
+        published = publisher.publish(lanes(*self.ELEVEN), always)
+        assert (len(published.accepted), published.stopped) == (10, "AccessDeniedException")
+
+    def test_one_that_gets_through_shows_that_the_bus_works(self, bus: Bus, publisher: Publisher) -> None:
+        """The first four tries of a call are throttled, in rounds in which the other succeeds."""
+        poison = event("x", 50)
+        throttled = iter(range(4))
+
+        def fail(entries: list[dict[str, Any]]) -> None:
+            if poison.detail in [entry["Detail"] for entry in entries] and next(throttled, None) is not None:
+                raise client_error("ThrottlingException")
+
+        bus.fail = fail
+        others = [(event(f"{number}"),) * 5 for number in range(10)]
+        published = publisher.publish([*others, (poison,)], always)
+        assert (len(published.accepted), published.stopped) == (51, "")
 
 
 def test_an_invalid_call_is_tried_entry_by_entry(bus: Bus, publisher: Publisher) -> None:

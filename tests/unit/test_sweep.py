@@ -50,7 +50,7 @@ class Estate:
         return Auditor(
             AppStream(boto_client("appstream"), workers=1, topology_for=timedelta(minutes=5), user_id=str),
             self.table.snapshots(),
-            Publisher(boto_client("events"), "bus"),
+            Publisher(boto_client("events"), "bus", workers=1),
             TARGET,
             Policy(**options),
         )

@@ -6,6 +6,7 @@ have to arrive in order.
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,47 +51,60 @@ class _Lane:
 class Publisher:
     """The event bus as the sweep sees it."""
 
-    def __init__(self, client: "EventBridgeClient", bus_name: str) -> None:
+    def __init__(self, client: "EventBridgeClient", bus_name: str, *, workers: int) -> None:
         self._client = client
         self._bus_name = bus_name
+        self._workers = workers
 
     def publish(self, lanes: Iterable[Iterable[Event]], time_left: Callable[[], float]) -> Published:
         """Publish what can be in the time; raises nothing that EventBridge answers.
 
-        A call carries one event of a lane at most, so that a partial failure can't reorder a lane.
+        Calls are made side by side, in rounds. A round carries one event of a lane at most, so that neither a
+        partial failure nor a call that overtakes another can reorder a lane.
         """
         published = Published()
         waiting = deque(_Lane(deque(events)) for events in lanes)
         suspects: deque[_Lane] = deque()
         failures = 0
-        while waiting or suspects:
-            if time_left() <= 0:
-                published.stopped = DEADLINE
-                break
-            batch = [suspects.popleft()] if suspects else self._batch(waiting)
-            entries: list[Any] = [self._entry(lane.events[0]) for lane in batch]
-            try:
-                # Entries without a result stay pending.
-                results = self._client.put_events(Entries=entries).get("Entries", [])
-            except (ClientError, BotoCoreError) as error:
-                code = error_code(error)
-                if code in INVALID and len(batch) == 1:
-                    results = [{"ErrorCode": code}]
-                elif code in INVALID:
-                    suspects.extend(batch)
-                    continue
-                elif code in TRANSIENT and (failures := failures + 1) < TRIES:
-                    waiting.extend(batch)
-                    continue
-                else:
-                    published.stopped = code
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="publishing") as pool:
+            while (waiting or suspects) and not published.stopped:
+                if time_left() <= 0:
+                    published.stopped = DEADLINE
                     break
-            failures = 0
-            for lane, result in zip(batch, results, strict=False):
-                _settle(lane, result.get("ErrorCode"), published)
-                if lane.events and lane.tries < TRIES:
-                    waiting.append(lane)
+                batches = self._round(waiting, suspects)
+                answers = list(pool.map(self._put, batches))
+                for batch, (results, error) in zip(batches, answers, strict=True):
+                    # Entries without a result stay pending.
+                    for lane, result in zip(batch, results, strict=False):
+                        _settle(lane, result.get("ErrorCode"), published)
+                        if lane.events and lane.tries < TRIES:
+                            waiting.append(lane)
+                    if error in INVALID:
+                        suspects.extend(batch)
+                    elif error in TRANSIENT:
+                        waiting.extend(batch)
+                    elif error:
+                        published.stopped = error
+                failures = failures + 1 if all(error in TRANSIENT for _, error in answers) else 0
+                if failures == TRIES:
+                    published.stopped = answers[0][1]
         return published
+
+    def _round(self, waiting: deque[_Lane], suspects: deque[_Lane]) -> list[list[_Lane]]:
+        """Take what the workers can publish at once, suspects each in a call of its own."""
+        batches: list[list[_Lane]] = []
+        while (waiting or suspects) and len(batches) < self._workers:
+            batches.append([suspects.popleft()] if suspects else self._batch(waiting))
+        return batches
+
+    def _put(self, batch: list[_Lane]) -> tuple[list[Any], str]:
+        """Give the results of a call, entry by entry, and the error code of the whole call."""
+        entries: list[Any] = [self._entry(lane.events[0]) for lane in batch]
+        try:
+            return list(self._client.put_events(Entries=entries).get("Entries", [])), ""
+        except (ClientError, BotoCoreError) as error:
+            code = error_code(error)
+            return ([{"ErrorCode": code}], "") if code in INVALID and len(batch) == 1 else ([], code)
 
     @staticmethod
     def _batch(waiting: deque[_Lane]) -> list[_Lane]:
