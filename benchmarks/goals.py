@@ -205,7 +205,13 @@ def throttled(alone: Throttled, together: Throttled) -> list[Row]:
             f"all whole in every sweep, {least} to {most} calls each",
             most <= 1.5 * least,
         ),
-        Row("two functions at once", "none starves", f"the slower takes {apart:.2f} x", apart <= 1.5),
+        Row(
+            "two functions at once",
+            "none starves",
+            f"the slower takes {apart:.2f} x",
+            apart <= 1.5,
+            "each finds the rate out for itself",
+        ),
     ]
 
 
@@ -215,7 +221,7 @@ def _growth(board: Board) -> Iterator[Row]:
     if not (small and large):
         return
     floors = board.beside(small, "floor"), board.beside(large, "floor")
-    bound = f"the floor: {floors[1].cpu / floors[0].cpu:.1f} x" if floors[0] and floors[1] else ""
+    bound = f"the floor takes {floors[1].cpu / floors[0].cpu:.1f} x" if floors[0] and floors[1] else ""
     for name, ratio in (("processor", large.cpu / small.cpu), ("memory", large.peak / small.peak)):
         yield Row(f"growth of {name}, 100,000 to 10,000", "<= 12 x", f"{ratio:.1f} x", ratio <= 12, bound)
         bound = ""
