@@ -58,7 +58,7 @@ def wall_bound(figures: Figures) -> float:
 
 
 def python_bound(figures: Figures, floor: Figures) -> float:
-    """The same for whole pages, each of which botocore computes before the worker asks for the next."""
+    """The same for whole pages, each of which the floor computes before it asks for the next."""
     rounds = max(*figures.pages, ceil(sum(figures.pages) / figures.case.workers))
     computing = floor.cpu / sum(figures.pages)
     return rounds * (figures.latency + computing) + 2 * figures.latency
@@ -100,7 +100,7 @@ def _wall(board: Board) -> Iterator[Row]:
         bound = ""
         if floor and ratio > 1.10:
             least = python_bound(each, floor) / wall_bound(each)
-            bound = f"{least:.2f} x for whole pages and botocore's computing; the floor takes "
+            bound = f"{least:.2f} x for whole pages and the floor's computing; the floor takes "
             bound += f"{floor.wall / wall_bound(each):.2f} x"
         yield Row(f"wall at 50 ms, {place(each)}", "<= 1.10 x bound", f"{ratio:.2f} x", ratio <= 1.10, bound)
 

@@ -150,11 +150,11 @@ MUTANTS = [
     Mutant(
         "batch stops at the first failure",
         "publisher",
-        '                        _settle(lane, result.get("ErrorCode"), published)\n',
-        '                        if refusal := result.get("ErrorCode"):\n'
-        "                            published.stopped = refusal\n"
+        "                        _settle(lane, code, published)\n",
+        "                        if code:\n"
+        "                            published.stopped = code\n"
         "                            return published\n"
-        "                        _settle(lane, None, published)\n",
+        "                        _settle(lane, code, published)\n",
         day_with_a_poison,
         "outbox_is_empty",
     ),

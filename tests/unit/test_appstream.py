@@ -280,11 +280,16 @@ class TestDeadline:
         assert len(found.scopes) - len(found.failed) == 3
 
     @pytest.mark.parametrize(
-        ("left", "paired", "first"),
-        [pytest.param(31.0, 8, {CAD, GIS, LAB}, id="in time"), pytest.param(30.0, 6, {CAD, GIS}, id="late")],
+        ("left", "reason", "paired", "first"),
+        [
+            pytest.param(31.0, "ServiceUnavailable", 8, {CAD, GIS, LAB}, id="in time"),
+            pytest.param(30.0, "ServiceUnavailable", 6, {CAD, GIS}, id="late"),
+            pytest.param(31.0, "DEADLINE", 6, {CAD, GIS}, id="after a sweep that was late"),
+            pytest.param(31.0, None, 6, {LAB, CAD}, id="the first sweep"),
+        ],
     )
     def test_the_last_scopes_take_turns_if_there_is_time(
-        self, estate: Estate, left: float, paired: int, first: set[Scope]
+        self, estate: Estate, left: float, reason: str | None, paired: int, first: set[Scope]
     ) -> None:
         """Three scopes of three pages, two workers: by turns, both have work until the last page."""
         estate.sessions = {scope: [record(f"{scope}{n}") for n in range(5)] for scope in (CAD, GIS, LAB)}
@@ -298,10 +303,10 @@ class TestDeadline:
             return serve(parameters)
 
         estate.wire.answers["DescribeSessions"] = in_pairs
-        gaps = tuple(Gap(scope, at(0), None, "ServiceUnavailable") for scope in (CAD, GIS))
-        assert SETTLED.target
+        gaps = tuple(Gap(scope, at(0), None, reason) for scope in (CAD, GIS)) if reason else ()
         found = listing(
-            snapshot=replace(SETTLED, target=replace(SETTLED.target, gaps=gaps)),
+            snapshot=replace(SETTLED, target=Target(at(0), gaps=gaps) if reason else None),
+            policy=Policy(authentication_types=frozenset([AuthenticationType.API])),
             time_left=lambda: left if estate.wire.parameters("DescribeSessions") else 60.0,
         )
         assert (found.failed, len(found.sessions)) == ({}, 15)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from threading import Barrier
+from threading import Event as Flag
 from typing import Any
 
 import pytest
@@ -189,6 +190,24 @@ class TestSideBySide:
         assert sorted(accepted[:11]) == [f"{name}0" for name in self.ELEVEN]
         assert sorted(accepted[11:]) == [f"{name}1" for name in self.ELEVEN]
 
+    def test_whichever_call_is_answered_first(self, bus: Bus, publisher: Publisher) -> None:
+        answered = Flag()
+
+        def fail(entries: list[dict[str, Any]]) -> None:
+            if len(entries) == 10:
+                answered.wait(20)
+
+        def refuse(_: dict[str, Any]) -> str | None:
+            if len(bus.entries[-1]) == 1 and not answered.is_set():
+                answered.set()
+                return "MalformedDetail"
+            return None
+
+        bus.fail, bus.refuse = fail, refuse
+        published = publisher.publish([(event(name),) for name in self.ELEVEN], always)
+        assert [event_id for event_id, _ in published.accepted] == list(self.ELEVEN[:10])
+        assert published.refused == {"10": "MalformedDetail"}
+
     def test_what_the_other_call_published_is_known_when_one_fails(
         self, bus: Bus, publisher: Publisher
     ) -> None:
@@ -226,6 +245,36 @@ def test_an_invalid_call_is_tried_entry_by_entry(bus: Bus, publisher: Publisher)
     published = publisher.publish([(event("a"),), (event("bad", 50),), (event("c"), event("d"))], always)
     assert sorted(event_id for event_id, _ in published.accepted) == ["a", "c", "d"]
     assert published.refused == {"bad": "ValidationException"}
+
+
+def test_an_invalid_call_whose_entries_are_throttled_ends_too(bus: Bus, publisher: Publisher) -> None:
+    def fail(entries: list[dict[str, Any]]) -> None:
+        raise client_error("ValidationException" if len(entries) > 1 else "ThrottlingException")
+
+    bus.fail = fail
+    left = iter(range(50, 0, -1))
+    published = publisher.publish(lanes("a", "b"), lambda: float(next(left, 0)))
+    assert (published.accepted, published.refused, published.stopped) == ([], {}, "ThrottlingException")
+    assert [len(entries) for entries in bus.entries] == [2, *[1] * 6]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({}, id="no entries"),
+        pytest.param({"Entries": None}, id="null"),
+        pytest.param({"Entries": "abc"}, id="text"),
+        pytest.param({"Entries": [None]}, id="a null entry"),
+        pytest.param({"Entries": [{"ErrorCode": ["x"]}]}, id="a code that is no text"),
+    ],
+)
+def test_a_malformed_answer_keeps_everything_pending(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    Wire(monkeypatch).answers["PutEvents"] = lambda _: answer
+    published = publisher.publish(lanes("a", "b"), always)
+    assert (published.accepted, published.refused) == ([], {})
+    assert published.stopped == "MALFORMED_ANSWER"
 
 
 def test_it_stops_when_the_time_is_up(bus: Bus, publisher: Publisher) -> None:

@@ -121,7 +121,10 @@ class AppStream:
         def list_scope(scope: Scope) -> Paged[_ScopeListing]:
             return self._list_scope(scope, types, time_left)
 
-        results = self._side_by_side(list_scope, _in_order(topology.scopes, snapshot), time_left)
+        # By turns, a sweep that is short of time may list every scope by half: the one before tells.
+        in_time = snapshot.target is not None and all(gap.reason != DEADLINE for gap in snapshot.target.gaps)
+        order = _in_order(topology.scopes, snapshot)
+        results = self._side_by_side(list_scope, order, time_left, turns=in_time)
         failed = {
             scope: Failure(reason)
             for stack, reason in topology.failed.items()
@@ -286,11 +289,19 @@ class AppStream:
         )
 
     def _side_by_side(
-        self, work: Callable[[Key], Paged[Result]], keys: Sequence[Key], time_left: Callable[[], float]
+        self,
+        work: Callable[[Key], Paged[Result]],
+        keys: Sequence[Key],
+        time_left: Callable[[], float],
+        *,
+        turns: bool = False,
     ) -> dict[Key, Result | Failure]:
         """Do the work for every key on the workers; what is not done in time failed by the deadline.
 
-        A call that hangs is left behind, for a sweep must not outlive the function.
+        A worker stays with what it has begun, so that little is half done when time runs out. With `turns`,
+        and in the first half of the time, the last keys are passed on page by page, lest some workers have
+        nothing to do while others have much left. A call that hangs is left behind, for a sweep must not
+        outlive the function.
         """
         waiting = deque((key, work(key)) for key in keys)
         tried: set[Key] = set()
@@ -309,10 +320,8 @@ class AppStream:
                 except StopIteration as end:
                     done[key] = end.value
                     continue
-                # Stay with what is begun, so that little is half done when time runs out. But the last, while
-                # there is enough of it, take turns: left to a worker each, they would leave the others idle.
-                last = len(waiting) < self._workers and time_left() > half
-                put_back = waiting.append if last else waiting.appendleft
+                pass_on = turns and len(waiting) < self._workers and time_left() > half
+                put_back = waiting.append if pass_on else waiting.appendleft
                 put_back((key, pages))
 
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="listing")
@@ -323,6 +332,7 @@ class AppStream:
                 worker.result()
             return {key: done[key] if key in done else Failure(DEADLINE, tried=key in tried) for key in keys}
         finally:
+            # Nothing more is begun; what is under way looks at the time before its next page.
             waiting.clear()
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from session_auditor.errors import error_code
 from session_auditor.events import SOURCE
@@ -28,6 +29,7 @@ TRIES = 3
 # Whole calls that one bad entry can spoil.
 INVALID = frozenset(["ValidationException", "ValidationError"])
 DEADLINE = "DEADLINE"
+MALFORMED = "MALFORMED_ANSWER"
 
 
 @dataclass(slots=True)
@@ -73,21 +75,24 @@ class Publisher:
                     break
                 batches = self._round(waiting, suspects)
                 answers = list(pool.map(self._put, batches))
-                for batch, (results, error) in zip(batches, answers, strict=True):
+                for batch, (codes, error) in zip(batches, answers, strict=True):
                     # Entries without a result stay pending.
-                    for lane, result in zip(batch, results, strict=False):
-                        _settle(lane, result.get("ErrorCode"), published)
+                    for lane, code in zip(batch, codes, strict=False):
+                        _settle(lane, code, published)
                         if lane.events and lane.tries < TRIES:
                             waiting.append(lane)
                     if error in INVALID:
                         suspects.extend(batch)
                     elif error in TRANSIENT:
-                        waiting.extend(batch)
+                        # One on its own may be a suspect, and must not spoil another call.
+                        (waiting if len(batch) > 1 else suspects).extend(batch)
                     elif error:
                         published.stopped = error
-                failures = failures + 1 if all(error in TRANSIENT for _, error in answers) else 0
-                if failures == TRIES:
-                    published.stopped = answers[0][1]
+                throttled = [error for _, error in answers if error in TRANSIENT]
+                if not all(error for _, error in answers):
+                    failures = 0
+                elif throttled and (failures := failures + 1) == TRIES:
+                    published.stopped = throttled[0]
         return published
 
     def _round(self, waiting: deque[_Lane], suspects: deque[_Lane]) -> list[list[_Lane]]:
@@ -97,14 +102,19 @@ class Publisher:
             batches.append([suspects.popleft()] if suspects else self._batch(waiting))
         return batches
 
-    def _put(self, batch: list[_Lane]) -> tuple[list[Any], str]:
-        """Give the results of a call, entry by entry, and the error code of the whole call."""
+    def _put(self, batch: list[_Lane]) -> tuple[list[str], str]:
+        """Give the error code of each entry, "" if it was accepted, and that of the whole call."""
         entries: list[Any] = [self._entry(lane.events[0]) for lane in batch]
         try:
-            return list(self._client.put_events(Entries=entries).get("Entries", [])), ""
+            results = self._client.put_events(Entries=entries)["Entries"]
+            codes = [result.get("ErrorCode") or "" for result in results]
         except (ClientError, BotoCoreError) as error:
             code = error_code(error)
-            return ([{"ErrorCode": code}], "") if code in INVALID and len(batch) == 1 else ([], code)
+            return ([code], "") if code in INVALID and len(batch) == 1 else ([], code)
+        except (ResponseParserError, AttributeError, LookupError, TypeError, ValueError):
+            # An answer that is not of the model's form makes botocore's parser raise what Python does there.
+            return [], MALFORMED
+        return (codes, "") if all(isinstance(code, str) for code in codes) else ([], MALFORMED)
 
     @staticmethod
     def _batch(waiting: deque[_Lane]) -> list[_Lane]:
@@ -128,7 +138,7 @@ class Publisher:
         }
 
 
-def _settle(lane: _Lane, refusal: str | None, published: Published) -> None:
+def _settle(lane: _Lane, refusal: str, published: Published) -> None:
     """Take the first event out of its lane, unless another try may do better."""
     if refusal in TRANSIENT:
         lane.tries += 1
