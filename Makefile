@@ -60,7 +60,7 @@ simulate: $(VENV)/.done  ## Worlds at random for SECONDS=60, or the one of SEED=
 	@$(VENV)/bin/python -m tests.simulation --seconds $(or $(SECONDS),60) $(addprefix --seed ,$(SEED))
 
 .PHONY: bench
-bench: $(VENV)/.done  ## Measure the auditor against its goals (sixteen minutes; QUICK=1 for three, ALL=1 for twenty)
+bench: $(VENV)/.done  ## Measure the auditor against its goals (sixteen minutes; QUICK=1 for four, ALL=1 for twenty)
 	@$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick) $(if $(ALL),--all)
 
 .PHONY: lint

@@ -84,7 +84,7 @@ def cold_start(rounds: int) -> dict[str, float]:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="up to 10,000 sessions, three minutes")
+    parser.add_argument("--quick", action="store_true", help="up to 10,000 sessions, four minutes")
     parser.add_argument("--all", action="store_true", help="100,000 who come and go, too: five minutes more")
     options = parser.parse_args()
     quick: bool = options.quick
