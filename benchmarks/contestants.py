@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
+from botocore.config import Config
+
 from benchmarks.services import ACCOUNT_ID, BUS, PAGE_SIZE, REGION, TABLE, USUAL_TABLE
 
 ROOT = Path(__file__).parents[1]
@@ -68,9 +71,6 @@ def auditor(workers: int, outcomes: tuple[str, ...] = ("COMPLETED",)) -> Sweep:
 
 def floor(workers: int) -> Sweep:
     """botocore's own paginator lists every page with as many workers, and nothing else."""
-    import boto3  # noqa: PLC0415 - after the wire is in place
-    from botocore.config import Config  # noqa: PLC0415
-
     appstream: Any = boto3.client("appstream", config=Config(max_pool_connections=workers))
     scopes = _scopes(appstream)
 
@@ -91,8 +91,6 @@ def floor(workers: int) -> Sweep:
 
 def usual_script(workers: int) -> Sweep:
     """What is deployed today: list one after the other, get and put an item a session, put an event each."""
-    import boto3  # noqa: PLC0415 - after the wire is in place
-
     del workers
     appstream: Any = boto3.client("appstream")
     events: Any = boto3.client("events")
