@@ -20,7 +20,7 @@ SECOND = 0.05
 JANE = "jane.doe@example.com"
 PLACE = "on stack office, fleet cad"
 ABANDONED = (
-    f"The session of {JANE} {PLACE} is abandoned: nobody has been connected for 15 min; "
+    f"The session of “{JANE}” {PLACE} is abandoned: nobody was seen connected for 15 min; "
     "it ends at 09:03 UTC (disconnect timeout)"
 )
 Tell = Callable[..., None]
@@ -76,16 +76,16 @@ def words(message: Message) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("detail_type", "colour", "summary"),
     [
-        (DetailType.STARTED, "good", f"User {JANE} started a session {PLACE}"),
+        (DetailType.STARTED, "good", f"User “{JANE}” started a session {PLACE}"),
         (
             DetailType.DISCONNECTED,
             "warning",
-            f"User {JANE} disconnected {PLACE}; the session ends at 09:03 UTC (disconnect timeout)",
+            f"User “{JANE}” disconnected {PLACE}; the session ends at 09:03 UTC (disconnect timeout)",
         ),
         (
             DetailType.EXPIRING,
             "warning",
-            f"The session of {JANE} {PLACE} ends in 15 min, at 09:03 UTC (disconnect timeout)",
+            f"The session of “{JANE}” {PLACE} ends in 15 min, at 09:03 UTC (disconnect timeout)",
         ),
         (
             DetailType.ABANDONED,

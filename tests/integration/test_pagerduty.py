@@ -77,8 +77,8 @@ def test_an_incident_says_what_a_page_needs(tell: Tell, service: PagerDuty) -> N
         "event_action": "trigger",
         "dedup_key": ABANDONED,
         "payload": {
-            "summary": "The session of jane.doe@example.com on stack office, fleet cad is abandoned: "
-            "nobody has been connected for 15 min; it ends at 09:03 UTC (disconnect timeout)",
+            "summary": "The session of “jane.doe@example.com” on stack office, fleet cad is abandoned: "
+            "nobody was seen connected for 15 min; it ends at 09:03 UTC (disconnect timeout)",
             "severity": "warning",
             "timestamp": "2026-03-02T08:18:00Z",
             "source": "office/cad",

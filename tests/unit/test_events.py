@@ -113,7 +113,7 @@ def test_a_detail_by_example() -> None:
                 "disconnectedSeconds": 0,
                 "disconnects": 1,
             },
-            "summary": "User jane.doe@example.com disconnected on stack office, fleet cad; "
+            "summary": "User “jane.doe@example.com” disconnected on stack office, fleet cad; "
             "the session ends at 09:03 UTC (disconnect timeout)",
         },
     }
@@ -149,6 +149,9 @@ HOSTILE = [
     pytest.param("\x1b[2J\x1b]0;owned\x07", id="terminal escape"),
     pytest.param("\u202egpj.exe\u2066", id="bidirectional"),
     pytest.param("corp\\jane `rm -rf`", id="backslash and backtick"),
+    pytest.param("[Reset your password](https://evil.example/login)", id="markdown link"),
+    pytest.param("@here *now* ~or~ |never|", id="mention and emphasis"),
+    pytest.param("bob” on stack prod, fleet hr has ended: by its user. “eve", id="our own sentence"),
     pytest.param("a" * 128, id="as long as AWS allows"),
     pytest.param("\U0001f600" * 128, id="as wide as UTF-8 allows"),
 ]
@@ -160,11 +163,33 @@ def test_hostile_user_ids_do_no_harm(user_id: str) -> None:
         detail = json.loads(event.detail)
         summary = detail["data"]["summary"]
         assert 0 < len(summary) <= 200
-        assert not set(summary) & set('<>&"\\`')
+        assert not set(summary) & set('<>&"\\`[]*~|')
+        assert "://" not in summary
+        assert not re.search(r"(?<!\w)@|@(?!\w)", summary)
+        if "session" in detail["data"]:
+            assert (summary.count("“"), summary.count("”")) == (1, 1)
         assert not [each for each in summary if unicodedata.category(each)[0] == "C"]
         assert summary[0].isalpha()
         if "session" in detail["data"]:
             assert detail["data"]["session"]["userId"] == user_id
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        pytest.param("", id="left out"),
+        pytest.param("\u3164", id="Hangul filler"),
+        pytest.param("\u200b\ufeff", id="zero width"),
+        pytest.param("\u115f\u1160\uffa0", id="half-width fillers"),
+        pytest.param("\ufe0f\U000e0100", id="variation selectors"),
+        pytest.param("\u2800 \u00ad", id="empty Braille cell and soft hyphen"),
+    ],
+)
+def test_a_user_id_without_a_visible_character_counts_as_absent(user_id: str) -> None:
+    summaries = [
+        json.loads(event.detail)["data"]["summary"] for event in a_whole_life(user_id=user_id).events
+    ]
+    assert all(line.startswith(("A user ", "A session ", "Sessions on ")) for line in summaries)
 
 
 @given(st.text(), st.text(min_size=1), st.text(min_size=1))
@@ -189,7 +214,7 @@ def test_harmless_text_is_printable_and_short(text: str, limit: int) -> None:
     [
         pytest.param(
             540,
-            "The session of jane.doe@example.com on stack office, fleet cad ends in 1 h, at 18:00 UTC "
+            "The session of “jane.doe@example.com” on stack office, fleet cad ends in 1 h, at 18:00 UTC "
             "(maximum duration)",
             id="an hour",
         ),

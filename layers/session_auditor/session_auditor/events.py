@@ -4,11 +4,12 @@ Plain data in, plain data out. This module words what the comparison found and d
 knows no AWS client, no environment, no logger and no clock. Consumers depend on these models only.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps, loads
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -20,6 +21,7 @@ from session_auditor.model import (
     DetailType,
     EndReason,
     Event,
+    Gap,
     Presence,
     Remembered,
     Scope,
@@ -29,8 +31,18 @@ from session_auditor.model import (
 SOURCE = "appstream.auditor"
 SCHEMA_VERSION = 1
 SUMMARY_LIMIT = 200
-# Whoever reads the line may paste it into Slack, HTML, a shell or a spreadsheet.
-_HARMLESS = str.maketrans({"<": "(", ">": ")", "&": "+", '"': "'", "\\": "/", "`": "'"})
+# Whoever reads the line may paste it into Slack, HTML, a shell or a spreadsheet; chat programs render
+# brackets, asterisks and the like. “ and ” are ours alone: a user id stands in them.
+_HARMLESS = str.maketrans(
+    {"<": "(", ">": ")", "[": "(", "]": ")", "&": "+", "\\": "/"} | dict.fromkeys('"`*~|“”', "'")
+)
+# A mention, and what makes a link of an address. An @ inside a word is a mail address.
+_ACTIVE = re.compile(r"(?<!\w)@|@(?!\w)|:+(?=//)")
+# Prints nothing and yet counts as printable: default ignorable code points (Unicode), the empty Braille cell.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+FILTERED = "FILTERED"
 _PREVIOUS_CONNECTION = {
     Presence.UNKNOWN: "",
     Presence.NEVER_CONNECTED: ConnectionState.NOT_CONNECTED.value,
@@ -40,10 +52,12 @@ _PREVIOUS_CONNECTION = {
 _CAUSES = {Cause.MAX_DURATION: "maximum duration", Cause.DISCONNECT_TIMEOUT: "disconnect timeout"}
 _REASONS = {
     EndReason.SCOPE_GONE: "its stack or fleet is gone",
+    EndReason.UNKNOWN: "for a reason that is not known",
     EndReason.MAX_DURATION: "maximum duration reached",
     EndReason.DISCONNECT_TIMEOUT: "disconnect timeout reached",
-    EndReason.NEVER_CONNECTED: "nobody ever connected",
+    EndReason.NEVER_CONNECTED: "nobody was seen connected",
     EndReason.USER_OR_ADMIN: "by its user or an administrator",
+    EndReason.UNWATCHED: "a filter leaves it out",
 }
 
 
@@ -155,13 +169,18 @@ class WarningData(SessionData):
 class EndedData(SessionData):
     """A session ended, after it was last seen and before its end was."""
 
-    end_reason: EndReason
+    end_reason: Annotated[
+        EndReason,
+        WithJsonSchema(
+            {"type": "string", "enum": [each for each in EndReason if each != EndReason.UNWATCHED]}
+        ),
+    ]
     ended_after: Time
     ended_before: Time
 
 
 class AuditData(_Part):
-    """A scope could not be covered since then, or can be again."""
+    """A scope could not be covered since then, or can be again; both names are empty for a whole target."""
 
     stack_name: str
     fleet_name: str
@@ -171,7 +190,7 @@ class AuditData(_Part):
 
 
 class SessionDetail(_Part):
-    """Connected, Disconnected and Reconnected."""
+    """Connected, Disconnected, Reconnected and Unwatched."""
 
     metadata: Metadata
     data: SessionData
@@ -213,6 +232,7 @@ DETAILS: Mapping[DetailType, type[_Part]] = {
     DetailType.EXPIRING: WarningDetail,
     DetailType.ABANDONED: WarningDetail,
     DetailType.ENDED: EndedDetail,
+    DetailType.UNWATCHED: SessionDetail,
     DetailType.AUDIT_DEGRADED: AuditDetail,
     DetailType.AUDIT_RECOVERED: AuditDetail,
 }
@@ -258,18 +278,12 @@ def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_a
         previous_observed_at=change.previous_observed_at,
         sequence=1 if degraded else 2,
     )
-    since = f"since {gap.since:%Y-%m-%d %H:%M} UTC"
-    summary = (
-        f"Sessions {_place(gap.scope)} could not be listed {since}: {harmless(gap.reason, 40)}"
-        if degraded
-        else f"Sessions {_place(gap.scope)} are listed again; they had not been {since}"
-    )
     data = AuditData(
         stack_name=gap.scope.stack,
         fleet_name=gap.scope.fleet,
         reason=gap.reason,
         since=gap.since,
-        summary=summary,
+        summary=_cut(_audit_summary(gap, degraded=degraded), SUMMARY_LIMIT),
     )
     return _event(change.detail_type, metadata, data, target, gap.scope)
 
@@ -289,9 +303,13 @@ def committed_event(target: TargetId, detail_type: DetailType, detail: str) -> E
 
 def harmless(text: str, limit: int) -> str:
     """Make text of unknown origin safe to print: one line, no markup, no control or format characters."""
-    line = "".join(each for each in text.translate(_HARMLESS) if each.isprintable())
-    line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    line = "".join(each for each in _INVISIBLE.sub("", text).translate(_HARMLESS) if each.isprintable())
+    return _cut(_ACTIVE.sub("", " ".join(line.split())), limit)
+
+
+def _cut(line: str, limit: int) -> str:
+    # What is cut off must not leave the beginning of a mention.
+    return line if len(line) <= limit else line[: limit - 3].rstrip("@") + "..."
 
 
 def _event_id(identity: tuple[str | int, ...]) -> str:
@@ -308,8 +326,8 @@ def _event(
 def _resources(target: TargetId, scope: Scope) -> tuple[str, ...]:
     place = f"arn:{target.partition}:appstream:{target.region}:{target.account_id}"
     stack = f"{place}:stack/{scope.stack}"
-    # Of a stack whose fleets were never known there is no fleet to name.
-    return (f"{place}:fleet/{scope.fleet}", stack) if scope.fleet else (stack,)
+    # Of a stack whose fleets were never known there is no fleet to name, of a whole target neither.
+    return (f"{place}:fleet/{scope.fleet}", stack) if scope.fleet else (stack,) if scope.stack else ()
 
 
 def _session_data(transition: Transition, change: Change, observed_at: datetime) -> SessionData:
@@ -347,7 +365,7 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
             disconnected_seconds=disconnected,
             disconnects=after.disconnects,
         ),
-        "summary": harmless(_summary(before, after, change, observed_at), SUMMARY_LIMIT),
+        "summary": _cut(_summary(before, after, change, observed_at), SUMMARY_LIMIT),
     }
     match change.detail_type:
         case DetailType.STARTED:
@@ -366,7 +384,7 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
 def _summary(before: Remembered | None, after: Remembered, change: Change, observed_at: datetime) -> str:
     # A line opens with our own word: a spreadsheet would run a user id that opens with "=".
     name = harmless(after.session.user_id, 60)
-    user, whose = (f"User {name}", f"The session of {name}") if name else ("A user", "A session")
+    user, whose = (f"User “{name}”", f"The session of “{name}”") if name else ("A user", "A session")
     place = _place(after.session.scope)
     deadline = deadline_of(after)
     ends = ""
@@ -389,13 +407,29 @@ def _summary(before: Remembered | None, after: Remembered, change: Change, obser
             minutes = _duration(_minutes_left(deadline, observed_at) * 60)
             return f"{whose} {place} ends in {minutes}, at {ends}"
         case DetailType.ABANDONED:
-            nobody = "nobody has been" if after.presence is Presence.DISCONNECTED else "nobody was ever"
             minutes = _duration(change.threshold * 60)
             left = f"; it ends at {ends}" if ends else ""
-            return f"{whose} {place} is abandoned: {nobody} connected for {minutes}{left}"
-        case _:
+            return f"{whose} {place} is abandoned: nobody was seen connected for {minutes}{left}"
+        case DetailType.ENDED:
             reason = _REASONS[after.ending.reason] if after.ending else ""
             return f"{whose} {place} has ended: {reason}"
+        case DetailType.UNWATCHED:
+            return f"{whose} {place} is not audited any more: {_REASONS[EndReason.UNWATCHED]}"
+        case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
+            raise ValueError("an audit event is of no session")
+        case _:
+            assert_never(change.detail_type)
+
+
+def _audit_summary(gap: Gap, *, degraded: bool) -> str:
+    what = f"Sessions {_place(gap.scope)}" if gap.scope.stack else "Stacks and fleets"
+    verb = "listed" if gap.scope.stack else "read"
+    since = f"since {gap.since:%Y-%m-%d %H:%M} UTC"
+    if degraded:
+        return f"{what} could not be {verb} {since}: {harmless(gap.reason, 40)}"
+    if gap.reason == FILTERED:
+        return f"{what} are not audited any more; they had not been {verb} {since}"
+    return f"{what} are {verb} again; they had not been {since}"
 
 
 def _place(scope: Scope) -> str:

@@ -73,6 +73,7 @@ class DetailType(StrEnum):
     EXPIRING = "AppStream Session Expiring"
     ABANDONED = "AppStream Session Abandoned"
     ENDED = "AppStream Session Ended"
+    UNWATCHED = "AppStream Session Unwatched"
     AUDIT_DEGRADED = "AppStream Audit Degraded"
     AUDIT_RECOVERED = "AppStream Audit Recovered"
 
@@ -86,13 +87,15 @@ class Cause(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a session ended, as far as its history tells."""
+    """Why a life ended, as far as its history tells; UNWATCHED closes a life whose session may go on."""
 
     SCOPE_GONE = "SCOPE_GONE"
+    UNKNOWN = "UNKNOWN"
     MAX_DURATION = "MAX_DURATION"
     DISCONNECT_TIMEOUT = "DISCONNECT_TIMEOUT"
     NEVER_CONNECTED = "NEVER_CONNECTED"
     USER_OR_ADMIN = "USER_OR_ADMIN"
+    UNWATCHED = "UNWATCHED"
 
 
 class AuthenticationMode(StrEnum):
