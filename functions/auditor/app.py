@@ -28,6 +28,7 @@ from session_auditor.publisher import Publisher
 from session_auditor.settings import Settings
 from session_auditor.snapshots import Snapshots
 from session_auditor.sweep import Auditor, Outcome, Summary
+from session_auditor.table import Table
 
 # Enough to see what is wrong; the alarms and Audit Degraded events speak for the rest.
 FAILURES_LOGGED = 20
@@ -52,6 +53,7 @@ def build_auditor() -> Auditor:
     if settings.user_id_mode is UserIdMode.HASH:
         secrets = aws.client("secretsmanager", config=config)
         secret = secrets.get_secret_value(SecretId=settings.user_id_secret_arn)["SecretString"]
+    in_mode = user_ids(settings.user_id_mode, secret)
     target = TargetId(
         aws.get_partition_for_region(settings.target_region),
         settings.target_account_id,
@@ -64,13 +66,13 @@ def build_auditor() -> Auditor:
             aws.client("appstream", config=gentle),
             workers=settings.workers,
             topology_for=timedelta(minutes=settings.topology_minutes),
-            user_id=user_ids(settings.user_id_mode, secret),
+            user_id=in_mode,
         ),
         Snapshots(
             aws.client("dynamodb", config=config),
-            settings.table_name,
-            target,
-            timedelta(days=settings.history_days),
+            Table(settings.table_name, target, timedelta(days=settings.history_days)),
+            user_id_mode=settings.user_id_mode,
+            user_id=in_mode,
         ),
         Publisher(aws.client("events", config=config), settings.event_bus_name, workers=settings.workers),
         target,
@@ -98,8 +100,12 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def report(summary: Summary) -> None:
     """Log the summary and count it."""
+    if summary.outcome is Outcome.FAILED:
+        logger.error("stacks cannot be read, nothing was listed; the function needs appstream:DescribeStacks")
     for scope, reason in list(summary.failures.items())[:FAILURES_LOGGED]:
         logger.warning("scope not covered", stackName=scope.stack, fleetName=scope.fleet, reason=reason)
+    for what, reason in list(summary.topology_unread.items())[:FAILURES_LOGGED]:
+        logger.warning("not read, what was known before is used", what=what, reason=reason)
     if summary.changes_uncommitted:
         logger.warning(
             "changes not committed, the next sweep finds them again",

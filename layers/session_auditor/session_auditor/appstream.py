@@ -10,15 +10,16 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, M
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from session_auditor.errors import error_code
+from session_auditor.errors import error_code, is_refusal
 from session_auditor.model import (
-    DISCONNECT_TIMEOUTS,
+    TIMEOUT_LIMIT,
+    WHOLE_TARGET,
     AuthenticationMode,
     AuthenticationType,
     Evidence,
@@ -39,14 +40,16 @@ if TYPE_CHECKING:
 PAGE_SIZE = 50
 # A listing that never ends would fill the memory before its time is up: 100,000 sessions a scope.
 PAGES_LIMIT = 2_000
-# AWS's own limit of a UserId is 128; whatever is longer is not text that AWS promises.
-TEXT_LIMIT = 128
-# With a time before it an id has to fit a DynamoDB sort key of 1,024 bytes.
+# Characters of a text; AWS promises fewer. Bounds a session's item, which may have 400 KB at most.
+TEXT_LIMIT = 512
+# With a time before it an id has to fit a DynamoDB sort key of 1,024 bytes; names are bounded like ids.
 ID_BYTES_LIMIT = 1_000
 MALFORMED = "MALFORMED_ANSWER"
 ENDLESS = "LISTING_TOO_LONG"
 DEADLINE = "DEADLINE"
 NOT_FOUND = "ResourceNotFoundException"
+# What DescribeSessions answers to an AuthenticationType that the fleet or the region does not have.
+REFUSED_TYPE = "InvalidParameterCombinationException"
 _KNOWN_TYPES = frozenset(["", *AuthenticationType])
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,37 +59,64 @@ Paged = Generator[None, None, Result]
 
 
 class TopologyError(RuntimeError):
-    """The stacks and fleets of the target cannot be read; nothing can be listed."""
+    """The stacks of the target cannot be read; `reason` is an error code of AWS, or one of the above."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the stacks of the target cannot be read ({reason}); the function needs appstream:DescribeStacks"
+        )
+        self.reason = reason
 
 
 class CutShortError(RuntimeError):
-    """A listing did not arrive whole; `reason` is an error code of AWS, or one of the above."""
+    """A listing did not arrive whole; `reason` is an error code of AWS, or one of the above.
 
-    def __init__(self, reason: str) -> None:
+    `refused` if AWS would not answer another call either.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Which scopes exist, as far as the filters want them; `failed` are error codes by stack name."""
+    """Which scopes exist, as far as the filters want them, with the seconds of the fleets' timeouts.
 
-    read_at: datetime
+    `failed` are the stacks of which no fleet is known, as scopes without a fleet, and the whole target if its
+    stacks could not all be read. `unread` says what else could not be read, and why.
+    """
+
     scopes: frozenset[Scope]
     disconnect_timeouts: Mapping[str, int]
-    failed: Mapping[str, str]
+    failed: Mapping[Scope, Failure]
+    unread: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[Result]):
+    """What was read of the topology, and when."""
+
+    at: datetime
+    what: Result
 
 
 @dataclass(slots=True)
 class _ScopeListing:
-    """What the calls for one scope brought, by the AuthenticationType they asked for."""
+    """What the calls for one scope brought, by the AuthenticationType they asked for.
+
+    `refused` are the types that were not taken; `gone` if the stack does not have the fleet any more.
+    """
 
     sessions: dict[AuthenticationType | None, dict[str, Session]] = field(default_factory=dict)
+    refused: set[AuthenticationType | None] = field(default_factory=set)
     failure: Failure | None = None
+    gone: bool = False
 
 
 class AppStream:
-    """AppStream as the sweep sees it. Keeps the topology for some minutes in a warm container."""
+    """AppStream as the sweep sees it. Keeps what it read of the topology in a warm container."""
 
     def __init__(
         self,
@@ -100,7 +130,10 @@ class AppStream:
         self._workers = workers
         self._topology_for = topology_for
         self._user_id = user_id
-        self._topology: Topology | None = None
+        # Replaced as they are read, never changed.
+        self._stacks: _Read[frozenset[str]] | None = None
+        self._fleets: Mapping[str, _Read[frozenset[str]]] = {}
+        self._timeouts: _Read[Mapping[str, int]] | None = None
 
     def list_sessions(
         self,
@@ -112,135 +145,227 @@ class AppStream:
     ) -> Listing:
         """List every scope, side by side, until `time_left()` seconds are used up.
 
-        Raises TopologyError when stacks or fleets cannot be read. A scope that fails, for whatever
-        reason, costs its own coverage only.
+        Raises TopologyError when the stacks cannot be read. A scope that fails, for whatever reason, costs
+        its own coverage only.
         """
-        topology = self._current_topology(snapshot, policy, begin, time_left)
+        topology = self._read_topology(snapshot, policy, begin, time_left)
         types, asked_for = _authentication_types(snapshot, policy)
+        is_gone = self._looked_up_again(begin, time_left)
 
         def list_scope(scope: Scope) -> Paged[_ScopeListing]:
-            return self._list_scope(scope, types, time_left)
+            return self._list_scope(scope, types, policy, is_gone, time_left)
 
         # By turns, a sweep that is short of time may list every scope by half: the one before tells.
-        in_time = snapshot.target is not None and all(gap.reason != DEADLINE for gap in snapshot.target.gaps)
+        gaps = snapshot.target.gaps if snapshot.target else ()
+        in_time = snapshot.target is not None and not any(
+            gap.reason == DEADLINE or gap.untried_since for gap in gaps
+        )
         order = _in_order(topology.scopes, snapshot)
         results = self._side_by_side(list_scope, order, time_left, turns=in_time)
-        failed = {
-            scope: Failure(reason)
-            for stack, reason in topology.failed.items()
-            for scope in _known_of(stack, snapshot)
-            if policy.wants(scope)
-        }
+        failed = dict(topology.failed)
+        gone: set[Scope] = set()
         sessions: dict[str, Session] = {}
+        listed_as: dict[str, AuthenticationType] = {}
+        refused: dict[Scope, frozenset[AuthenticationType]] = {}
         for scope, result in results.items():
             if isinstance(result, Failure):
                 failed[scope] = result
                 continue
+            if result.gone:
+                gone.add(scope)
+                continue
             if result.failure:
                 failed[scope] = result.failure
-            for listed in result.sessions.values():
+            if result.refused:
+                refused[scope] = frozenset(each for each in result.refused if each)
+            for authentication_type, listed in result.sessions.items():
                 _merge(sessions, listed)
-        if any(failure.reason == NOT_FOUND for failure in failed.values()):
-            self._topology = None
+                if authentication_type:
+                    for session_id in listed:
+                        listed_as.setdefault(session_id, authentication_type)
         return Listing(
             begin=begin,
             observed_at=clock(),
             sessions=sessions,
-            scopes=topology.scopes,
+            scopes=topology.scopes - gone,
             failed=failed,
             disconnect_timeouts=topology.disconnect_timeouts,
             authentication_types=asked_for,
+            listed_as=listed_as,
+            refused=refused,
             evidence=_evidence([result for result in results.values() if isinstance(result, _ScopeListing)]),
             unknown_authentication_types=frozenset(
                 session.authentication_type
                 for session in sessions.values()
                 if session.authentication_type not in _KNOWN_TYPES
             ),
+            unread=topology.unread,
         )
 
-    def _current_topology(
+    def _read_topology(
         self, snapshot: Snapshot, policy: Policy, now: datetime, time_left: Callable[[], float]
     ) -> Topology:
-        """Give the topology that is kept, unless it is old, or the snapshot doubts it.
+        """Return what is known of the topology, read anew as far as it is old or in doubt and time suffices.
 
-        A scope that has vanished is looked for afresh in every sweep until its sessions have ended, so
-        that one topology read amiss can't end anybody; and one whose sessions are all missing may be gone.
+        Half of the time belongs to the sessions: what is not read by then stays as it was, and the scopes that
+        the table knows stand in for what was never read. None of them counts as vanished until it was read.
         """
-        kept = self._topology
-        if (
-            kept is not None
-            and timedelta() <= now - kept.read_at < self._topology_for
-            and kept.scopes == snapshot.scopes
-            and not _deserted(snapshot)
-        ):
-            return kept
-        topology = self._read_topology(policy, now, time_left)
-        self._topology = None if topology.failed else topology
-        return topology
+        half = time_left() / 2
 
-    def _read_topology(self, policy: Policy, now: datetime, time_left: Callable[[], float]) -> Topology:
-        def whole(operation: Any) -> Iterator[Mapping[str, Any]]:
-            return _answers(self._client.get_paginator(operation).paginate(), time_left)
+        def reading_left() -> float:
+            return time_left() - half
 
-        try:
-            stacks = [
-                stack["Name"]
-                for page in whole("describe_stacks")
-                for stack in _named(page.get("Stacks"))
-                if policy.stacks.match(stack["Name"])
-            ]
-            timeouts = {
-                fleet["Name"]: timeout
-                for page in whole("describe_fleets")
-                for fleet in _named(page.get("Fleets"))
-                if type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
-                and timeout in DISCONNECT_TIMEOUTS
-            }
-        except CutShortError as error:
-            raise TopologyError(
-                f"the stacks and fleets of the target cannot be read ({error.reason}); the function "
-                "needs appstream:DescribeStacks and appstream:DescribeFleets"
-            ) from None
+        doubtful = self._doubtful(snapshot)
+        stacks, failure = self._current_stacks(policy, now, reading_left, in_doubt=bool(doubtful))
+        known = {scope for scope in _known_scopes(snapshot) if policy.wants(scope)}
+        if failure:
+            stacks |= {scope.stack for scope in known}
+            if not stacks:
+                raise TopologyError(failure.reason)
+        timeouts, problem = self._current_timeouts(snapshot, now, reading_left, in_doubt=bool(doubtful))
+        due = [
+            stack for stack in stacks if stack in doubtful or not self._is_fresh(self._fleets.get(stack), now)
+        ]
+        # What was never read goes first, then the oldest.
+        due.sort(key=lambda stack: self._fleets[stack].at if stack in self._fleets else _NEVER)
+
+        def fleets_of(stack: str) -> Paged[_Fleets]:
+            return self._fleets_of(stack, reading_left)
+
+        answers = self._side_by_side(fleets_of, due, reading_left)
+        whole = {
+            stack: _Read(now, answer.names)
+            for stack, answer in answers.items()
+            if isinstance(answer, _Fleets) and not answer.problem
+        }
+        self._fleets = {stack: read for stack, read in self._fleets.items() if stack in stacks} | whole
         scopes: set[Scope] = set()
-        failed: dict[str, str] = {}
+        failed = {WHOLE_TARGET: failure} if failure else {}
+        unread = {"fleets": problem} if problem else {}
+        for stack in stacks:
+            read = self._fleets.get(stack)
+            of_stack = {Scope(stack, fleet) for fleet in (read.what if read else ())}
+            if stack in answers and stack not in whole:
+                answer = answers[stack]
+                cause = answer if isinstance(answer, Failure) else Failure(answer.problem)
+                names = frozenset() if isinstance(answer, Failure) else answer.names
+                of_stack |= {Scope(stack, fleet) for fleet in names}
+                of_stack |= {scope for scope in known if scope.stack == stack and scope.fleet}
+                if not of_stack and read is None:
+                    failed[Scope(stack, "")] = cause
+                unread[f"fleets of stack {stack}"] = cause.reason
+            scopes |= {scope for scope in of_stack if policy.wants(scope)}
+        if NOT_FOUND in unread.values():
+            self._stacks = None
+        return Topology(frozenset(scopes), timeouts, failed, unread)
 
-        def fleets_of(stack: str) -> Paged[list[str] | str]:
-            return self._fleets_of(stack, time_left)
+    def _doubtful(self, snapshot: Snapshot) -> set[str]:
+        """Return the stacks whose fleets have to be read anew, whatever their age.
 
-        for stack, fleets in self._side_by_side(fleets_of, stacks, time_left).items():
-            if isinstance(fleets, list):
-                scopes.update(Scope(stack, fleet) for fleet in fleets if policy.fleets.match(fleet))
-            else:
-                failed[stack] = fleets.reason if isinstance(fleets, Failure) else fleets
-        return Topology(now, frozenset(scopes), timeouts, failed)
+        A scope that has vanished is looked for afresh in every sweep until its sessions have ended, so that
+        one topology read amiss can't end anybody; and one whose sessions are all missing may be gone.
+        """
+        kept = {Scope(stack, fleet) for stack, read in self._fleets.items() for fleet in read.what}
+        return {scope.stack for scope in (snapshot.scopes - kept) | _deserted(snapshot)}
 
-    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[list[str] | str]:
-        """Give the names of a stack's fleets, or the error code when they cannot be listed whole."""
-        fleets: list[str] = []
+    def _is_fresh(self, read: _Read[Any] | None, now: datetime) -> bool:
+        return read is not None and timedelta() <= now - read.at < self._topology_for
+
+    def _current_stacks(
+        self, policy: Policy, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
+    ) -> tuple[set[str], Failure | None]:
+        """Return the names of the stacks, and why they may not be all; raises TopologyError on a refusal."""
+        kept = self._stacks
+        if kept and not in_doubt and self._is_fresh(kept, now):
+            return set(kept.what), None
+        names: set[str] = set()
+        failure = None
+        try:
+            for page in _answers(self._client.get_paginator("describe_stacks").paginate(), time_left):
+                readable, whole = _names(page.get("Stacks"))
+                names |= {name for name in readable if policy.stacks.match(name)}
+                if not whole:
+                    failure = Failure(MALFORMED)
+        except CutShortError as error:
+            if error.refused:
+                raise TopologyError(error.reason) from None
+            failure = Failure(error.reason)
+        if failure is None:
+            self._stacks = _Read(now, frozenset(names))
+        return names | (set(kept.what) if failure and kept else set()), failure
+
+    def _current_timeouts(
+        self, snapshot: Snapshot, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
+    ) -> tuple[Mapping[str, int], str]:
+        """Return the seconds of the fleets' disconnect timeouts, and why they are no more than last known."""
+        kept = self._timeouts
+        if kept and not in_doubt and self._is_fresh(kept, now):
+            return kept.what, ""
+        timeouts: dict[str, int] = {}
+        try:
+            for page in _answers(self._client.get_paginator("describe_fleets").paginate(), time_left):
+                timeouts |= _disconnect_timeouts(page.get("Fleets"))
+        except CutShortError as error:
+            remembered = (stored.remembered for stored in snapshot.sessions.values())
+            known = {each.session.scope.fleet: each.disconnect_timeout for each in remembered}
+            last = {fleet: timeout for fleet, timeout in known.items() if timeout}
+            return last | dict(kept.what if kept else {}) | timeouts, error.reason
+        self._timeouts = _Read(now, timeouts)
+        return timeouts, ""
+
+    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged["_Fleets"]:
+        """Return the names of a stack's fleets, or those that were read and why they are not all."""
+        fleets: set[str] = set()
         if time_left() <= 0:
-            return DEADLINE
+            return _Fleets(frozenset(), DEADLINE)
         pages = self._client.get_paginator("list_associated_fleets").paginate(StackName=stack)
+        problem = ""
         try:
             for page in _answers(pages, time_left):
                 names = page.get("Names")
-                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                    return MALFORMED
-                fleets += names
+                usable = {name for name in names if _is_name(name)} if isinstance(names, list) else set()
+                if not isinstance(names, list) or not all(_is_name(name) for name in names):
+                    problem = MALFORMED
+                fleets |= usable
                 yield
         except CutShortError as error:
-            return error.reason
-        return fleets
+            problem = error.reason
+        return _Fleets(frozenset(fleets), problem)
+
+    def _looked_up_again(self, now: datetime, time_left: Callable[[], float]) -> Callable[[Scope], bool]:
+        """Return what tells whether a stack has lost a fleet whose sessions AppStream refuses to list."""
+        answers: dict[str, _Fleets] = {}
+
+        def is_gone(scope: Scope) -> bool:
+            if scope.stack not in answers:
+                answers[scope.stack] = _run(self._fleets_of(scope.stack, time_left))
+            fleets = answers[scope.stack]
+            if fleets.problem:
+                # The stack itself may be gone.
+                self._stacks = None
+                return False
+            self._fleets = {**self._fleets, scope.stack: _Read(now, fleets.names)}
+            return scope.fleet not in fleets.names
+
+        return is_gone
 
     def _list_scope(
-        self, scope: Scope, types: tuple[AuthenticationType | None, ...], time_left: Callable[[], float]
+        self,
+        scope: Scope,
+        types: tuple[AuthenticationType | None, ...],
+        policy: Policy,
+        is_gone: Callable[[Scope], bool],
+        time_left: Callable[[], float],
     ) -> Paged[_ScopeListing]:
         """List one scope with each AuthenticationType (None: without one), page by page."""
         result = _ScopeListing()
-        for authentication_type in types:
-            sessions = result.sessions.setdefault(authentication_type, {})
+        queue = deque(types)
+        while queue:
+            authentication_type = queue.popleft()
             if time_left() <= 0:
-                result.failure = Failure(DEADLINE, tried=len(result.sessions) > 1)
+                result.failure = Failure(DEADLINE, tried=bool(result.sessions))
                 return result
+            sessions = result.sessions[authentication_type] = {}
             parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet}
             if authentication_type:
                 parameters["AuthenticationType"] = authentication_type.value
@@ -259,8 +384,18 @@ class AppStream:
                         result.failure = Failure(MALFORMED)
                     yield
             except CutShortError as error:
+                if error.reason == REFUSED_TYPE and not sessions:
+                    del result.sessions[authentication_type]
+                    result.refused.add(authentication_type)
+                    if types == (None,):
+                        queue.extend(AuthenticationType)
+                    continue
                 result.failure = Failure(error.reason)
+                result.gone = error.refused and is_gone(scope)
                 return result
+        if result.refused and (policy.authentication_types is not None or not result.sessions):
+            result.failure = Failure(REFUSED_TYPE)
+            result.gone = not result.sessions and is_gone(scope)
         return result
 
     def _session(self, record: Any, scope: Scope) -> Session | None:
@@ -379,30 +514,52 @@ def _authentication_types(
             return every, frozenset(every)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fleets:
+    """The fleets of a stack; `problem` says why they may not be all, "" if they are."""
+
+    names: frozenset[str]
+    problem: str
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def _run(work: Paged[Result]) -> Result:
+    """Do work in one go that could stop after each page."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
 def _in_order(scopes: Iterable[Scope], snapshot: Snapshot) -> list[Scope]:
     """Put first what had no time for the longest, then what failed; of the rest the largest."""
     gaps = {gap.scope: gap for gap in snapshot.target.gaps} if snapshot.target else {}
     sizes = Counter(stored.remembered.session.scope for stored in snapshot.sessions.values())
 
-    def rank(scope: Scope) -> tuple[int, bool, int, Scope]:
+    def rank(scope: Scope) -> tuple[bool, datetime, bool, int, Scope]:
         gap = gaps.get(scope)
-        return -gap.untried if gap else 0, gap is None, -sizes[scope], scope
+        untried_since = gap.untried_since if gap else None
+        return untried_since is None, untried_since or _NEVER, gap is None, -sizes[scope], scope
 
     return sorted(scopes, key=rank)
 
 
-def _deserted(snapshot: Snapshot) -> bool:
-    """Tell whether there is a scope all of whose sessions were missing from the last listing."""
+def _deserted(snapshot: Snapshot) -> set[Scope]:
+    """Return the scopes all of whose sessions were missing from the last listing."""
     live = [each.remembered for each in snapshot.sessions.values() if not each.remembered.ending]
     missed = {remembered.session.scope for remembered in live if remembered.missed}
-    return bool(missed - {remembered.session.scope for remembered in live if not remembered.missed})
+    return missed - {remembered.session.scope for remembered in live if not remembered.missed}
 
 
-def _known_of(stack: str, snapshot: Snapshot) -> set[Scope]:
-    """Give the scopes of a stack as the table knows them: any of its items may be the only one to tell."""
+def _known_scopes(snapshot: Snapshot) -> set[Scope]:
+    """Return the scopes that the table knows: any of its items may be the only one to tell."""
     live = {stored.remembered.session.scope for stored in snapshot.sessions.values()}
     gaps = {gap.scope for gap in snapshot.target.gaps} if snapshot.target else set()
-    return {scope for scope in snapshot.scopes | live | gaps if scope.stack == stack} or {Scope(stack, "")}
+    return (live | gaps | snapshot.scopes) - {WHOLE_TARGET}
 
 
 def _evidence(results: Iterable[_ScopeListing]) -> Evidence:
@@ -411,6 +568,8 @@ def _evidence(results: Iterable[_ScopeListing]) -> Evidence:
     absent: set[str] = set()
     for result in results:
         unfiltered = result.sessions.get(None, {})
+        # A call without a type that is refused lists nobody.
+        both = None in result.sessions or None in result.refused
         for authentication_type, sessions in result.sessions.items():
             if authentication_type is None:
                 lists_others |= any(
@@ -420,7 +579,7 @@ def _evidence(results: Iterable[_ScopeListing]) -> Evidence:
             else:
                 if authentication_type is not AuthenticationType.API:
                     lists_others |= not unfiltered.keys().isdisjoint(sessions)
-                if None in result.sessions and result.failure is None:
+                if both and result.failure is None:
                     absent |= sessions.keys() - unfiltered.keys()
     return Evidence(lists_others, frozenset(absent))
 
@@ -450,19 +609,36 @@ def _answers(
                 raise CutShortError(ENDLESS)
     except (ClientError, BotoCoreError) as error:
         # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
-        raise CutShortError(error_code(error)) from None
+        raise CutShortError(error_code(error), refused=is_refusal(error)) from None
     except (ResponseParserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # An answer that is not of the model's form makes botocore's parser raise what Python does there.
         raise CutShortError(MALFORMED) from None
 
 
-def _named(records: Any) -> Iterator[dict[str, Any]]:
+def _names(records: Any) -> tuple[set[str], bool]:
+    """Return the names of the records that can be read, and whether all can."""
     if not isinstance(records, list):
-        raise CutShortError(MALFORMED)
-    for record in records:
-        if not isinstance(record, dict) or not isinstance(record.get("Name"), str):
-            raise CutShortError(MALFORMED)
-        yield record
+        return set(), False
+    names = {
+        record["Name"] for record in records if isinstance(record, dict) and _is_name(record.get("Name"))
+    }
+    return names, all(isinstance(record, dict) and _is_name(record.get("Name")) for record in records)
+
+
+def _disconnect_timeouts(fleets: Any) -> dict[str, int]:
+    """Return the timeouts by fleet name; what cannot be read is left out."""
+    return {
+        fleet["Name"]: min(timeout, TIMEOUT_LIMIT)
+        for fleet in (fleets if isinstance(fleets, list) else ())
+        if isinstance(fleet, dict)
+        and _is_name(fleet.get("Name"))
+        and type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
+        and timeout > 0
+    }
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and 0 < len(_utf8(name)) <= ID_BYTES_LIMIT
 
 
 def _utf8(text: str) -> bytes:

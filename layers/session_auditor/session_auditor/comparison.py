@@ -4,39 +4,39 @@ Plain data in, plain data out. This module decides every rule about sessions and
 no AWS client, no environment, no logger and no clock, and does not word the events.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 from typing import NamedTuple
 
+from session_auditor.coverage import Coverage, Watch
 from session_auditor.model import (
-    AuthenticationMode,
     Cause,
     ConnectionState,
     DetailType,
     Ending,
     EndReason,
-    Gap,
+    Event,
     Listing,
     Miss,
     Policy,
     Presence,
     Remembered,
-    Scope,
     Session,
     SessionState,
     Snapshot,
+    Stored,
     Target,
+    UserIdMode,
 )
 
 MINUTE = timedelta(minutes=1)
-# A scope is announced as degraded when this many sweeps in a row could not cover it.
-SWEEPS_UNTIL_DEGRADED = 2
-# An item may have 400 KB at most, and an audit event takes about one.
-AUDIT_OUTBOX_LIMIT = 200
-# Ids kept as evidence that a call without AuthenticationType leaves sessions out; bounds the target's item.
-EVIDENCE_LIMIT = 8
+# Pages have no snapshot isolation, so that one miss proves nothing, nor do two sweeps at once.
+MISSING_FOR = timedelta(seconds=30)
+# A session commits nothing more while its outbox is full: an item may have 400 KB at most.
+OUTBOX_LIMIT = 50
+OUTBOX_BYTES = 200_000
 
 
 class Deadline(NamedTuple):
@@ -61,11 +61,12 @@ class Transition:
     after: Remembered
     changes: tuple[Change, ...]
     previous_observed_at: datetime | None
+    deadline: Deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The transitions to commit, and the ids that the filters no longer let us see.
+    """The transitions to commit, and the ids out of view of whom nothing was told yet.
 
     `returned` are sessions whose id came back while their end still waits to be published: they have to wait.
     """
@@ -75,166 +76,142 @@ class Comparison:
     returned: frozenset[str]
 
 
-class AuditChange(NamedTuple):
-    """A scope that became degraded, or recovered."""
-
-    detail_type: DetailType
-    gap: Gap
-    previous_observed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """The target's next state and scopes, and the changes of its coverage."""
-
-    target: Target
-    scopes: frozenset[Scope]
-    changes: tuple[AuditChange, ...]
-
-
 def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
-    """Tell what happened to every session between the snapshot and the listing."""
-    previously = _Coverage(snapshot, listing.observed_at)
+    """Return what happened to every session between the snapshot and the listing."""
+    coverage = Coverage(snapshot, listing, policy)
     transitions = []
     returned = set()
+    forgotten = set()
+
+    def add(before: Remembered | None, found: _Found | None, watch: Watch) -> None:
+        if found is not None:
+            after, changes = found
+            deadline = deadline_of(after, running=watch.running)
+            transitions.append(Transition(before, after, changes, watch.covered, deadline))
+
     for session_id, session in listing.sessions.items():
         if session_id in snapshot.unreadable:
             continue
         stored = snapshot.sessions.get(session_id)
-        before = stored.remembered if stored else None
-        if before and before.ending:
-            if session.state != SessionState.EXPIRED:
-                returned.add(session_id)
-            continue
-        previous_observed_at = previously.of(session.scope)
-        if before is None:
-            found = _appeared(session, snapshot.target, listing, policy)
-        else:
-            found = _seen_again(before, session, previous_observed_at, listing, policy)
-        if found is not None:
-            transitions.append(Transition(before, *found, previous_observed_at))
-    forgotten = set()
+        sight = _Sight(coverage.of(session.scope), listing, policy, snapshot.target)
+        if stored is None:
+            add(None, _appeared(session, sight), sight.watch)
+        elif not stored.remembered.ending:
+            sight, before = _with_clocks(stored, session, sight)
+            add(before, _seen_again(stored, before, session, sight), sight.watch)
+        elif session.state != SessionState.EXPIRED:
+            returned.add(session_id)
     for session_id in snapshot.sessions.keys() - listing.sessions.keys():
-        before = snapshot.sessions[session_id].remembered
-        scope = before.session.scope
+        stored = snapshot.sessions[session_id]
         # The end of a session is remembered only until its event is published.
-        if before.ending:
+        if stored.remembered.ending:
             continue
-        if _out_of_view(before.session, listing, policy):
-            forgotten.add(session_id)
-        elif scope not in listing.failed:
-            found = _absent(before, previously.of(scope), listing)
-            transitions.append(Transition(before, *found, previously.of(scope)))
+        scope = stored.remembered.session.scope
+        sight, before = _with_clocks(
+            stored, None, _Sight(coverage.of(scope), listing, policy, snapshot.target)
+        )
+        if _out_of_view(before, listing, policy):
+            if before.sequence:
+                add(before, _unwatched(before, sight), sight.watch)
+            else:
+                forgotten.add(session_id)
+        elif scope not in listing.failed and _type_of(before) not in listing.refused.get(scope, ()):
+            add(before, _absent(before, sight), sight.watch)
     transitions.sort(key=lambda transition: transition.after.session.id)
     return Comparison(tuple(transitions), frozenset(forgotten), frozenset(returned))
 
 
-def audit(
-    snapshot: Snapshot,
-    listing: Listing,
-    uncommitted: Mapping[Scope, str],
-    policy: Policy,
-) -> Audit:
-    """Tell the target's next state, once it is known of which scopes changes were not committed, and why.
-
-    A change that was not committed will be found again; as its scope counts as not covered until
-    then, the window it is reported with stays true.
-    """
-    previously = _Coverage(snapshot, listing.observed_at)
-    gaps: list[Gap] = []
-    changes: list[AuditChange] = []
-
-    def announce(detail_type: DetailType, gap: Gap) -> bool:
-        if len(snapshot.outbox) + len(changes) >= AUDIT_OUTBOX_LIMIT:
-            return False
-        changes.append(AuditChange(detail_type, gap, previously.of(gap.scope)))
-        return True
-
-    for scope, failure in sorted(listing.failed.items()):
-        known = previously.gaps.get(scope)
-        if known is None or not (known.sweeps or known.announced):
-            known = Gap(scope, listing.observed_at, previously.of(scope), failure.reason, sweeps=0)
-        untried = 0 if failure.tried else known.untried + 1
-        gap = replace(known, sweeps=known.sweeps + 1, reason=failure.reason, untried=untried)
-        if gap.sweeps >= SWEEPS_UNTIL_DEGRADED and not gap.announced:
-            gap = replace(gap, announced=announce(DetailType.AUDIT_DEGRADED, gap))
-        gaps.append(gap)
-    for scope in sorted((previously.gaps.keys() | uncommitted.keys()) - listing.failed.keys()):
-        known = previously.gaps.get(scope)
-        if not policy.wants(scope):
-            continue
-        if known and known.announced and not announce(DetailType.AUDIT_RECOVERED, known):
-            covered = previously.of(scope) if scope in uncommitted else listing.begin
-            gaps.append(replace(known, sweeps=0, untried=0, covered=covered))
-        elif scope in uncommitted:
-            reason = uncommitted[scope]
-            gaps.append(Gap(scope, listing.observed_at, previously.of(scope), reason, sweeps=0))
-
-    target = snapshot.target or Target(first_begin=listing.begin)
-    mode, absent = _settle_authentication(target, listing)
-    target = replace(
-        target,
-        last_begin=listing.begin,
-        last_end=listing.observed_at,
-        authentication=mode,
-        absent_unfiltered=absent,
-        gaps=tuple(gaps),
-    )
-    remembered = (stored.remembered for stored in snapshot.sessions.values())
-    live = {each.session.scope for each in remembered if not each.ending}
-    kept = {scope for scope in live if policy.wants(scope)}
-    return Audit(target, listing.scopes | frozenset(listing.failed) | kept, tuple(changes))
+def outbox_is_full(outbox: Iterable[Event]) -> bool:
+    """Return whether a session can commit nothing more until some of these events are published."""
+    sizes = [len(event.detail) for event in outbox]
+    return len(sizes) >= OUTBOX_LIMIT or sum(sizes) >= OUTBOX_BYTES
 
 
-def deadline_of(remembered: Remembered) -> Deadline:
-    """Tell when the session will be ended: at its maximum or when its user stays away too long.
+def deadline_of(remembered: Remembered, *, running: bool = True) -> Deadline:
+    """Return when the session will be ended: at its maximum or when its user stays away too long.
 
-    A session that nobody ever connected to has no disconnect timeout.
+    A session that nobody ever connected to has no disconnect timeout, nor has one whose clock is not running.
     """
     maximum = remembered.session.max_expiration_time
     timeout = remembered.disconnect_timeout
-    if remembered.presence is Presence.DISCONNECTED and timeout is not None:
-        away_too_long = remembered.presence_since + timedelta(seconds=timeout)
-        if maximum is None or away_too_long < maximum:
+    if running and remembered.presence is Presence.DISCONNECTED and timeout is not None:
+        away_too_long = _later(_clock(remembered), timeout)
+        if away_too_long is not None and (maximum is None or away_too_long < maximum):
             return Deadline(away_too_long, Cause.DISCONNECT_TIMEOUT)
     return Deadline(maximum, Cause.MAX_DURATION) if maximum else Deadline(None, Cause.NONE)
 
 
 def used(remembered: Remembered, until: datetime) -> tuple[int, int]:
     """Count the seconds connected and disconnected, as observed, until then."""
-    current = max(0, int((until - remembered.presence_since).total_seconds()))
+    current = max(0, int((until - _clock(remembered)).total_seconds()))
     return (
         remembered.connected_seconds + (current if remembered.presence is Presence.CONNECTED else 0),
         remembered.disconnected_seconds + (current if remembered.presence is Presence.DISCONNECTED else 0),
     )
 
 
-class _Coverage:
-    """When the last sweep that covered a scope began; never in the future, should clocks differ."""
+def _clock(remembered: Remembered) -> datetime:
+    """Return when the clocks of its presence began: anew after a hole, of which nothing is claimed."""
+    since, hole_end = remembered.presence_since, remembered.clocks_from
+    return since if hole_end is None else max(since, hole_end)
 
-    def __init__(self, snapshot: Snapshot, observed_at: datetime) -> None:
-        self.gaps = {gap.scope: gap for gap in snapshot.target.gaps} if snapshot.target else {}
-        self._scopes = snapshot.scopes
-        self._last_begin = snapshot.target.last_begin if snapshot.target else None
-        self._observed_at = observed_at
 
-    def of(self, scope: Scope) -> datetime | None:
-        if gap := self.gaps.get(scope):
-            begin = gap.covered
-        else:
-            begin = self._last_begin if scope in self._scopes else None
-        return min(begin, self._observed_at) if begin else None
+def _later(time: datetime, seconds: int) -> datetime | None:
+    try:
+        return time + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
 
 
 _Found = tuple[Remembered, tuple[Change, ...]]
 
 
-def _appeared(session: Session, target: Target | None, listing: Listing, policy: Policy) -> _Found | None:
+_NEVER_SEEN_CONNECTED = frozenset([Presence.UNKNOWN, Presence.NEVER_CONNECTED])
+
+
+class _Sight(NamedTuple):
+    """What is beside a session when it is compared: how its scope was watched, and what holds for all."""
+
+    watch: Watch
+    listing: Listing
+    policy: Policy
+    target: Target | None
+
+
+def _with_clocks(stored: Stored, session: Session | None, sight: _Sight) -> tuple[_Sight, Remembered]:
+    """Put the clocks of a session off to the end of its latest hole, where that matters."""
+    before, watch = stored.remembered, sight.watch
+    if before.outbox_full:
+        # What it did while it could commit nothing is not known: a hole of its own.
+        whole = session is None or session.scope not in sight.listing.failed
+        over = watch.running and whole and not outbox_is_full(stored.outbox)
+        watch = watch._replace(found=sight.listing.begin, since=sight.listing.observed_at, running=over)
+        sight = sight._replace(watch=watch)
+        before = replace(before, outbox_full=not over)
+    elif session is None and before.missed:
+        # The clocks of a missing session stand still.
+        return sight, before
+    elif (
+        before.presence is Presence.CONNECTED
+        and session is not None
+        and session.connection_state == ConnectionState.CONNECTED
+    ):
+        # Of who is connected they matter only when that ends.
+        return sight, before
+    if watch.since is None or watch.since <= _clock(before):
+        return sight, before
+    watched = before.watched and before.presence not in _NEVER_SEEN_CONNECTED
+    return sight, replace(before, clocks_from=watch.since, watched=watched)
+
+
+def _appeared(session: Session, sight: _Sight) -> _Found | None:
     # Listed for the first time after its end: there was nothing to see, before and after.
     if session.state == SessionState.EXPIRED:
         return None
+    listing, policy = sight.listing, sight.policy
     # A scope that failed in the first sweep must not flood the bus when it recovers.
-    baseline = target is None or (session.start_time is not None and session.start_time <= target.first_begin)
+    first_begin = sight.target.first_begin if sight.target else None
+    baseline = first_begin is None or (session.start_time is not None and session.start_time <= first_begin)
     match session.connection_state:
         case ConnectionState.CONNECTED:
             presence = Presence.CONNECTED
@@ -249,27 +226,54 @@ def _appeared(session: Session, target: Target | None, listing: Listing, policy:
         presence=presence,
         presence_since=listing.observed_at,
         disconnect_timeout=listing.disconnect_timeouts.get(session.scope.fleet),
+        listed_as=listing.listed_as.get(session.id),
+        user_id_hashed=policy.user_id_mode is UserIdMode.HASH,
+        watched=presence not in _NEVER_SEEN_CONNECTED or _was_watched_before(session, sight),
     )
     started = (Change(DetailType.STARTED),) if policy.baseline_events or not baseline else ()
-    return _with_warnings(appeared, started, listing.observed_at, policy)
+    return _with_warnings(appeared, started, sight)
 
 
-def _seen_again(
-    before: Remembered,
-    session: Session,
-    previous_observed_at: datetime | None,
-    listing: Listing,
-    policy: Policy,
-) -> _Found | None:
-    observed_at = listing.observed_at
+def _was_watched_before(session: Session, sight: _Sight) -> bool:
+    """Return whether nobody can have connected unseen in the window in which a session was first seen."""
+    asked_for = sight.target.authentication_types if sight.target else None
+    listed_as = sight.listing.listed_as.get(session.id, session.authentication_type)
+    if asked_for is not None and listed_as not in asked_for:
+        return False
+    # The sessions of a new scope were watched from their start, those of one that was out of view were not.
+    since = sight.watch.listed or session.start_time
+    in_time = since is not None and sight.listing.observed_at - since <= sight.policy.hole
+    return sight.watch.running and in_time
+
+
+def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Sight) -> _Found | None:
+    listing, observed_at = sight.listing, sight.listing.observed_at
+    hashed = sight.policy.user_id_mode is UserIdMode.HASH
     if session.state == SessionState.EXPIRED:
-        last_seen = _last_seen(before, previous_observed_at)
-        return _end(replace(before, session=session), listing, last_seen, observed_at)
+        last_seen = _last_seen(before, sight.watch)
+        hole = sight.watch.hole_after(last_seen)
+        before = replace(before, session=session, user_id_hashed=hashed)
+        return _end(before, listing, last_seen, observed_at, hole=hole)
     timeout = listing.disconnect_timeouts.get(session.scope.fleet, before.disconnect_timeout)
+    listed_as = listing.listed_as.get(session.id, before.listed_as)
     after = before
     # Nearly every session of nearly every sweep is as it was: a copy of each would cost more than the rest.
-    if (before.session, before.missed, before.disconnect_timeout) != (session, None, timeout):
-        after = replace(before, session=session, missed=None, disconnect_timeout=timeout)
+    known = (
+        before.session,
+        before.missed,
+        before.disconnect_timeout,
+        before.listed_as,
+        before.user_id_hashed,
+    )
+    if known != (session, None, timeout, listed_as, hashed):
+        after = replace(
+            before,
+            session=session,
+            missed=None,
+            disconnect_timeout=timeout,
+            listed_as=listed_as,
+            user_id_hashed=hashed,
+        )
     changes: tuple[Change, ...] = ()
     match (before.presence, session.connection_state):
         case (Presence.CONNECTED, ConnectionState.NOT_CONNECTED):
@@ -291,42 +295,61 @@ def _seen_again(
             after = _turned(after, Presence.CONNECTED, observed_at)
         case (Presence.UNKNOWN, ConnectionState.NOT_CONNECTED):
             after = _turned(after, Presence.NEVER_CONNECTED, observed_at)
-    after, changes = _with_warnings(after, changes, observed_at, policy)
-    return (after, changes) if after is not before else None
+    after, changes = _with_warnings(after, changes, sight)
+    # A hole alone writes nothing: its end is remembered with the scope.
+    changed = after is not before or stored.rewrite or before.outbox_full != stored.remembered.outbox_full
+    return (after, changes) if changed else None
 
 
-def _absent(before: Remembered, previous_observed_at: datetime | None, listing: Listing) -> _Found:
-    last_seen = _last_seen(before, previous_observed_at)
+def _absent(before: Remembered, sight: _Sight) -> _Found | None:
+    listing, last_seen = sight.listing, _last_seen(before, sight.watch)
+    missed = before.missed or Miss(
+        last_seen,
+        at=listing.observed_at,
+        begin=listing.begin,
+        hole=sight.watch.hole_after(last_seen),
+    )
     deadline = deadline_of(before)
-    if before.missed:
-        return _end(before, listing, last_seen, before.missed.at)
-    if deadline.at is not None and deadline.at <= listing.observed_at:
-        return _end(before, listing, last_seen, listing.observed_at)
-    # Pages have no snapshot isolation, so one miss proves nothing.
-    return replace(before, missed=Miss(last_seen, listing.observed_at)), ()
+    overdue = deadline.at is not None and deadline.at <= listing.observed_at
+    if overdue or listing.begin - (missed.begin or missed.at) >= MISSING_FOR:
+        return _end(before, listing, last_seen, missed.at, hole=missed.hole)
+    return None if before.missed else (replace(before, missed=missed), ())
 
 
-def _last_seen(before: Remembered, previous_observed_at: datetime | None) -> datetime:
+def _last_seen(before: Remembered, watch: Watch) -> datetime:
     if before.missed:
         return before.missed.last_seen
     # A scope that was never covered whole leaves the session's own start as the earliest end.
-    return previous_observed_at or before.session.start_time or before.first_seen
+    return watch.covered or before.session.start_time or before.first_seen
 
 
-def _end(before: Remembered, listing: Listing, ended_after: datetime, ended_before: datetime) -> _Found:
+def _end(
+    before: Remembered, listing: Listing, ended_after: datetime, ended_before: datetime, *, hole: bool
+) -> _Found:
     deadline = deadline_of(before)
+    unwatched = before.baseline or not before.watched
     if before.session.scope not in listing.scopes:
         reason = EndReason.SCOPE_GONE
+    elif hole or (unwatched and before.presence in _NEVER_SEEN_CONNECTED):
+        reason = EndReason.UNKNOWN
     elif deadline.at is not None and deadline.at <= ended_before:
         reason = EndReason(deadline.cause)
     elif before.presence is Presence.NEVER_CONNECTED:
         reason = EndReason.NEVER_CONNECTED
     else:
         reason = EndReason.USER_OR_ADMIN
-    ended = replace(
-        before, missed=None, ending=Ending(reason, ended_after, ended_before), sequence=before.sequence + 1
-    )
-    return ended, (Change(DetailType.ENDED),)
+    return _closed(before, Ending(reason, ended_after, ended_before), DetailType.ENDED)
+
+
+def _unwatched(before: Remembered, sight: _Sight) -> _Found:
+    """Close the life of a session that a changed filter took out of view; nothing is claimed of its end."""
+    ending = Ending(EndReason.UNWATCHED, _last_seen(before, sight.watch), sight.listing.observed_at)
+    return _closed(before, ending, DetailType.UNWATCHED)
+
+
+def _closed(before: Remembered, ending: Ending, detail_type: DetailType) -> _Found:
+    after = replace(before, missed=None, ending=ending, sequence=before.sequence + 1)
+    return after, (Change(detail_type),)
 
 
 def _turned(before: Remembered, presence: Presence, observed_at: datetime) -> Remembered:
@@ -337,14 +360,15 @@ def _turned(before: Remembered, presence: Presence, observed_at: datetime) -> Re
         presence_since=observed_at,
         connected_seconds=connected,
         disconnected_seconds=disconnected,
+        # Abandoned counts from the first observation of a session that nobody was seen connected to.
+        clocks_from=before.clocks_from if presence is Presence.NEVER_CONNECTED else None,
     )
 
 
-def _with_warnings(
-    after: Remembered, changes: tuple[Change, ...], observed_at: datetime, policy: Policy
-) -> _Found:
+def _with_warnings(after: Remembered, changes: tuple[Change, ...], sight: _Sight) -> _Found:
     """Add the thresholds that were crossed, each once, and number the changes."""
-    deadline = deadline_of(after)
+    observed_at, policy, running = sight.listing.observed_at, sight.policy, sight.watch.running
+    deadline = deadline_of(after, running=running)
     if deadline.at is not None:
         if deadline.cause is Cause.MAX_DURATION:
             warned, period = after.max_duration_warned, _lifetime(after)
@@ -364,12 +388,13 @@ def _with_warnings(
             else:
                 after = replace(after, disconnect_timeout_warned=tightest)
     deserted_since = None
-    if after.presence is Presence.DISCONNECTED:
-        deserted_since, period = after.presence_since, _timeout(after)
-    elif after.presence is Presence.NEVER_CONNECTED:
-        # Nobody watched a baseline session before its first observation: someone may have been connected.
-        started = None if after.baseline else after.session.start_time
-        deserted_since, period = started or after.first_seen, _lifetime(after)
+    if running and after.presence is Presence.DISCONNECTED:
+        deserted_since, period = _clock(after), _timeout(after)
+    elif running and after.presence is Presence.NEVER_CONNECTED:
+        deserted_since, period = (
+            max(after.first_seen, after.clocks_from or after.first_seen),
+            _lifetime(after),
+        )
     if deserted_since is not None:
         deserted_for = (observed_at - deserted_since) / MINUTE
         crossed = [
@@ -395,25 +420,16 @@ def _timeout(remembered: Remembered) -> float:
     return inf if remembered.disconnect_timeout is None else remembered.disconnect_timeout / 60
 
 
-def _out_of_view(session: Session, listing: Listing, policy: Policy) -> bool:
-    """Tell whether the filters, not its end, keep a session out of the listing."""
-    if not policy.wants(session.scope):
+def _out_of_view(before: Remembered, listing: Listing, policy: Policy) -> bool:
+    """Return whether the filters, not its end, keep a session out of the listing.
+
+    The type of the call that listed it decides; AWS's own record does only where there was none.
+    """
+    if not policy.wants(before.session.scope):
         return True
     types = listing.authentication_types
-    return (
-        types is not None and session.authentication_type != "" and session.authentication_type not in types
-    )
+    return types is not None and _type_of(before) not in types
 
 
-def _settle_authentication(target: Target, listing: Listing) -> tuple[AuthenticationMode, tuple[str, ...]]:
-    if target.authentication is not AuthenticationMode.UNKNOWN:
-        return target.authentication, ()
-    absent = listing.evidence.absent_unfiltered
-    # Once may be chance: the session can have come between the two listings.
-    if absent.intersection(target.absent_unfiltered):
-        return AuthenticationMode.BY_TYPE, ()
-    if listing.evidence.unfiltered_lists_others and not absent:
-        return AuthenticationMode.UNFILTERED, ()
-    # A sweep that did not see a session at all takes nothing back.
-    unseen = set(target.absent_unfiltered) - listing.sessions.keys()
-    return AuthenticationMode.UNKNOWN, tuple(sorted(absent | unseen)[:EVIDENCE_LIMIT])
+def _type_of(before: Remembered) -> str:
+    return before.listed_as or before.session.authentication_type

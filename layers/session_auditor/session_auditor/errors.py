@@ -2,10 +2,28 @@
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+# Errors that pass by themselves: too many calls, or AWS's own trouble (API references, common errors).
+_PASSING = (
+    "Throttl",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "Internal",
+    "ServiceUnavailable",
+    "RequestTimeout",
+)
+
 
 def error_code(error: ClientError | BotoCoreError) -> str:
-    """Give the code of an error that AWS answered, or the kind of one that botocore met on the way."""
+    """Return the code of an error that AWS answered, or the kind of one that botocore met on the way."""
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code")
         return code[:128] if isinstance(code, str) and code.isprintable() else "ClientError"
     return type(error).__name__
+
+
+def is_refusal(error: ClientError | BotoCoreError) -> bool:
+    """Return whether AWS answered that it will not do this, so that it would not do it later either."""
+    if not isinstance(error, ClientError) or any(word in error_code(error) for word in _PASSING):
+        return False
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return not (isinstance(status, int) and (status >= 500 or status == 429))

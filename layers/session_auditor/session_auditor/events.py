@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from json import dumps, loads
+from json import dumps
 from typing import Annotated, Any, assert_never
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from session_auditor.comparison import AuditChange, Change, Deadline, Transition, deadline_of, used
+from session_auditor.comparison import Change, Deadline, Transition, used
+from session_auditor.coverage import FILTERED, AuditChange
 from session_auditor.model import (
     Cause,
     ConnectionState,
@@ -23,10 +24,10 @@ from session_auditor.model import (
     Event,
     Gap,
     Presence,
-    Remembered,
     Scope,
     TargetId,
 )
+from session_auditor.model import Time as StoredTime
 
 SOURCE = "appstream.auditor"
 SCHEMA_VERSION = 1
@@ -42,7 +43,6 @@ _ACTIVE = re.compile(r"(?<!\w)@|@(?!\w)|:+(?=//)")
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-FILTERED = "FILTERED"
 _PREVIOUS_CONNECTION = {
     Presence.UNKNOWN: "",
     Presence.NEVER_CONNECTED: ConnectionState.NOT_CONNECTED.value,
@@ -289,16 +289,47 @@ def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_a
 
 
 def committed_event(target: TargetId, detail_type: DetailType, detail: str) -> Event:
-    """Give an event back as it was committed; raises ValueError if it is not one of ours."""
+    """Return an event as it was committed; raises ValueError if it is not one of ours."""
     try:
-        parsed = loads(detail)
-        metadata, data = parsed["metadata"], parsed["data"]
-        place = data.get("session", data)
-        scope = Scope(place["stackName"], place["fleetName"])
-        observed_at = datetime.fromisoformat(metadata["observedAt"])
-        return Event(detail_type, metadata["eventId"], observed_at, _resources(target, scope), detail)
-    except (AttributeError, LookupError, TypeError) as error:
-        raise ValueError("not an event of the auditor") from error
+        committed = _Committed.model_validate_json(detail)
+    except ValidationError:
+        # The cause is cut off: it may quote a user id.
+        raise ValueError("not an event of the auditor") from None
+    data = committed.data
+    scope = (data.session or data).scope
+    if scope is None:
+        raise ValueError("an event of no scope")
+    metadata = committed.metadata
+    return Event(detail_type, metadata.event_id, metadata.observed_at, _resources(target, scope), detail)
+
+
+class _Names(_Part):
+    stack_name: str | None = None
+    fleet_name: str | None = None
+
+    @property
+    def scope(self) -> Scope | None:
+        return (
+            None
+            if self.stack_name is None or self.fleet_name is None
+            else Scope(self.stack_name, self.fleet_name)
+        )
+
+
+class _CommittedData(_Names):
+    session: _Names | None = None
+
+
+class _CommittedMetadata(_Part):
+    event_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    observed_at: StoredTime
+
+
+class _Committed(_Part):
+    """What is read of an event that was committed; the rest of it is passed on as it is."""
+
+    metadata: _CommittedMetadata
+    data: _CommittedData
 
 
 def harmless(text: str, limit: int) -> str:
@@ -333,7 +364,7 @@ def _resources(target: TargetId, scope: Scope) -> tuple[str, ...]:
 def _session_data(transition: Transition, change: Change, observed_at: datetime) -> SessionData:
     before, after = transition.before, transition.after
     session = after.session
-    deadline = deadline_of(after)
+    deadline = transition.deadline
     until = after.ending.before if after.ending else observed_at
     connected, disconnected = used(after, until)
     parts: dict[str, Any] = {
@@ -365,7 +396,7 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
             disconnected_seconds=disconnected,
             disconnects=after.disconnects,
         ),
-        "summary": _cut(_summary(before, after, change, observed_at), SUMMARY_LIMIT),
+        "summary": _cut(_summary(transition, change, observed_at), SUMMARY_LIMIT),
     }
     match change.detail_type:
         case DetailType.STARTED:
@@ -381,16 +412,13 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
             return SessionData(**parts)
 
 
-def _summary(before: Remembered | None, after: Remembered, change: Change, observed_at: datetime) -> str:
+def _summary(transition: Transition, change: Change, observed_at: datetime) -> str:
+    before, after, deadline = transition.before, transition.after, transition.deadline
     # A line opens with our own word: a spreadsheet would run a user id that opens with "=".
     name = harmless(after.session.user_id, 60)
     user, whose = (f"User “{name}”", f"The session of “{name}”") if name else ("A user", "A session")
     place = _place(after.session.scope)
-    deadline = deadline_of(after)
-    ends = ""
-    if deadline.at:
-        day = "" if deadline.at.date() == observed_at.date() else f"{deadline.at:%Y-%m-%d} "
-        ends = f"{day}{deadline.at:%H:%M} UTC ({_CAUSES[deadline.cause]})"
+    ends = _ends(deadline, observed_at)
     match change.detail_type:
         case DetailType.STARTED if after.baseline:
             return f"{user} has a session {place} that began before the audit"
@@ -401,7 +429,10 @@ def _summary(before: Remembered | None, after: Remembered, change: Change, obser
         case DetailType.DISCONNECTED:
             return f"{user} disconnected {place}" + (f"; the session ends at {ends}" if ends else "")
         case DetailType.RECONNECTED:
-            away = _duration(_seconds(before.presence_since, observed_at)) if before else ""
+            # Who was away before a hole and after it may have been there in between.
+            if before is None or before.clocks_from is not None:
+                return f"{user} reconnected {place}"
+            away = _duration(_seconds(before.presence_since, observed_at))
             return f"{user} reconnected {place} after {away}"
         case DetailType.EXPIRING:
             minutes = _duration(_minutes_left(deadline, observed_at) * 60)
@@ -419,6 +450,13 @@ def _summary(before: Remembered | None, after: Remembered, change: Change, obser
             raise ValueError("an audit event is of no session")
         case _:
             assert_never(change.detail_type)
+
+
+def _ends(deadline: Deadline, observed_at: datetime) -> str:
+    if deadline.at is None:
+        return ""
+    day = "" if deadline.at.date() == observed_at.date() else f"{deadline.at:%Y-%m-%d} "
+    return f"{day}{deadline.at:%H:%M} UTC ({_CAUSES[deadline.cause]})"
 
 
 def _audit_summary(gap: Gap, *, degraded: bool) -> str:

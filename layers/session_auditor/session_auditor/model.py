@@ -6,7 +6,7 @@ time in it was passed in, is in UTC and is a whole second.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, NamedTuple
@@ -25,9 +25,10 @@ def _in_utc(time: datetime) -> datetime:
 # the comparison long after. Times of one zone object are compared fifty times as fast as those of two.
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Count = Annotated[int, Field(ge=0)]
-# A fleet's DisconnectTimeoutInSeconds (API reference, Fleet).
-DISCONNECT_TIMEOUTS = range(60, 36_001)
-Timeout = Annotated[int, Field(ge=DISCONNECT_TIMEOUTS.start, lt=DISCONNECT_TIMEOUTS.stop)]
+# Seconds of a fleet's DisconnectTimeoutInSeconds. AWS documents different bounds, so that any positive number
+# is believed; one of more than thirty years counts as thirty years.
+TIMEOUT_LIMIT = 10**9
+Timeout = Annotated[int, Field(ge=1, le=TIMEOUT_LIMIT)]
 
 
 class SessionState(StrEnum):
@@ -125,11 +126,15 @@ class TargetId(NamedTuple):
 class Scope(NamedTuple):
     """One (stack, fleet) pair: the unit that `describe_sessions` lists.
 
-    A stack whose fleets were never known stands as one scope without a fleet.
+    A stack whose fleets were never known stands as one scope without a fleet. WHOLE_TARGET stands for the
+    target while its stacks cannot be read.
     """
 
     stack: str
     fleet: str
+
+
+WHOLE_TARGET = Scope("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +157,15 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """The first complete listing without a session that is still believed to live."""
+    """The first complete listing without a session that is still believed to live.
+
+    `begin` is when its sweep began. `hole` if nobody looked for a while between `last_seen` and `at`.
+    """
 
     last_seen: Time
     at: Time
+    begin: Time | None = None
+    hole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +183,9 @@ class Remembered:
 
     Usage is kept as seconds accumulated until `presence_since`, so that nothing ticks and a quiet
     sweep has nothing to write. `*_warned` hold the tightest threshold, in minutes, that has fired.
+    `listed_as` is the type of the call that listed it last, if that had one. `watched` unless somebody may
+    have connected unseen before anybody was seen connected. `clocks_from` is the end of its latest hole, and
+    `outbox_full` marks one that lasts until its events are published: it can commit nothing meanwhile.
     """
 
     session: Session
@@ -190,6 +203,11 @@ class Remembered:
     abandoned_warned: Count | None = None
     missed: Miss | None = None
     ending: Ending | None = None
+    listed_as: AuthenticationType | None = None
+    user_id_hashed: bool = False
+    watched: bool = True
+    clocks_from: Time | None = None
+    outbox_full: bool = False
 
 
 class Event(NamedTuple):
@@ -204,45 +222,69 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A session's item: its state, the events that EventBridge has not yet taken, its version."""
+    """A session's item: its state, the events that EventBridge has not yet taken, its version.
+
+    `rewrite` if the table still holds its user id as another UserIdMode left it.
+    """
 
     remembered: Remembered
     outbox: tuple[Event, ...]
     version: int
+    rewrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A scope that the last sweep, and `sweeps` in a row, could not list whole.
+    """A scope that the last sweep could not list whole (`failing`), or of which it could not commit all.
 
-    `covered` is when the last sweep that did cover it began; `untried` the sweeps in a row that had no time
-    to begin with it. `announced` once its Audit Degraded is in the outbox. With 0 sweeps it was listed: not
-    all that was found could be committed, so its window stays open; or its Audit Recovered has to wait.
+    `since` is when its first failure was observed, `begin` when that sweep began. `covered` is when the last
+    sweep began that listed it whole and committed all that it found there; `listed` the last that listed it
+    whole, if that is a later one. Both are None for a scope that never was. `untried_since` is when the first
+    of the sweeps in a row began that had no time even to begin with it. `announced` once its Audit Degraded
+    is in the outbox, with `told` as its reason.
     """
 
     scope: Scope
     since: Time
     covered: Time | None
     reason: str
-    untried: Count = 0
-    sweeps: Count = 1
+    begin: Time | None = None
+    listed: Time | None = None
+    failing: bool = True
+    untried_since: Time | None = None
     announced: bool = False
+    told: str = ""
+
+
+class Hole(NamedTuple):
+    """A time in which nobody listed a scope whole; nothing may be claimed of it.
+
+    It ended at `end`, with the listing of the sweep that began at `found`. `scope` is None if nobody swept.
+    """
+
+    scope: Scope | None
+    found: Time
+    end: Time
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the table remembers of the target itself, one account in one region.
 
-    `gaps` are the scopes that the last sweep did not cover; the covered ones are in the snapshot's
-    `scopes`, which changes with the topology only.
+    `first_begin` is when the first sweep that listed anything began. `gaps` are the scopes that the last
+    sweep did not cover; the covered ones are in the snapshot's `scopes`, which change with the topology.
+    `holes` are the latest of each scope, as long as a session that lived through it lives.
+    `authentication_types` are those that the last sweep asked for; None if none was left out.
     """
 
-    first_begin: Time
+    first_begin: Time | None
     last_begin: Time | None = None
     last_end: Time | None = None
     authentication: AuthenticationMode = AuthenticationMode.UNKNOWN
     absent_unfiltered: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    authentication_types: tuple[AuthenticationType, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +293,8 @@ class Snapshot:
 
     `target` is None before the first sweep; `version` and `outbox` are its item's. `scopes` are those
     of the last sweep's topology. `unreadable` are the ids of items that are left alone: broken ones,
-    and those that a newer release wrote.
+    and those that a newer release wrote. `broken` are entries of the target's outbox that are no events; they
+    are kept as they are. `parts` counts the items beside the target's own.
     """
 
     target: Target | None = None
@@ -260,6 +303,8 @@ class Snapshot:
     scopes: frozenset[Scope] = frozenset()
     sessions: Mapping[str, Stored] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
+    broken: tuple[object, ...] = ()
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +330,9 @@ class Listing:
     `begin` is when the sweep began, `observed_at` when its listing ended.
     A scope that is in neither `scopes` nor `failed` does not exist (any more): it counts as listed,
     empty. `disconnect_timeouts` are seconds by fleet name. `authentication_types` are those that the
-    calls asked for; None if none was left out.
+    calls asked for; None if none was left out. `listed_as` is the type of the call that listed a session, if
+    it had one; `refused` are the types that AppStream does not take for a scope. `unread` says what
+    else of the topology could not be read, and why.
     """
 
     begin: datetime
@@ -295,8 +342,11 @@ class Listing:
     failed: Mapping[Scope, Failure] = field(default_factory=dict)
     disconnect_timeouts: Mapping[str, int] = field(default_factory=dict)
     authentication_types: frozenset[AuthenticationType] | None = None
+    listed_as: Mapping[str, AuthenticationType] = field(default_factory=dict)
+    refused: Mapping[Scope, frozenset[AuthenticationType]] = field(default_factory=dict)
     evidence: Evidence = Evidence()
     unknown_authentication_types: frozenset[str] = frozenset()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +365,10 @@ class Globs:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The decisions an administrator makes. Thresholds are minutes."""
+    """The decisions an administrator makes. Thresholds are minutes.
+
+    `hole` is how long nobody may look before nothing is claimed of that time.
+    """
 
     expiring_minutes: tuple[int, ...] = (60, 15, 5)
     abandoned_minutes: tuple[int, ...] = (15, 60)
@@ -323,7 +376,11 @@ class Policy:
     fleets: Globs = Globs()
     authentication_types: frozenset[AuthenticationType] | None = None
     baseline_events: bool = False
+    hole: timedelta = timedelta(minutes=5)
+    user_id_mode: UserIdMode = UserIdMode.PLAIN
 
     def wants(self, scope: Scope) -> bool:
-        """Tell whether the filters include the scope."""
+        """Return whether the filters include the scope; nothing excludes the target itself."""
+        if scope == WHOLE_TARGET:
+            return True
         return self.stacks.match(scope.stack) and (scope.fleet == "" or self.fleets.match(scope.fleet))

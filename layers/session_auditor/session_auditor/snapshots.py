@@ -8,47 +8,43 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import TypeAdapter
 
-from session_auditor.comparison import used
 from session_auditor.errors import error_code
-from session_auditor.events import committed_event, timestamp
-from session_auditor.model import (
-    DetailType,
-    Ending,
-    Event,
-    Remembered,
-    Scope,
-    Snapshot,
-    Stored,
-    Target,
-    TargetId,
+from session_auditor.model import Event, Remembered, Scope, Snapshot, Stored, Target, UserIdMode
+from session_auditor.table import (
+    SCHEMA,
+    SCOPES_KEY,
+    SESSION_PREFIX,
+    TARGET_KEY,
+    Action,
+    ItemError,
+    RefusedEvent,
+    StoredTarget,
+    Table,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Written with every item. An item of an older release reads as it is (what it lacks has a default) and
-# takes this number when it is next written; one of a newer release is left alone.
-SCHEMA = 1
 # TransactWriteItems takes 100 actions and 4 MB (API reference).
 ACTIONS_LIMIT = 100
 BYTES_LIMIT = 3_000_000
 # How long a warm container may go without reading the whole table: bounds how long a change that was made
 # by hand goes unseen.
 KEPT_FOR = timedelta(hours=1)
-TARGET_KEY = "TARGET"
-SCOPES_KEY = "SCOPES"
-SESSION_PREFIX = "SESSION#"
-
-_REMEMBERED = TypeAdapter(Remembered)
-_TARGET = TypeAdapter(Target)
-_SCOPES = TypeAdapter(tuple[Scope, ...])
-# Somebody else wrote the item, or is writing it right now.
-_OVERTAKEN = frozenset(["ConditionalCheckFailed", "ConditionalCheckFailedException", "TransactionConflict"])
+# Somebody else wrote the item, or is writing it right now. DynamoDB says so in the reasons of a transaction
+# that it cancels, or in an exception of its own for a single write against another's transaction.
+_OVERTAKEN = frozenset(
+    [
+        "ConditionalCheckFailed",
+        "ConditionalCheckFailedException",
+        "TransactionConflict",
+        "TransactionConflictException",
+    ]
+)
 # The table is there and has too much to do, whatever botocore's own tries; DynamoDB, "Error handling".
 _BUSY = frozenset(
     [
@@ -59,9 +55,6 @@ _BUSY = frozenset(
         "TransactionInProgressException",
     ]
 )
-
-T = TypeVar("T")
-Action = dict[str, dict[str, Any]]
 
 
 class SnapshotError(RuntimeError):
@@ -83,13 +76,17 @@ class Snapshots:
     """The table as the sweep sees it. Every method raises SnapshotError when it is out of reach."""
 
     def __init__(
-        self, client: "DynamoDBClient", table_name: str, target_id: TargetId, history_for: timedelta
+        self,
+        client: "DynamoDBClient",
+        table: Table,
+        *,
+        user_id_mode: UserIdMode = UserIdMode.PLAIN,
+        user_id: Callable[[str], str] = str,
     ) -> None:
         self._client = client
-        self._table = table_name
-        self._target_id = target_id
-        self._history_for = history_for
-        self._place = f"{target_id.account_id}#{target_id.region}"
+        self._table = table
+        self._user_id_mode = user_id_mode
+        self._user_id = user_id
         self._kept: Snapshot | None = None
         self._read_at = datetime.min.replace(tzinfo=UTC)
         self._wrote = False
@@ -101,29 +98,72 @@ class Snapshots:
         is the one that this container wrote last, the snapshot that was kept then is still the table's.
         """
         kept, self._kept, self._wrote = self._kept, None, False
-        snapshot = Snapshot()
-        sessions: dict[str, Stored] = {}
-        unreadable: set[str] = set()
         with self._in_reach("read"):
             found = self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}})
-            target = {item["sk"]["S"]: item for item in found}.get(TARGET_KEY)
-            if target:
-                snapshot = self._target(target)
+            item = next((item for item in found if item["sk"]["S"] == TARGET_KEY), None)
+            snapshot = self._target(item) if item else Snapshot()
             fresh = timedelta() <= now - self._read_at < KEPT_FOR
             if kept and fresh and (kept.version, kept.target) == (snapshot.version, snapshot.target):
                 return kept
             self._read_at = now
+            sessions: dict[str, Stored] = {}
+            beside: dict[str, Mapping[str, Any]] = {}
+            unreadable: set[str] = set()
             for item in self._items("pk = :pk", {}):
                 key = item["sk"]["S"]
+                if key.split("#")[0] in {TARGET_KEY, SCOPES_KEY}:
+                    beside[key] = item
+                    continue
+                session_id = key.removeprefix(SESSION_PREFIX)
                 try:
-                    if key == SCOPES_KEY:
-                        snapshot = replace(snapshot, scopes=frozenset(self._read(item, _SCOPES)[0]))
-                    elif key != TARGET_KEY:
-                        remembered, version, outbox = self._read(item, _REMEMBERED)
-                        sessions[key.removeprefix(SESSION_PREFIX)] = Stored(remembered, outbox, version)
-                except (LookupError, TypeError, ValueError):
-                    unreadable.add(key.removeprefix(SESSION_PREFIX))
+                    sessions[session_id] = self._in_mode(self._table.read_session(item))
+                except ItemError:
+                    unreadable.add(session_id)
+        snapshot = self._with_parts(snapshot, beside, unreadable)
         return replace(snapshot, sessions=sessions, unreadable=frozenset(unreadable))
+
+    def _with_parts(
+        self, snapshot: Snapshot, beside: Mapping[str, Mapping[str, Any]], unreadable: set[str]
+    ) -> Snapshot:
+        """Add what lies in items beside the target's own; the keys of those that can't be read are noted.
+
+        Without a part of the gaps no scope reads as covered: that part may be the one that says it was not.
+        """
+        scopes: set[Scope] = set()
+        number = parts = 0
+        while number <= parts:
+            key = f"{SCOPES_KEY}#{number}" if number else SCOPES_KEY
+            number += 1
+            if key in beside:
+                try:
+                    some, more = self._table.read_scopes(beside[key])
+                except ItemError:
+                    unreadable.add(key)
+                else:
+                    scopes |= some
+                    parts = max(parts, more)
+        target = snapshot.target
+        for number in range(1, snapshot.parts + 1):
+            key = f"{TARGET_KEY}#{number}"
+            try:
+                target = self._table.read_rest(beside.get(key, {}), target) if target else None
+            except ItemError:
+                unreadable.add(key)
+                scopes.clear()
+        return replace(snapshot, target=target, scopes=frozenset(scopes))
+
+    def _in_mode(self, stored: Stored) -> Stored:
+        """Bring a user id that was stored before the mode was switched into the mode of now."""
+        remembered, user_id = stored.remembered, stored.remembered.session.user_id
+        if not user_id or self._user_id_mode is UserIdMode.PLAIN:
+            return stored
+        hashed = self._user_id_mode is UserIdMode.HASH
+        if hashed and remembered.user_id_hashed:
+            return stored
+        session = replace(remembered.session, user_id=self._user_id(user_id))
+        return replace(
+            stored, remembered=replace(remembered, session=session, user_id_hashed=hashed), rewrite=True
+        )
 
     def keep(self, snapshot: Snapshot) -> None:
         """Keep the snapshot of a completed sweep, so that the next one need not read it again.
@@ -157,15 +197,15 @@ class Snapshots:
                 version = known.version if known else 0
                 if remembered is None:
                     written[session_id] = None
-                    yield session_id, [self._delete(SESSION_PREFIX + session_id, version)]
+                    yield session_id, [self._table.delete(SESSION_PREFIX + session_id, version)]
                 else:
                     # An id that comes back must not meet the versions of its earlier life: each begins with
                     # its own second, and a life is written far less often than once a second.
                     following = version + 1 if known else int(remembered.first_seen.timestamp())
                     after = written[session_id] = Stored(remembered, outbox, following)
-                    yield session_id, [self._put_session(session_id, version, after)]
+                    yield session_id, [self._table.put_session(version, after)]
 
-        fence = _Fence(snapshot.version, _json(_TARGET, target), snapshot.outbox)
+        fence = _Fence(self._table, replace(snapshot, target=target), snapshot.version)
         uncommitted: set[str] = set()
         for batch in _batches(groups(), ACTIONS_LIMIT - 1):
             uncommitted |= self._write(batch, fence) if time_left() > 0 else batch.keys()
@@ -177,17 +217,35 @@ class Snapshots:
     def commit_target(
         self, snapshot: Snapshot, target: Target, outbox: tuple[Event, ...], scopes: frozenset[Scope]
     ) -> Snapshot:
-        """Write the target's item, the last of a sweep, and changed scopes. Raises FencedError."""
-        after = replace(snapshot, target=target, version=snapshot.version + 1, outbox=outbox)
-        state = _json(_TARGET, target)
-        if scopes != snapshot.scopes and SCOPES_KEY not in snapshot.unreadable:
-            item = {"Put": self._item(SCOPES_KEY, 1, _json(_SCOPES, tuple(sorted(scopes))), ())}
-            if not self._write({SCOPES_KEY: [item]}, _Fence(snapshot.version, state, outbox)):
-                return replace(after, scopes=scopes)
-        put = self._put(TARGET_KEY, snapshot.version, state, outbox)
+        """Write the target's item, the last of a sweep, and what lies beside it. Raises FencedError."""
+        whole, (target, rest) = target, self._table.put_rest(target)
+        # What is left out must not read as covered.
+        scopes -= {gap.scope for gap in whole.gaps} - {gap.scope for gap in target.gaps}
+        known = snapshot.target
+        as_before = (
+            known is not None
+            and snapshot.parts == len(rest)
+            and (known.gaps, known.holes) == (target.gaps, target.holes)
+        )
+        after = replace(snapshot, target=target, version=snapshot.version + 1, outbox=outbox, parts=len(rest))
+        fence = _Fence(self._table, after, snapshot.version)
+        beside = [] if as_before else list(rest)
+        scopes_change = scopes != snapshot.scopes and not any(
+            key.split("#")[0] == SCOPES_KEY for key in snapshot.unreadable
+        )
+        if scopes_change:
+            beside += self._table.put_scopes(scopes)
+        if beside:
+            if not self._write({TARGET_KEY: beside}, fence):
+                return replace(after, scopes=scopes) if scopes_change else after
+            if rest and not as_before:
+                raise SnapshotError(
+                    f"table {self._table.name} cannot be written (too busy); "
+                    "nothing is lost, the next sweep goes on"
+                )
         with self._in_reach("written"):
             try:
-                self._client.put_item(**put["Put"])
+                self._client.put_item(**fence.put()["Put"])
             except ClientError as error:
                 if error_code(error) in _OVERTAKEN:
                     raise FencedError from None
@@ -205,7 +263,8 @@ class Snapshots:
         waiting = [*snapshot.outbox, *(event for each in snapshot.sessions.values() for event in each.outbox)]
         apart = [event for event in waiting if event.event_id in refused]
         not_apart = self._write_all(
-            (event.event_id, [self._refused(event, refused[event.event_id], now)]) for event in apart
+            (event.event_id, [self._table.put_refused(event, refused[event.event_id], now)])
+            for event in apart
         )
         settled = accepted | (refused.keys() - not_apart)
         sessions = dict(snapshot.sessions)
@@ -221,22 +280,38 @@ class Snapshots:
                     yield (
                         session_id,
                         [
-                            self._delete(SESSION_PREFIX + session_id, stored.version),
-                            self._history(stored.remembered, stored.remembered.ending, now),
+                            self._table.delete(SESSION_PREFIX + session_id, stored.version),
+                            self._table.put_history(stored.remembered, stored.remembered.ending, now),
                         ],
                     )
                 else:
                     after = written[session_id] = Stored(stored.remembered, rest, stored.version + 1)
-                    yield session_id, [self._put_session(session_id, stored.version, after)]
+                    yield session_id, [self._table.put_session(stored.version, after)]
 
         _apply(sessions, written, self._write_all(groups()))
         snapshot = replace(snapshot, sessions=sessions)
         rest = tuple(event for event in snapshot.outbox if event.event_id not in settled)
         if snapshot.target and rest != snapshot.outbox:
-            put = self._put(TARGET_KEY, snapshot.version, _json(_TARGET, snapshot.target), rest)
+            put = _Fence(self._table, replace(snapshot, outbox=rest), snapshot.version).put()
             if not self._write({TARGET_KEY: [put]}, None):
                 snapshot = replace(snapshot, version=snapshot.version + 1, outbox=rest)
         return snapshot
+
+    def refused(self) -> list[RefusedEvent]:
+        """Read the events that EventBridge refused; what can't be read is left alone."""
+        found = []
+        with self._in_reach("read"):
+            for item in self._items("pk = :pk", {":pk": self._table.refused_partition}):
+                try:
+                    found.append(self._table.read_refused(item))
+                except ItemError:
+                    continue
+        return found
+
+    def forget_refused(self, event: Event) -> None:
+        """Delete an event that was refused, once it is published."""
+        with self._in_reach("written"):
+            self._client.delete_item(**self._table.delete_refused(event))
 
     def _write_all(self, groups: Iterable[tuple[str, list[Action]]]) -> set[str]:
         """Write groups of actions, unfenced, in few transactions; give the keys of those that failed."""
@@ -253,7 +328,7 @@ class Snapshots:
         if not batch:
             return frozenset()
         self._wrote = True
-        actions = [self._put(TARGET_KEY, fence.version, fence.state, fence.outbox)] if fence else []
+        actions = [fence.put()] if fence else []
         owners: list[str | None] = [None] * len(actions)
         for key, group in batch.items():
             actions += group
@@ -294,9 +369,9 @@ class Snapshots:
 
     def _items(self, condition: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
+            TableName=self._table.name,
             KeyConditionExpression=condition,
-            ExpressionAttributeValues={":pk": {"S": f"TARGET#{self._place}"}, **values},
+            ExpressionAttributeValues={":pk": self._table.partition, **values},
             ConsistentRead=True,
         )
         for page in pages:
@@ -304,94 +379,14 @@ class Snapshots:
 
     def _target(self, item: Mapping[str, Any]) -> Snapshot:
         try:
-            target, version, outbox = self._read(item, _TARGET)
-        except (LookupError, TypeError, ValueError):
+            target, version, outbox, broken, parts = self._table.read_target(item)
+        except ItemError:
             raise SnapshotError(
-                f"the target's item in table {self._table} is broken or of a newer release than this "
+                f"the target's item in table {self._table.name} is broken or of a newer release than this "
                 f"one (schema {SCHEMA}): deploy that release, or delete the item {TARGET_KEY}, "
                 "which begins with a new baseline"
             ) from None
-        return Snapshot(target, version, outbox)
-
-    def _read(self, item: Mapping[str, Any], state: TypeAdapter[T]) -> tuple[T, int, tuple[Event, ...]]:
-        if int(item["schema"]["N"]) > SCHEMA:
-            raise ValueError("written by a newer release")
-        outbox = tuple(
-            committed_event(self._target_id, DetailType(entry["M"]["type"]["S"]), entry["M"]["detail"]["S"])
-            for entry in item.get("outbox", {"L": []})["L"]
-        )
-        return state.validate_json(item["state"]["S"]), int(item["version"]["N"]), outbox
-
-    def _put_session(self, session_id: str, version: int, after: Stored) -> Action:
-        """Put a session's item over the version that was read (0: there was none)."""
-        state = _json(_REMEMBERED, after.remembered)
-        item = self._item(SESSION_PREFIX + session_id, after.version, state, after.outbox)
-        return {"Put": item | _condition(version)}
-
-    def _put(self, key: str, version: int, state: str, outbox: tuple[Event, ...]) -> Action:
-        """Put an item of the target's partition over the version that was read (0: there was none)."""
-        return {"Put": self._item(key, version + 1, state, outbox) | _condition(version)}
-
-    def _item(self, key: str, version: int, state: str, outbox: tuple[Event, ...]) -> dict[str, Any]:
-        item: dict[str, Any] = {
-            **self._key(key),
-            "schema": {"N": str(SCHEMA)},
-            "version": {"N": str(version)},
-            "state": {"S": state},
-        }
-        if outbox:
-            item["outbox"] = {
-                "L": [
-                    {"M": {"type": {"S": event.detail_type}, "detail": {"S": event.detail}}}
-                    for event in outbox
-                ]
-            }
-        return {"TableName": self._table, "Item": item}
-
-    def _delete(self, key: str, version: int) -> Action:
-        return {"Delete": {"TableName": self._table, "Key": self._key(key)} | _condition(version)}
-
-    def _key(self, key: str) -> dict[str, Any]:
-        return {"pk": {"S": f"TARGET#{self._place}"}, "sk": {"S": key}}
-
-    def _history(self, remembered: Remembered, ending: Ending, now: datetime) -> Action:
-        session = remembered.session
-        connected, disconnected = used(remembered, ending.before)
-        texts = {
-            "pk": f"HISTORY#{self._place}#{ending.before:%Y-%m-%d}",
-            "sk": f"{timestamp(ending.before)}#{session.id}",
-            "sessionId": session.id,
-            "userId": session.user_id,
-            "stackName": session.scope.stack,
-            "fleetName": session.scope.fleet,
-            "startTime": timestamp(session.start_time or remembered.first_seen),
-            "endTime": timestamp(ending.before),
-            "endReason": ending.reason.value,
-        }
-        numbers = {
-            "connectedSeconds": connected,
-            "disconnectedSeconds": disconnected,
-            "disconnects": remembered.disconnects,
-        }
-        return self._kept_aside(texts, numbers, now)
-
-    def _refused(self, event: Event, code: str, now: datetime) -> Action:
-        texts = {
-            "pk": f"REFUSED#{self._place}",
-            "sk": event.event_id,
-            "detailType": event.detail_type.value,
-            "detail": event.detail,
-            "errorCode": code,
-            "refusedAt": timestamp(now),
-        }
-        return self._kept_aside(texts, {}, now)
-
-    def _kept_aside(self, texts: Mapping[str, str], numbers: Mapping[str, int], now: datetime) -> Action:
-        expires = {"expiresAt": int((now + self._history_for).timestamp())}
-        item = {name: {"S": text} for name, text in texts.items()} | {
-            name: {"N": str(number)} for name, number in {**numbers, **expires}.items()
-        }
-        return {"Put": {"TableName": self._table, "Item": item}}
+        return Snapshot(target, version, outbox, broken=broken, parts=parts)
 
     @contextmanager
     def _in_reach(self, verb: str) -> Iterator[None]:
@@ -400,32 +395,25 @@ class Snapshots:
         except (ClientError, BotoCoreError) as error:
             # The cause is cut off: its message may quote an item, and items hold user ids.
             raise SnapshotError(
-                f"table {self._table} cannot be {verb} ({error_code(error)}); "
+                f"table {self._table.name} cannot be {verb} ({error_code(error)}); "
                 "nothing is lost, the next sweep goes on"
             ) from None
 
 
 @dataclass(slots=True)
 class _Fence:
-    """What a transaction has to find as the target's version, and puts there one version up."""
+    """What a transaction has to find as the target's version, and the target's item that it puts there."""
 
+    table: Table
+    after: Snapshot
     version: int
-    state: str
-    outbox: tuple[Event, ...]
 
-
-def _condition(version: int) -> dict[str, Any]:
-    if version == 0:
-        return {"ConditionExpression": "attribute_not_exists(pk)"}
-    return {
-        "ConditionExpression": "#version = :version",
-        "ExpressionAttributeNames": {"#version": "version"},
-        "ExpressionAttributeValues": {":version": {"N": str(version)}},
-    }
-
-
-def _json(adapter: TypeAdapter[T], state: T) -> str:
-    return adapter.dump_json(state, exclude_defaults=True).decode()
+    def put(self) -> Action:
+        """Put the target's item one version up."""
+        after = self.after
+        target = after.target or Target(first_begin=None)
+        stored = StoredTarget(target, self.version + 1, after.outbox, after.broken, after.parts)
+        return self.table.put_target(self.version, stored)
 
 
 def _apply(sessions: dict[str, Stored], written: Mapping[str, Stored | None], failed: Iterable[str]) -> None:

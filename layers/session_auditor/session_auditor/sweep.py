@@ -5,17 +5,20 @@ AWS is in its adapter.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from session_auditor.appstream import AppStream
-from session_auditor.comparison import Comparison, audit, compare
+from session_auditor.appstream import AppStream, TopologyError
+from session_auditor.comparison import Comparison, compare, outbox_is_full
+from session_auditor.coverage import Audit, audit, audit_failure
 from session_auditor.events import audit_event, session_events
 from session_auditor.model import (
+    WHOLE_TARGET,
     DetailType,
     Event,
+    Failure,
     Listing,
     Policy,
     Remembered,
@@ -27,8 +30,6 @@ from session_auditor.model import (
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import FencedError, Snapshots
 
-# A session commits nothing more while this many of its events wait: an item may have 400 KB at most.
-OUTBOX_LIMIT = 50
 # Sessions whose events are published before their outboxes are cleared: bounds what a crash repeats.
 SLICE = 500
 # Seconds without which no further transaction is begun: one takes some tens of milliseconds.
@@ -39,10 +40,15 @@ NOT_COMMITTED = "NOT_COMMITTED"
 
 
 class Outcome(StrEnum):
-    """How a sweep ended: FENCED if another one committed first, so that this one's comparison is void."""
+    """How a sweep ended.
+
+    FENCED if another one committed first, so that this one's comparison is void; FAILED if the topology could
+    not be read, so that nothing was listed.
+    """
 
     COMPLETED = "COMPLETED"
     FENCED = "FENCED"
+    FAILED = "FAILED"
 
 
 @dataclass(slots=True)
@@ -53,6 +59,7 @@ class Summary:
     outcome: Outcome = Outcome.COMPLETED
     scopes_listed: int = 0
     failures: dict[Scope, str] = field(default_factory=dict)
+    topology_unread: Mapping[str, str] = field(default_factory=dict)
     sessions_seen: int = 0
     changes_uncommitted: Counter[str] = field(default_factory=Counter)
     events_published: Counter[DetailType] = field(default_factory=Counter)
@@ -79,7 +86,7 @@ class Auditor:
         """Make one sweep and sum it up.
 
         `clock` tells the time in whole seconds of UTC, `time_left` the seconds until the function is
-        stopped. Raises SnapshotError and TopologyError; nothing is lost by either.
+        stopped. Raises SnapshotError; nothing is lost by it.
         """
         limit = time_left()
         margin = max(5.0, limit / 10)
@@ -88,16 +95,15 @@ class Auditor:
         snapshot = self.snapshots.load(begin)
         # However much was left over, half of the time belongs to finding out what is new.
         snapshot = self._publish(snapshot, summary, clock, lambda: time_left() - limit / 2)
-        listing = self.appstream.list_sessions(
-            snapshot, self.policy, begin, clock, lambda: time_left() - margin
-        )
-        summary.scopes_listed = len(listing.scopes - listing.failed.keys())
-        summary.failures = {scope: failure.reason for scope, failure in listing.failed.items()}
-        comparison = compare(snapshot, listing, self.policy)
+        listing = self._list(snapshot, summary, begin, clock, lambda: time_left() - margin)
         try:
-            snapshot = self._commit(
-                snapshot, listing, comparison, summary, lambda: time_left() - COMMIT_SECONDS
-            )
+            if summary.outcome is Outcome.FAILED:
+                snapshot = self._commit_failure(snapshot, listing, summary)
+            else:
+                comparison = compare(snapshot, listing, self.policy)
+                snapshot = self._commit(
+                    snapshot, listing, comparison, summary, lambda: time_left() - COMMIT_SECONDS
+                )
         except FencedError:
             summary.outcome = Outcome.FENCED
         else:
@@ -105,13 +111,48 @@ class Auditor:
             self.snapshots.keep(snapshot)
         summary.sessions_seen = len(listing.sessions)
         summary.unknown_authentication_types = len(listing.unknown_authentication_types)
-        summary.items_unreadable = len(snapshot.unreadable)
+        summary.items_unreadable = len(snapshot.unreadable) + len(snapshot.broken)
         waiting = [event.observed_at for lane in _lanes(snapshot) for event in lane]
         summary.pending = len(waiting)
         if waiting:
             summary.oldest_pending_age = max(0, int((clock() - min(waiting)).total_seconds()))
         summary.duration = int((limit - time_left()) * 1000)
         return summary
+
+    def _list(
+        self,
+        snapshot: Snapshot,
+        summary: Summary,
+        begin: datetime,
+        clock: Callable[[], datetime],
+        time_left: Callable[[], float],
+    ) -> Listing:
+        """List the sessions; a topology that cannot be read fails the sweep, and nothing else."""
+        try:
+            listing = self.appstream.list_sessions(snapshot, self.policy, begin, clock, time_left)
+        except TopologyError as error:
+            summary.outcome = Outcome.FAILED
+            failed = {WHOLE_TARGET: Failure(error.reason)}
+            listing = Listing(begin, clock(), sessions={}, scopes=frozenset(), failed=failed)
+        summary.scopes_listed = len(listing.scopes - listing.failed.keys())
+        summary.failures = {scope: failure.reason for scope, failure in listing.failed.items()}
+        summary.topology_unread = listing.unread
+        return listing
+
+    def _commit_failure(self, snapshot: Snapshot, listing: Listing, summary: Summary) -> Snapshot:
+        """Commit that nothing could be listed; raises FencedError."""
+        return self._commit_audit(snapshot, audit_failure(snapshot, listing, self.policy), listing, summary)
+
+    def _commit_audit(
+        self, snapshot: Snapshot, coverage: Audit, listing: Listing, summary: Summary
+    ) -> Snapshot:
+        announced = [
+            audit_event(change, self.target_id, summary.sweep_id, listing.observed_at)
+            for change in coverage.changes
+        ]
+        return self.snapshots.commit_target(
+            snapshot, coverage.target, (*snapshot.outbox, *announced), coverage.scopes
+        )
 
     def _commit(
         self,
@@ -128,20 +169,23 @@ class Auditor:
             session = transition.after.session
             stored = snapshot.sessions.get(session.id)
             outbox = stored.outbox if stored else ()
-            if len(outbox) >= OUTBOX_LIMIT:
+            if outbox_is_full(outbox):
                 uncommitted[session.scope] = OUTBOX_FULL
                 summary.changes_uncommitted[OUTBOX_FULL] += 1
                 continue
             found = session_events(transition, self.target_id, summary.sweep_id, listing.observed_at)
-            writes[session.id] = (transition.after, (*outbox, *found))
+            outbox = (*outbox, *found)
+            after = transition.after
+            if outbox_is_full(outbox):
+                after = replace(after, outbox_full=True)
+            writes[session.id] = (after, outbox)
         for session_id in comparison.returned:
             uncommitted[listing.sessions[session_id].scope] = END_PENDING
             summary.changes_uncommitted[END_PENDING] += 1
         for session_id in comparison.forgotten:
-            # What happened before the filter changed is still published.
-            if not snapshot.sessions[session_id].outbox:
-                writes[session_id] = (None, ())
-        target = snapshot.target or Target(first_begin=listing.begin)
+            writes[session_id] = (None, ())
+        target = snapshot.target or Target(first_begin=None)
+        target = replace(target, first_begin=target.first_begin or listing.begin)
         snapshot, refused = self.snapshots.commit(snapshot, target, writes, time_left)
         for session_id in refused:
             remembered, _ = writes[session_id]
@@ -149,13 +193,7 @@ class Auditor:
             if remembered:
                 uncommitted[remembered.session.scope] = NOT_COMMITTED
         coverage = audit(snapshot, listing, uncommitted, self.policy)
-        announced = [
-            audit_event(change, self.target_id, summary.sweep_id, listing.observed_at)
-            for change in coverage.changes
-        ]
-        return self.snapshots.commit_target(
-            snapshot, coverage.target, (*snapshot.outbox, *announced), coverage.scopes
-        )
+        return self._commit_audit(snapshot, coverage, listing, summary)
 
     def _publish(
         self,

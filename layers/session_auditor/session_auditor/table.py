@@ -1,0 +1,332 @@
+"""How the snapshot lies in the table: keys, items, and what can be read of an item.
+
+It knows DynamoDB's form of an item and no client. Whatever an item holds, reading it either succeeds or
+raises ItemError; nothing else.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import TypeAdapter
+
+from session_auditor.comparison import used
+from session_auditor.events import committed_event, timestamp
+from session_auditor.model import (
+    WHOLE_TARGET,
+    DetailType,
+    Ending,
+    Event,
+    Gap,
+    Hole,
+    Remembered,
+    Scope,
+    Stored,
+    Target,
+    TargetId,
+)
+
+# Written with every item. An item of an older release reads as it is (what it lacks has a default) and
+# takes this number when it is next written; one of a newer release is left alone.
+SCHEMA = 1
+TARGET_KEY = "TARGET"
+SCOPES_KEY = "SCOPES"
+SESSION_PREFIX = "SESSION#"
+# What does not fit an item lies in further ones: TARGET#1, SCOPES#1 and so on. An item may have 400 KB.
+PART_BYTES = 250_000
+# Gaps and holes that lie on the target's own item, which every sweep and every transaction writes.
+INLINE_BYTES = 50_000
+# All parts are written in one transaction of at most 4 MB. Scopes that don't fit read as never covered.
+PARTS_BYTES = 3_000_000
+PARTS_LIMIT = 40
+
+_REMEMBERED = TypeAdapter(Remembered)
+_TARGET = TypeAdapter(Target)
+_SCOPES = TypeAdapter(tuple[Scope, ...])
+
+Item = Mapping[str, Any]
+Action = dict[str, dict[str, Any]]
+T = TypeVar("T")
+
+
+class ItemError(ValueError):
+    """An item is broken, or a newer release wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Gaps and holes that lie beside the target's item."""
+
+    gaps: tuple[Gap, ...] = ()
+    holes: tuple[Hole, ...] = ()
+
+
+_REST = TypeAdapter(_Rest)
+
+
+class StoredTarget(NamedTuple):
+    """The target's item; `broken` entries of its outbox are no events, `parts` counts the further items."""
+
+    target: Target
+    version: int
+    outbox: tuple[Event, ...]
+    broken: tuple[Any, ...]
+    parts: int
+
+
+class RefusedEvent(NamedTuple):
+    """An event that EventBridge refused for good, with the error code."""
+
+    event: Event
+    error_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The table of one target; ended sessions and refused events stay in it `history_for`."""
+
+    name: str
+    target_id: TargetId
+    history_for: timedelta
+
+    @property
+    def partition(self) -> dict[str, str]:
+        """The partition of all that a sweep reads."""
+        return {"S": f"TARGET#{self._account_and_region}"}
+
+    @property
+    def refused_partition(self) -> dict[str, str]:
+        """The partition of events that EventBridge refused."""
+        return {"S": f"REFUSED#{self._account_and_region}"}
+
+    @property
+    def _account_and_region(self) -> str:
+        return f"{self.target_id.account_id}#{self.target_id.region}"
+
+    def read_session(self, item: Item) -> Stored:
+        """Read a session's item; raises ItemError."""
+        with _readable():
+            remembered, version, outbox = self._read(item, _REMEMBERED)
+            if item["sk"]["S"] != SESSION_PREFIX + remembered.session.id:
+                raise ItemError("another session's state")
+            return Stored(remembered, tuple(map(self._event, outbox)), version)
+
+    def read_target(self, item: Item) -> StoredTarget:
+        """Read the target's item; raises ItemError. A broken entry of its outbox is kept as it is."""
+        with _readable():
+            target, version, entries = self._read(item, _TARGET)
+            events, broken = [], []
+            for entry in entries:
+                try:
+                    with _readable():
+                        events.append(self._event(entry))
+                except ItemError:
+                    broken.append(entry)
+            return StoredTarget(target, version, tuple(events), tuple(broken), _parts(item))
+
+    def read_scopes(self, item: Item) -> tuple[frozenset[Scope], int]:
+        """Read the list of scopes, or a part of it, and how many parts there are; raises ItemError."""
+        with _readable():
+            return frozenset(self._read(item, _SCOPES)[0]), _parts(item)
+
+    def read_rest(self, item: Item, target: Target) -> Target:
+        """Add the gaps and holes of a further item of the target; raises ItemError."""
+        with _readable():
+            rest, _, _ = self._read(item, _REST)
+            return replace(target, gaps=target.gaps + rest.gaps, holes=target.holes + rest.holes)
+
+    def read_refused(self, item: Item) -> RefusedEvent:
+        """Read an event that was refused; raises ItemError."""
+        with _readable():
+            event = committed_event(self.target_id, DetailType(item["detailType"]["S"]), item["detail"]["S"])
+            if item["sk"]["S"] != event.event_id:
+                raise ItemError("another event's detail")
+            return RefusedEvent(event, str(item["errorCode"]["S"]))
+
+    def put_session(self, version: int, after: Stored) -> Action:
+        """Put a session's item over the version that was read (0: there was none)."""
+        key = SESSION_PREFIX + after.remembered.session.id
+        state = _json(_REMEMBERED, after.remembered)
+        return {"Put": self._item(key, after.version, state, after.outbox) | _condition(version)}
+
+    def put_target(self, version: int, after: StoredTarget) -> Action:
+        """Put the target's item over the version that was read (0: there was none)."""
+        target = after.target
+        if after.parts:
+            own = tuple(gap for gap in target.gaps if gap.scope == WHOLE_TARGET)
+            target = replace(target, gaps=own, holes=())
+        put = self._item(TARGET_KEY, after.version, _json(_TARGET, target), after.outbox, after.broken)
+        if after.parts:
+            put["Item"]["parts"] = {"N": str(after.parts)}
+        return {"Put": put | _condition(version)}
+
+    def put_rest(self, target: Target) -> tuple[Target, list[Action]]:
+        """Put the gaps and holes that do not fit the target's item, if that is so, into further items.
+
+        Returns the target with the gaps that fit, too.
+        """
+        entries = [
+            *(_Rest(holes=(hole,)) for hole in target.holes),
+            *(_Rest(gaps=(gap,)) for gap in target.gaps if gap.scope != WHOLE_TARGET),
+        ]
+        sizes = [len(_json(_REST, entry).encode()) for entry in entries]
+        if sum(sizes) <= INLINE_BYTES:
+            return target, []
+        own = tuple(gap for gap in target.gaps if gap.scope == WHOLE_TARGET)
+        parts = [
+            _Rest(
+                gaps=tuple(gap for entry in part for gap in entry.gaps),
+                holes=tuple(hole for entry in part for hole in entry.holes),
+            )
+            for part in _cut(entries, sizes)
+        ]
+        kept = replace(
+            target,
+            gaps=own + tuple(gap for part in parts for gap in part.gaps),
+            holes=tuple(hole for part in parts for hole in part.holes),
+        )
+        return kept, [
+            {"Put": self._item(f"{TARGET_KEY}#{number}", 1, _json(_REST, part), ())}
+            for number, part in enumerate(parts, 1)
+        ]
+
+    def put_scopes(self, scopes: frozenset[Scope]) -> list[Action]:
+        """Put the list of scopes, in as many items as it takes."""
+        ordered = sorted(scopes)
+        parts = _cut(ordered, [len(_json(_SCOPES, (scope,)).encode()) for scope in ordered]) or [[]]
+        puts = [
+            self._item(f"{SCOPES_KEY}#{number}" if number else SCOPES_KEY, 1, _json(_SCOPES, tuple(part)), ())
+            for number, part in enumerate(parts)
+        ]
+        if len(puts) > 1:
+            puts[0]["Item"]["parts"] = {"N": str(len(puts) - 1)}
+        return [{"Put": put} for put in puts]
+
+    def delete(self, key: str, version: int) -> Action:
+        """Delete an item of the version that was read."""
+        return {"Delete": {"TableName": self.name, "Key": self._key(key)} | _condition(version)}
+
+    def put_history(self, remembered: Remembered, ending: Ending, now: datetime) -> Action:
+        """Put what is kept of a session that is over."""
+        session = remembered.session
+        connected, disconnected = used(remembered, ending.before)
+        texts = {
+            "pk": f"HISTORY#{self._account_and_region}#{ending.before:%Y-%m-%d}",
+            "sk": f"{timestamp(ending.before)}#{session.id}",
+            "sessionId": session.id,
+            "userId": session.user_id,
+            "stackName": session.scope.stack,
+            "fleetName": session.scope.fleet,
+            "startTime": timestamp(session.start_time or remembered.first_seen),
+            "endTime": timestamp(ending.before),
+            "endReason": ending.reason.value,
+        }
+        numbers = {
+            "connectedSeconds": connected,
+            "disconnectedSeconds": disconnected,
+            "disconnects": remembered.disconnects,
+        }
+        return self._kept_aside(texts, numbers, now)
+
+    def put_refused(self, event: Event, code: str, now: datetime) -> Action:
+        """Put an event that EventBridge refused, with the error code."""
+        texts = {
+            "pk": self.refused_partition["S"],
+            "sk": event.event_id,
+            "detailType": event.detail_type.value,
+            "detail": event.detail,
+            "errorCode": code,
+            "refusedAt": timestamp(now),
+        }
+        return self._kept_aside(texts, {}, now)
+
+    def delete_refused(self, event: Event) -> dict[str, Any]:
+        """Return the parameters that delete an event that was put back."""
+        return {"TableName": self.name, "Key": {"pk": self.refused_partition, "sk": {"S": event.event_id}}}
+
+    def _read(self, item: Item, state: TypeAdapter[T]) -> tuple[T, int, Sequence[Any]]:
+        if int(item["schema"]["N"]) > SCHEMA:
+            raise ItemError("written by a newer release")
+        version = int(item["version"]["N"])
+        if version < 1:
+            raise ItemError("no version")
+        outbox = item.get("outbox", {"L": []})["L"]
+        if not isinstance(outbox, list):
+            raise ItemError("no outbox")
+        return state.validate_json(item["state"]["S"]), version, outbox
+
+    def _event(self, entry: Any) -> Event:
+        detail_type = DetailType(entry["M"]["type"]["S"])
+        return committed_event(self.target_id, detail_type, entry["M"]["detail"]["S"])
+
+    def _item(
+        self, key: str, version: int, state: str, outbox: Sequence[Event], broken: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        item: dict[str, Any] = {
+            **self._key(key),
+            "schema": {"N": str(SCHEMA)},
+            "version": {"N": str(version)},
+            "state": {"S": state},
+        }
+        entries = [
+            *broken,
+            *({"M": {"type": {"S": event.detail_type}, "detail": {"S": event.detail}}} for event in outbox),
+        ]
+        if entries:
+            item["outbox"] = {"L": entries}
+        return {"TableName": self.name, "Item": item}
+
+    def _key(self, key: str) -> dict[str, Any]:
+        return {"pk": self.partition, "sk": {"S": key}}
+
+    def _kept_aside(self, texts: Mapping[str, str], numbers: Mapping[str, int], now: datetime) -> Action:
+        expires = {"expiresAt": int((now + self.history_for).timestamp())}
+        item = {name: {"S": text} for name, text in texts.items()} | {
+            name: {"N": str(number)} for name, number in {**numbers, **expires}.items()
+        }
+        return {"Put": {"TableName": self.name, "Item": item}}
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        # The cause is cut off: it may quote a user id.
+        raise ItemError("the item cannot be read") from None
+
+
+def _condition(version: int) -> dict[str, Any]:
+    if version == 0:
+        return {"ConditionExpression": "attribute_not_exists(pk)"}
+    return {
+        "ConditionExpression": "#version = :version",
+        "ExpressionAttributeNames": {"#version": "version"},
+        "ExpressionAttributeValues": {":version": {"N": str(version)}},
+    }
+
+
+def _json(adapter: TypeAdapter[T], state: T) -> str:
+    return adapter.dump_json(state, exclude_defaults=True).decode()
+
+
+def _parts(item: Item) -> int:
+    return max(0, min(int(item.get("parts", {"N": "0"})["N"]), PARTS_LIMIT))
+
+
+def _cut(entries: Sequence[T], sizes: Sequence[int]) -> list[list[T]]:
+    """Cut entries of these bytes into parts that each fit an item; what is too much is left out."""
+    parts: list[list[T]] = []
+    total = size = 0
+    for entry, more in zip(entries, sizes, strict=True):
+        total += more
+        if total > PARTS_BYTES:
+            break
+        if not parts or size + more > PART_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(entry)
+        size += more
+    return parts
