@@ -152,6 +152,8 @@ class AppStream:
         self.world = world
         self.unfiltered_lists_all = True
         self.missing_answers_empty = False
+        # In GovCloud there are no user pools, and an AD-joined fleet takes no others.
+        self.refused_types: frozenset[str] = frozenset()
         self.topology_page = 25
         # AWS may answer with fewer than were asked for.
         self.most_a_page = LARGEST_PAGE
@@ -194,6 +196,10 @@ class AppStream:
             raise AwsError(
                 "InvalidParameterCombinationException",
                 "If a UserId is specified, you must also specify an AuthenticationType.",
+            )
+        if kind in self.refused_types:
+            raise AwsError(
+                "InvalidParameterCombinationException", f"AuthenticationType {kind} is not supported."
             )
         if not self.missing_answers_empty:
             if scope[0] not in self.world.stacks:

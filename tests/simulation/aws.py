@@ -105,6 +105,9 @@ class Run:
     error: BaseException | None = None
     printed: str = ""
     failing: dict[str, str] = field(default_factory=dict)
+    # The function's environment; what its container knew of the fleets' timeouts.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeouts: Mapping[str, int] = field(default_factory=dict)
     aws_request_id: str = ""
     function_name: str = "auditor"
     function_version: str = "$LATEST"

@@ -18,11 +18,16 @@ Expected = dict[str, Any]
 Sights = tuple["Sight", ...]
 
 # In the order of the README's table of events, which is the order within one observation.
-STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, ENDED = (
+STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, ENDED, UNWATCHED = (
     f"AppStream Session {word}"
-    for word in ("Started", "Connected", "Disconnected", "Reconnected", "Expiring", "Abandoned", "Ended")
+    for word in (
+        *("Started", "Connected", "Disconnected", "Reconnected"),
+        *("Expiring", "Abandoned", "Ended", "Unwatched"),
+    )
 )
 DEGRADED, RECOVERED = "AppStream Audit Degraded", "AppStream Audit Recovered"
+# Stands for the whole target where its topology cannot be read.
+TARGET: Scope = ("", "")
 
 # AWS's name -> the event's.
 FIELDS = {
@@ -42,11 +47,12 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """What an administrator set. Thresholds are minutes."""
+    """What an administrator set. Thresholds are minutes, a hole is seconds."""
 
     expiring: tuple[int, ...] = (60, 15, 5)
     abandoned: tuple[int, ...] = (15, 60)
     baseline_events: bool = False
+    hole: int = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +65,10 @@ class Sweep:
     `kept` are the sessions whose items it wrote, each with its place in that order; `lost` those that it
     could not write, or that another sweep wrote in the meantime. `uncommitted` are the scopes of sessions
     that were lost. `load` is when it read the table, in the same order.
-    `unwanted` are scopes that the filters exclude. `kept_scopes` unless the list of scopes had to be written
-    and could not be.
+    `unwanted` are scopes that the filters exclude. `kept_scopes` unless the list of scopes had to be
+    written and could not be. `unreadable` is why the topology could not be read: nothing was listed.
+    `types` are the AuthenticationTypes that were asked for, None if none was left out; `listed_as` is the
+    type of the call that listed a session, if it had one; `refused` are types not taken for a scope.
     """
 
     begin: int
@@ -77,6 +85,10 @@ class Sweep:
     uncommitted: frozenset[Scope] = frozenset()
     unwanted: frozenset[Scope] = frozenset()
     kept_scopes: bool = True
+    unreadable: str = ""
+    types: frozenset[str] | None = None
+    listed_as: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[Scope, frozenset[str]] = field(default_factory=dict)
 
     def place(self, identity: str) -> int | None:
         """Return where in the order of writes its sight of a session stands; None if it does not count."""
@@ -91,12 +103,15 @@ class Sweep:
 
     def covered(self, scope: Scope) -> bool:
         """Tell whether the scope was listed whole; one that is gone counts as listed, empty."""
-        return scope not in self.failed
+        return scope not in self.failed and scope not in self.unwanted and not self.unreadable
 
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """One entry of a session's log: the sweep, the record if it was listed, and what was known before."""
+    """One entry of a session's log: the sweep, the record if it was listed, and what was known before.
+
+    `out` if a changed filter took it out of view.
+    """
 
     sweep: Sweep
     record: Record | None
@@ -104,6 +119,7 @@ class Sight:
     target_begin: int
     oracle: "Oracle"
     scope: Scope
+    out: bool = False
 
     @property
     def covered_before(self) -> int | None:
@@ -114,12 +130,35 @@ class Sight:
         begin = self.oracle.covered_before(self.scope, self.sweep.load)
         return None if begin is None else min(begin, self.sweep.observed)
 
+    @property
+    def listed_before(self) -> int | None:
+        """When the last sweep began that had listed the scope whole, whatever it could commit."""
+        begin = self.oracle.listed_before(self.scope, self.sweep.load)
+        return None if begin is None else min(begin, self.sweep.observed)
+
+    @property
+    def holes(self) -> list[tuple[int, int]]:
+        """The holes of the scope that are over: when the sweep that ended each began, and observed it."""
+        return self.oracle.holes(self.scope, self.sweep)
+
+    @property
+    def open(self) -> bool:
+        """Tell whether this is in a hole that is not over."""
+        return not self.sweep.covered(self.scope) and self.oracle.in_hole(self.scope, self.sweep)
+
+    @property
+    def hole_end(self) -> int | None:
+        """The end of the latest hole; now, while it is not over."""
+        if self.open:
+            return self.sweep.observed
+        return max((end for _, end in self.holes), default=None)
+
 
 @dataclass(frozen=True)
 class Life:
-    """One life of a session id: the sights from its first listing on, up to its end if it has ended.
+    """One life of a session id: the sights from its first listing on, up to its closing event if it has one.
 
-    A scope that the filters exclude cuts a life off without an end.
+    A life of which nothing was told is forgotten when a filter takes it out of view.
     """
 
     sights: tuple[Sight, ...]
@@ -131,14 +170,19 @@ class Oracle:
 
     def __init__(self, history: Sequence[Sweep]) -> None:
         self.history = list(history)
-        self.committed = sorted(
+        self.all_committed = sorted(
             (sweep for sweep in history if sweep.order is not None), key=lambda sweep: sweep.order or 0
         )
+        # A sweep that could read no topology covers nothing and ends nobody.
+        self.committed = [sweep for sweep in self.all_committed if not sweep.unreadable]
+        self._holes: dict[tuple[Scope, int], list[tuple[int, int]]] = {}
+        self._lasts: dict[tuple[Scope, int, bool], tuple[int | None, int | None]] = {}
 
     @property
     def first(self) -> Sweep:
-        """The sweep that was the first to write anything."""
-        return min(self.history, key=lambda sweep: sweep.first_write)
+        """The sweep that was the first to write anything of what it listed."""
+        listed = [sweep for sweep in self.history if not sweep.unreadable]
+        return min(listed or self.history, key=lambda sweep: sweep.first_write)
 
     def events(self) -> dict[str, list[list[Expected]]]:
         """Return the events that must have been published: by session id, by life, in order."""
@@ -150,9 +194,7 @@ class Oracle:
         """Return the sessions that the snapshot must hold: seen, and not yet known to have ended."""
         identities = dict.fromkeys(each for sweep in self.history for each in sweep.records)
         return frozenset(
-            identity
-            for identity in identities
-            if (lives := self.lives(identity)) and not lives[-1].over and not self._forgotten(lives[-1])
+            identity for identity in identities if (lives := self.lives(identity)) and not lives[-1].over
         )
 
     def changed_by(self, sweep: Sweep) -> frozenset[str]:
@@ -174,18 +216,11 @@ class Oracle:
                 changed.add(identity)
         return frozenset(changed)
 
-    def _forgotten(self, life: Life) -> bool:
-        return any(_scope(_last(life.sights)) in sweep.unwanted for sweep in self.committed[-1:])
-
     def lives(self, identity: str) -> list[Life]:
         """Cut a session's log into lives."""
         lives: list[Life] = []
         current: Sights = ()
         for sight in self._log(identity):
-            if current and _scope(_last(current)) in sight.sweep.unwanted:
-                lives.append(Life(current))
-                current = ()
-                continue
             if not current and (sight.record is None or sight.record.get("State") == "EXPIRED"):
                 continue
             current = (*current, sight)
@@ -205,15 +240,37 @@ class Oracle:
             if (place := sweep.place(identity)) is not None
         )
         scope: Scope | None = None
+        kind = ""
         for _, number in placed:
             sweep = self.history[number]
             record = sweep.records.get(identity)
-            scope = _scope(record) if record is not None else scope
-            if scope is not None and (record is not None or sweep.covered(scope)):
+            if record is not None:
+                scope = _scope(record)
+                listed_as = sweep.listed_as.get(identity, "")
+                kind = listed_as or kind
+            if scope is None or sweep.unreadable:
+                continue
+            # The type of the call that listed it decides; what AWS's record says only where there was none.
+            type_of = kind or (self._last_type(identity, sweep) if record is None else "")
+            narrowed = sweep.types is not None and type_of not in sweep.types
+            out = record is None and (scope in sweep.unwanted or narrowed)
+            whole = sweep.covered(scope) and type_of not in sweep.refused.get(scope, ())
+            if record is not None or out or whole:
                 # The first sweep of all is the first that left anything behind, whole or not.
                 is_first = sweep.load < self.first.first_write
                 began = sweep.begin if is_first else self.first.begin
-                yield Sight(sweep, record, is_first, began, self, scope)
+                yield Sight(sweep, record, is_first, began, self, scope, out)
+            if out:
+                kind = ""
+
+    def _last_type(self, identity: str, sweep: Sweep) -> str:
+        place = sweep.place(identity) or 0
+        seen = [
+            (at, each.records[identity].get("AuthenticationType", ""))
+            for each in self.history
+            if identity in each.records and (at := each.place(identity)) is not None and at < place
+        ]
+        return max(seen, key=lambda each: each[0])[1] if seen else ""
 
     def covered_before(self, scope: Scope, load: int) -> int | None:
         """Return when the last commit that a sweep had read, and that covered the scope, began.
@@ -221,18 +278,67 @@ class Oracle:
         A scope that has gone is remembered as long as one of its sessions is, and counts as covered until
         then. A scope whose session could not be committed was not covered.
         """
+        return self._last_whole(scope, load, committed=True)[0]
+
+    def listed_before(self, scope: Scope, load: int) -> int | None:
+        """Return the same of the last sweep that listed it whole, whatever that could commit."""
+        return self._last_whole(scope, load, committed=False)[0]
+
+    def in_hole(self, scope: Scope, sweep: Sweep) -> bool:
+        """Tell whether nobody had listed the scope whole for too long when a sweep looked."""
+        since = self._unlisted_since(scope, sweep)
+        return since is not None and sweep.observed - min(since, sweep.observed) > sweep.rules.hole
+
+    def holes(self, scope: Scope, sweep: Sweep) -> list[tuple[int, int]]:
+        """Return the holes of a scope that a sweep knows to be over: begin and end of what ended each."""
+        key = scope, id(sweep)
+        if key not in self._holes:
+            known = [each for each in self.committed if (each.order or 0) < sweep.load and each is not sweep]
+            self._holes[key] = [
+                (each.begin, each.observed)
+                for each in (*known, sweep)
+                if each.covered(scope) and self.in_hole(scope, each)
+            ]
+        return self._holes[key]
+
+    def _unlisted_since(self, scope: Scope, sweep: Sweep) -> int | None:
+        listed, failing_since = self._last_whole(scope, sweep.load, committed=False)
+        return failing_since if listed is None else listed
+
+    def _last_whole(self, scope: Scope, load: int, *, committed: bool) -> tuple[int | None, int | None]:
+        """Return when the last sweep that covered the scope began, and the first that failed after it."""
+        key = scope, load, committed
+        if key not in self._lasts:
+            self._lasts[key] = self._replay_coverage(scope, load, committed=committed)
+        return self._lasts[key]
+
+    def _replay_coverage(self, scope: Scope, load: int, *, committed: bool) -> tuple[int | None, int | None]:
         covered: int | None = None
+        failing_since: int | None = None
         known = missed = False
         for sweep in (each for each in self.committed if (each.order or 0) < load):
-            missed_before, missed = missed, scope in sweep.failed or scope in sweep.uncommitted
+            missed_before = missed
+            lost = committed and scope in sweep.uncommitted
+            missed = scope in sweep.failed or scope in sweep.unwanted or lost
             if sweep.kept_scopes:
-                known = missed or scope in sweep.scopes or self._is_remembered(scope, sweep)
+                known = (
+                    missed or scope in sweep.scopes or scope == TARGET or self._is_remembered(scope, sweep)
+                )
             if not missed:
                 covered = sweep.begin if known else None
-            elif covered is not None and not missed_before:
-                # Noted by a sweep whose clock may differ: never after that sweep itself.
-                covered = min(covered, sweep.observed)
-        return covered
+                failing_since = None
+            else:
+                if covered is not None and not missed_before:
+                    # Noted by a sweep whose clock may differ: never after that sweep itself.
+                    covered = min(covered, sweep.observed)
+                if scope in sweep.failed and failing_since is None:
+                    failing_since = sweep.begin
+        return covered, failing_since
+
+    def asked_before(self, sweep: Sweep) -> frozenset[str] | None:
+        """Return the AuthenticationTypes that the sweep before asked for; None if none was left out."""
+        before = [each for each in self.committed if (each.order or 0) < sweep.load]
+        return before[-1].types if before else None
 
     def _is_remembered(self, scope: Scope, upto: Sweep) -> bool:
         """Tell whether a session of a scope that is gone was still believed to live after a sweep."""
@@ -243,30 +349,40 @@ class Oracle:
     def audits(self) -> dict[Scope, list[Expected]]:
         """Return the audit events that must have been published, by scope, in order."""
         told: dict[Scope, list[Expected]] = {}
-        for scope in dict.fromkeys(each for sweep in self.committed for each in sweep.failed):
+        failed = [*(each for sweep in self.committed for each in sweep.failed)]
+        failed += [TARGET for sweep in self.all_committed if sweep.unreadable]
+        for scope in dict.fromkeys(failed):
             since: int | None = None
-            row = 0
-            degraded = False
-            for sweep in self.committed:
-                if scope in sweep.unwanted:
-                    since, row, degraded = None, 0, False
-                elif scope in sweep.failed:
+            reason = ""
+            for sweep in self.all_committed:
+                if sweep.unreadable and scope != TARGET:
+                    continue
+                problem = (
+                    sweep.unreadable if scope == TARGET and sweep.unreadable else sweep.failed.get(scope)
+                )
+                if problem:
                     since = sweep.observed if since is None else since
-                    row += 1
-                    if row == 2:
-                        degraded = True
-                        told.setdefault(scope, []).append(_audit(DEGRADED, scope, sweep, since))
-                else:
-                    if degraded and since is not None:
-                        told.setdefault(scope, []).append(_audit(RECOVERED, scope, sweep, since))
-                    since, row, degraded = None, 0, False
+                    if not reason and self._hole_is_open(scope, sweep):
+                        reason = problem
+                        told.setdefault(scope, []).append(_audit(DEGRADED, scope, sweep, since, reason))
+                    continue
+                if reason and since is not None:
+                    reason = "FILTERED" if scope in sweep.unwanted else reason
+                    told.setdefault(scope, []).append(_audit(RECOVERED, scope, sweep, since, reason))
+                since, reason = None, ""
         return told
 
+    def _hole_is_open(self, scope: Scope, sweep: Sweep) -> bool:
+        """Tell whether a sweep began more than a hole's length after the last that listed the scope whole."""
+        since = self._unlisted_since(scope, sweep)
+        if scope == TARGET and self.listed_before(scope, sweep.load) is None:
+            failures = [each for each in self.all_committed if each.unreadable or TARGET in each.failed]
+            since = next((each.begin for each in failures if (each.order or 0) < sweep.load), None)
+        return since is not None and sweep.begin - since > sweep.rules.hole
 
-def _audit(kind: str, scope: Scope, sweep: Sweep, since: int) -> Expected:
-    data = {"stackName": scope[0], "fleetName": scope[1], "since": text(since)}
-    if kind == DEGRADED:
-        data["reason"] = sweep.failed[scope]
+
+def _audit(kind: str, scope: Scope, sweep: Sweep, since: int, reason: str) -> Expected:
+    data = {"stackName": scope[0], "fleetName": scope[1], "since": text(since), "reason": reason}
     return {"detailType": kind, "metadata": {"observedAt": text(sweep.observed)}, "data": data}
 
 
@@ -283,15 +399,18 @@ class Presence:
     disconnected: int = 0
     disconnects: int = 0
 
-    def until(self, at: int) -> "Presence":
-        """Return the same with the time that has passed counted in."""
-        passed = max(0, at - self.since)
+    def until(self, at: int, hole_end: int | None) -> "Presence":
+        """Return the same with the time that has passed counted in; after a hole it counts anew."""
+        passed = max(0, at - self._clock(hole_end))
         return replace(
             self,
             since=at,
             connected=self.connected + (passed if self.word == "CONNECTED" else 0),
             disconnected=self.disconnected + (passed if self.word == "GONE" else 0),
         )
+
+    def _clock(self, hole_end: int | None) -> int:
+        return self.since if hole_end is None else max(self.since, hole_end)
 
 
 @lru_cache(maxsize=20_000)
@@ -308,9 +427,14 @@ def _presence(sights: Sights) -> Presence:
         elif said == "NOT_CONNECTED":
             word = {"UNKNOWN": "NEVER", "CONNECTED": "GONE"}.get(now.word, now.word)
         if word != now.word:
-            moved = now.until(sight.sweep.observed)
+            moved = now.until(sight.sweep.observed, sight.hole_end)
             now = replace(moved, word=word, disconnects=moved.disconnects + (word == "GONE"))
     return now
+
+
+def _clocks(sights: Sights) -> Sight:
+    """Return the sight that says when clocks began: those of a session that is missing stand still."""
+    return (_misses(sights) or [sights[-1]])[0]
 
 
 def _transition(sights: Sights) -> str | None:
@@ -348,9 +472,11 @@ def _deadline(sights: Sights) -> tuple[int, str] | None:
     expires = _seconds(_last(sights).get("MaxExpirationTime"))
     if expires is not None:
         both.append((expires, 0, "MAX_DURATION"))
-    presence, timeout = _presence(sights), _timeout(sights)
-    if presence.word == "GONE" and timeout is not None:
-        both.append((presence.since + timeout, 1, "DISCONNECT_TIMEOUT"))
+    presence, timeout, known_at = _presence(sights), _timeout(sights), _clocks(sights)
+    # A partial listing starts no clock while a hole is open.
+    if presence.word == "GONE" and timeout is not None and not known_at.open:
+        away_since = presence.since if known_at.hole_end is None else max(presence.since, known_at.hole_end)
+        both.append((away_since + timeout, 1, "DISCONNECT_TIMEOUT"))
     if not both:
         return None
     at, _, cause = min(both)
@@ -372,33 +498,66 @@ def _misses(sights: Sights) -> list[Sight]:
 
 
 def _end(sights: Sights) -> dict[str, Any] | None:
-    """Return how the session ended if it did at the last of the sights; `after` is the first without it."""
+    """Return how a life closed if it did at the last of the sights; `after` is the first without it."""
     last = sights[-1]
+    if last.out:
+        return {"reason": "UNWATCHED", "after": last, "before": last.sweep.observed}
     if last.record is not None:
         if last.record.get("State") != "EXPIRED":
             return None
         pending = _misses(sights[:-1])
         after = pending[0] if pending else last
-        before = last.sweep.observed
+        before, known_at = last.sweep.observed, last
     else:
         missing = _misses(sights)
-        after, before = missing[0], missing[0].sweep.observed
+        after = known_at = missing[0]
+        before = missing[0].sweep.observed
         deadline = _deadline(sights)
         overdue = deadline is not None and deadline[0] <= last.sweep.observed
-        if len(missing) < 2 and not overdue:
+        if last.sweep.begin - missing[0].sweep.begin < 30 and not overdue:
             return None
-    return {"reason": _reason(sights, before), "after": after, "before": before}
+    return {
+        "reason": _reason(sights, _ended_after(sights, after), before, known_at),
+        "after": after,
+        "before": before,
+    }
 
 
-def _reason(sights: Sights, before: int) -> str:
+def _ended_after(sights: Sights, after: Sight) -> int:
+    # Nobody can end before he began, so that is what is left where nothing was covered before.
+    return _born(sights) if after.covered_before is None else after.covered_before
+
+
+def _reason(sights: Sights, after: int, before: int, known_at: Sight) -> str:
     scope = _scope(_last(sights))
     sweep = sights[-1].sweep
     if scope not in sweep.scopes and scope not in sweep.failed:
         return "SCOPE_GONE"
+    never_seen_connected = _presence(sights).word in {"UNKNOWN", "NEVER"}
+    if known_at.open or any(begin > after for begin, _ in known_at.holes):
+        return "UNKNOWN"
+    if never_seen_connected and (_baseline(sights) or not _watched(sights, known_at)):
+        return "UNKNOWN"
     deadline = _deadline(sights)
     if deadline is not None and deadline[0] <= before:
         return deadline[1]
     return "NEVER_CONNECTED" if _presence(sights).word == "NEVER" else "USER_OR_ADMIN"
+
+
+def _watched(sights: Sights, upto: Sight) -> bool:
+    """Tell whether there was no hole in a life, nor in the window in which it was first seen."""
+    first = sights[0]
+    if any(end > first.sweep.observed for _, end in upto.holes) or first.open:
+        return False
+    before = first.oracle.asked_before(first.sweep)
+    record = first.record or {}
+    kind = first.sweep.listed_as.get(str(record.get("Id")), record.get("AuthenticationType", ""))
+    if before is not None and kind not in before:
+        return False
+    # Of a scope that was never listed before nothing is known but when the session started.
+    start = _seconds(record.get("StartTime"))
+    since = start if first.listed_before is None else first.listed_before
+    return since is not None and first.sweep.observed - since <= first.sweep.rules.hole
 
 
 # Thresholds: which fire at the last sight of a log. What fired before is asked of the shorter logs.
@@ -442,15 +601,19 @@ def _crossed_abandoned(sights: Sights) -> tuple[int, int] | None:
     record, sweep = sights[-1].record, sights[-1].sweep
     if record is None or record.get("State") == "EXPIRED":
         return None
-    presence = _presence(sights)
+    presence, hole_end = _presence(sights), sights[-1].hole_end
     start, expires = _seconds(record.get("StartTime")), _seconds(record.get("MaxExpirationTime"))
     if presence.word == "GONE":
         since, period = presence.since, _timeout(sights)
     elif presence.word == "NEVER":
-        since = sights[0].sweep.observed if start is None or _baseline(sights) else start
+        since = sights[0].sweep.observed
         period = expires - start if start is not None and expires is not None else None
     else:
         return None
+    # Nothing is claimed of a hole, and a partial listing starts no clock while one is open.
+    if sights[-1].open:
+        return None
+    since = since if hole_end is None else max(since, hole_end)
     crossed = [
         minutes
         for minutes in sweep.rules.abandoned
@@ -477,18 +640,22 @@ def _events(life: Life, *, tail: bool = False) -> list[Expected]:
     for length in range(1, len(life.sights) + 1):
         sights = life.sights[:length]
         end = _end(sights)
-        for kind, extra in _happened(sights, end):
+        for kind, extra in _happened(sights, end, told):
             told.append(_event(sights, kind, extra, end, len(told) + 1))
     observed = text(life.sights[-1].sweep.observed)
     return [each for each in told if each["metadata"]["observedAt"] == observed] if tail else told
 
 
-def _happened(sights: Sights, end: Mapping[str, Any] | None) -> Iterable[tuple[str, Expected]]:
+def _happened(
+    sights: Sights, end: Mapping[str, Any] | None, told: Sequence[Expected]
+) -> Iterable[tuple[str, Expected]]:
     """Return what the last sight shows, in order."""
+    if end is not None and end["reason"] == "UNWATCHED":
+        if told:
+            yield UNWATCHED, {}
+        return
     if end is not None:
-        # Nobody can end before he began, so that is what is left where nothing was covered before.
-        covered = end["after"].covered_before
-        after = text(_born(sights) if covered is None else covered)
+        after = text(_ended_after(sights, end["after"]))
         yield ENDED, {"endReason": end["reason"], "endedAfter": after, "endedBefore": text(end["before"])}
         return
     if sights[-1].record is None:
@@ -520,7 +687,7 @@ def _event(
     connection_before = {"CONNECTED": "CONNECTED", "UNKNOWN": ""}.get(word, "NOT_CONNECTED")
     deadline = _deadline(sights)
     upto = end["before"] if end is not None else sight.sweep.observed
-    presence = _presence(sights).until(upto)
+    presence = _presence(sights).until(upto, _clocks(sights).hole_end)
     born = _born(sights)
     left = max(0, (deadline[0] - sight.sweep.observed) // 60) if deadline is not None else 0
     before = sight.covered_before

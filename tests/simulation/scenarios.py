@@ -12,6 +12,9 @@ from tests.simulation.trial import Trial
 
 Change = Callable[[Trial], None]
 MINUTE = 60
+# For days in which many minutes pass between two sweeps: at this interval that alone is no hole.
+PATIENCE = {"SWEEP_SCHEDULE": "rate(60 minutes)"}
+PATIENT = Rules(hole=2 * 3600 + 50)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,31 @@ def failing(*scopes: str, operation: str = "DescribeSessions") -> Change:
     return change
 
 
+def deploy(**environment: str) -> Change:
+    """Change the settings."""
+    return lambda trial: trial.deploy(**environment)
+
+
+def denied(operation: str) -> Change:
+    """From now on an operation is refused."""
+
+    def change(trial: Trial) -> None:
+        trial.cloud.appstream.fails = lambda called, _: (
+            "AccessDeniedException" if called == operation else None
+        )
+
+    return change
+
+
+def refusing(*types: str) -> Change:
+    """AppStream does not take these AuthenticationTypes."""
+
+    def change(trial: Trial) -> None:
+        trial.cloud.appstream.refused_types = frozenset(types)
+
+    return change
+
+
 SCENARIOS = (
     Scenario(
         "a session's life",
@@ -125,6 +153,8 @@ SCENARIOS = (
             Moment(MINUTE, each("end", "old", "short")),
             Moment(),
         ),
+        PATIENCE,
+        PATIENT,
     ),
     Scenario(
         "a baseline that is told",
@@ -155,6 +185,8 @@ SCENARIOS = (
             Moment(5 * MINUTE),
             Moment(6 * MINUTE, each("end", "a")),
         ),
+        PATIENCE,
+        PATIENT,
     ),
     Scenario(
         "a user who drops twice",
@@ -168,6 +200,8 @@ SCENARIOS = (
             Moment(10 * MINUTE),
             Moment(5 * MINUTE, each("end", "a")),
         ),
+        PATIENCE,
+        PATIENT,
     ),
     Scenario(
         "a session that hits its maximum",
@@ -180,6 +214,8 @@ SCENARIOS = (
             Moment(MINUTE),
             Moment(4 * MINUTE, each("end", "a")),
         ),
+        PATIENCE,
+        PATIENT,
     ),
     Scenario(
         "a gap of hours",
@@ -282,6 +318,86 @@ SCENARIOS = (
             ),
             Moment(MINUTE, each("connect", "a")),
             Moment(MINUTE, each("end", "a")),
+        ),
+    ),
+    Scenario(
+        "a pause in which everybody may have worked",
+        (
+            Moment(0, all_of(world("fleet", "f1", "s1", disconnect_timeout=3600), arrive("old", ago=3600))),
+            Moment(MINUTE, all_of(arrive("away"), arrive("never", "gone", connected=False))),
+            Moment(MINUTE, each("disconnect", "away", "old")),
+            Moment(120 * MINUTE, all_of(each("end", "gone"), arrive("new", ago=600, connected=False))),
+            Moment(),
+            Moment(4 * MINUTE, each("end", "new")),
+            Moment(4 * MINUTE),
+            Moment(4 * MINUTE, each("connect", "never")),
+            Moment(4 * MINUTE, each("end", "never", "old")),
+            Moment(),
+        ),
+    ),
+    Scenario(
+        "a scope that cannot be listed for long",
+        (
+            Moment(0, all_of(world("fleet", "f1", "s1", "s2", disconnect_timeout=900), arrive("a", "b"))),
+            Moment(MINUTE, all_of(each("disconnect", "a"), arrive("c", scope="s2/f1"))),
+            Moment(MINUTE, failing("s1/f1")),
+            Moment(4 * MINUTE, each("disconnect", "c")),
+            Moment(4 * MINUTE),
+            Moment(4 * MINUTE, each("end", "b")),
+            Moment(4 * MINUTE, failing()),
+            Moment(),
+            Moment(4 * MINUTE),
+            Moment(4 * MINUTE, each("end", "a")),
+            Moment(),
+        ),
+    ),
+    Scenario(
+        "a filter that changes, and changes back",
+        (
+            Moment(0, all_of(world("fleet", "f1", "s1", "s2"), arrive("old", ago=3600))),
+            Moment(MINUTE, all_of(arrive("a"), arrive("b", scope="s2/f1"))),
+            Moment(MINUTE, all_of(each("disconnect", "a"), failing("s1/f1"))),
+            Moment(4 * MINUTE),
+            Moment(4 * MINUTE),
+            Moment(MINUTE, all_of(failing(), deploy(STACK_FILTER="*,!s1"))),
+            Moment(MINUTE, each("connect", "a")),
+            Moment(10 * MINUTE, all_of(each("disconnect", "a"), deploy(STACK_FILTER="*"))),
+            Moment(MINUTE, each("end", "a")),
+            Moment(),
+        ),
+    ),
+    Scenario(
+        "a list of types that is narrowed, and widened again",
+        (
+            Moment(0, all_of(office, deploy(AUTHENTICATION_TYPES="API,SAML"))),
+            Moment(MINUTE, all_of(arrive("a"), arrive("b", authentication="SAML", connected=False))),
+            Moment(MINUTE, deploy(AUTHENTICATION_TYPES="API")),
+            Moment(MINUTE),
+            Moment(MINUTE, deploy(AUTHENTICATION_TYPES="API,SAML")),
+            Moment(MINUTE, each("end", "a", "b")),
+            Moment(),
+        ),
+    ),
+    Scenario(
+        "a topology that cannot be read",
+        (
+            Moment(0, all_of(office, arrive("a"))),
+            Moment(MINUTE, all_of(arrive("b"), denied("DescribeStacks"))),
+            Moment(4 * MINUTE, each("end", "a")),
+            Moment(4 * MINUTE),
+            Moment(MINUTE, failing()),
+            Moment(),
+        ),
+    ),
+    Scenario(
+        "types that there are not",
+        (
+            Moment(0, all_of(office, deploy(AUTHENTICATION_TYPES="auto"), refusing("USERPOOL", "AWS_AD"))),
+            Moment(MINUTE, arrive("a", "b")),
+            Moment(MINUTE, each("end", "a")),
+            Moment(MINUTE, arrive("c", authentication="SAML")),
+            Moment(MINUTE, each("end", "c")),
+            Moment(),
         ),
     ),
     Scenario(

@@ -27,14 +27,14 @@ import session_auditor.appstream
 import session_auditor.publisher
 from tests.simulation import invariants
 from tests.simulation.appstream import ACCOUNT_ID, REGION
-from tests.simulation.aws import Call, Cloud, Died, Fault, Run
+from tests.simulation.aws import LAMBDA_SECONDS, Call, Cloud, Died, Fault, Run
 from tests.simulation.eventbridge import Entry
-from tests.simulation.oracle import ENDED, Oracle, Record, Rules, Scope, Sweep, text
+from tests.simulation.oracle import ENDED, TARGET, UNWATCHED, Oracle, Record, Rules, Scope, Sweep, text
 
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/app.py"
 PARTITION = f"TARGET#{ACCOUNT_ID}#{REGION}"
-TARGET, SCOPES, SESSION = "TARGET", "SCOPES", "SESSION#"
+TARGET_ITEM, SCOPES, SESSION = "TARGET", "SCOPES", "SESSION#"
 ENVIRONMENT = {
     "TABLE_NAME": "table",
     "EVENT_BUS_NAME": "bus",
@@ -50,6 +50,10 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": REGION,
 }
 TYPES = frozenset({"API", "SAML", "USERPOOL", "AWS_AD"})
+# What DescribeSessions answers to a type that there is not.
+REFUSED_TYPE = "InvalidParameterCombinationException"
+# Errors that may pass by themselves.
+PASSING = {"ThrottlingException", "InternalFailure", "InternalServerError", "DEADLINE"}
 WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"}
 
 NUMBERS = {2: "two", 3: "three"}
@@ -133,6 +137,13 @@ class _Session:
 _PRINTED = io.StringIO()
 
 
+@dataclass
+class Told:
+    """What a container was told of the fleets when it last could ask: their disconnect timeouts."""
+
+    timeouts: Mapping[str, int] = field(default_factory=dict)
+
+
 class Container:
     """One warm execution environment of the function."""
 
@@ -148,6 +159,7 @@ class Container:
             exec(_code(), self.app.__dict__)  # noqa: S102 - the handler, as a new container imports it
         # The handler freezes what a container keeps for good; here, containers come and go.
         gc.unfreeze()
+        self.told = Told()
         self.fresh = self.memory()
 
     def memory(self) -> list[dict[str, Any]]:
@@ -161,7 +173,7 @@ class Container:
 
     def _adapters(self) -> tuple[Any, ...]:
         auditor = self.app.auditor
-        return auditor.appstream, auditor.snapshots, auditor.publisher
+        return auditor.appstream, auditor.snapshots, auditor.publisher, self.told
 
     def invoke(self, run: Run) -> None:
         """Let Lambda call the handler; what it printed is kept on the run, too."""
@@ -173,10 +185,16 @@ class Container:
 
     def handle(self, run: Run) -> None:
         """Call the handler; what it returned or raised is kept on the run."""
+        run.timeouts = self.told.timeouts
         try:
             run.result = self.app.handler({}, run)
         except (Exception, Died) as error:  # noqa: BLE001 - Lambda reports whatever the handler raises
             run.error = error
+        whole = [call for call in run.calls if call.operation == "DescribeFleets" and call.answer]
+        if whole and "NextToken" not in (whole[-1].answer or {}):
+            told = Digest(0)
+            _timeouts(told, whole)
+            self.told.timeouts = told.timeouts
 
 
 @dataclass
@@ -193,7 +211,7 @@ class Trial:
 
     def sweep(self, *faults: Fault, skew: float = 0.0) -> Run:
         """Make one sweep in the warm container; one that died takes its container with it."""
-        run = self.cloud.invocation(*faults, skew=skew)
+        run = self._invocation(*faults, skew=skew)
         published = len(self.cloud.eventbridge.accepted)
         container = self.container or self._fresh()
         self.container = None
@@ -220,7 +238,7 @@ class Trial:
         and says which does; WORLD among them is the change. Calls to AppStream change nothing, so they are
         made without asking, unless the world changes.
         """
-        runs = [self.cloud.invocation() for _ in range(sweeps)]
+        runs = [self._invocation() for _ in range(sweeps)]
         containers = [self.container or self._fresh(), *(self._fresh() for _ in runs[1:])]
         hub = greenlet.getcurrent()
         change_is_due = change is not None
@@ -263,7 +281,7 @@ class Trial:
 
         If its time is up by then, it is not there any more.
         """
-        run, container, hub = self.cloud.invocation(seconds=seconds), self._fresh(), greenlet.getcurrent()
+        run, container, hub = self._invocation(seconds=seconds), self._fresh(), greenlet.getcurrent()
 
         def stop(caller: Run, _operation: str, _params: Mapping[str, Any]) -> None:
             if caller is run and len(run.calls) == at:
@@ -283,6 +301,17 @@ class Trial:
         go_on()
         self.cloud.hook = None
         return (lambda: None) if sweep.dead else go_on
+
+    def _invocation(self, *faults: Fault, skew: float = 0.0, seconds: float = LAMBDA_SECONDS) -> Run:
+        run = self.cloud.invocation(*faults, skew=skew, seconds=seconds)
+        run.environment = self.environment
+        return run
+
+    def deploy(self, **changed: str) -> None:
+        """Change variables of the environment: containers of before are not used any more."""
+        self.environment = {**self.environment, **changed}
+        self.container = None
+        self.spare = []
 
     def _fresh(self) -> Container:
         """Return a container that remembers nothing; importing the handler takes longer than a sweep."""
@@ -365,7 +394,10 @@ class Trial:
                 (
                     *(each.begin, each.observed, each.late, rank[each.load], rank.get(each.commit or -1)),
                     *(repr(each.listings), repr(each.records), repr(sorted(each.failed_writes))),
-                    *(repr(each.failed_stacks), repr({key: rank[at] for key, at in each.writes.items()})),
+                    *(
+                        repr((each.stacks_problem, each.unread, each.fleets)),
+                        repr({key: rank[at] for key, at in each.writes.items()}),
+                    ),
                 )
                 for each in digests
                 if each.commit is not None or each.writes
@@ -378,6 +410,16 @@ class Trial:
             identity: text(int(record["StartTime"].timestamp())) if "StartTime" in record else ""
             for identity, record in self.cloud.world.sessions.items()
             if record["State"] != "EXPIRED"
+        }
+
+    def in_view(self) -> set[str]:
+        """Return the sessions that live in the world and that the settings include."""
+        types = self.environment["AUTHENTICATION_TYPES"]
+        return {
+            identity
+            for identity in self.alive()
+            if (record := self.cloud.world.sessions[identity])["StackName"] not in excluded(self.environment)
+            and (types == "auto" or record.get("AuthenticationType", "API") in types.split(","))
         }
 
     def check(self, *, settled: bool = True) -> None:
@@ -401,7 +443,7 @@ class Trial:
             invariants.outbox_is_empty(table, PARTITION)
             invariants.published_is_committed(published, self.committed_events())
             invariants.published_is_expected(published, Oracle(self.history()))
-            invariants.snapshot_is_world(table, PARTITION, SESSION, self.alive())
+            invariants.snapshot_is_world(table, PARTITION, SESSION, self.in_view())
 
     def committed_events(self) -> set[str]:
         """Return the ids of all events that ever reached the table."""
@@ -421,19 +463,32 @@ class Trial:
                 for identity, order in other.writes.items()
                 if each.load < order < each.commit and identity not in each.writes
             }
+            known = self._known(history)
+            topology = each.topology(known, frozenset(self._unwanted(each, known)))
+            enough = self._enough(each, digests)
+            unreadable = each.stacks_problem
+            if unreadable in PASSING and (topology.scopes or topology.failed):
+                unreadable = ""
+            if unreadable:
+                topology = Topology()
             sweep = Sweep(
                 begin=each.begin,
                 observed=each.observed,
-                records=each.records,
-                scopes=each.scopes,
-                failed=self._failed(each, history, self._enough(each, digests)),
-                timeouts=each.timeouts,
+                records={} if unreadable else each.records,
+                scopes=topology.scopes,
+                failed=dict(topology.failed) | each.failed(topology.scopes, enough),
+                timeouts=self._timeouts(each, history),
                 rules=self.rules,
                 load=each.load,
                 order=each.commit,
                 kept=each.writes,
                 lost=each.failed_writes | overtaken,
+                unwanted=frozenset(self._unwanted(each, known)),
                 kept_scopes=each.kept_scopes,
+                unreadable=unreadable,
+                types=self._types(each, enough),
+                listed_as=each.listed_as,
+                refused=each.refused,
             )
             # An id that came back while its end still waited to be published had to wait, too.
             returned = frozenset(
@@ -461,9 +516,10 @@ class Trial:
             (sweep.records[identity] for sweep in reversed(history) if identity in sweep.records), None
         )
 
-    def _enough(self, each: "Digest", digests: Iterable["Digest"]) -> frozenset[str | None]:
+    @staticmethod
+    def _enough(each: "Digest", digests: Iterable["Digest"]) -> frozenset[str | None]:
         """Return the AuthenticationTypes with which a scope is listed whole."""
-        wanted = self.environment["AUTHENTICATION_TYPES"]
+        wanted = each.environment["AUTHENTICATION_TYPES"]
         if wanted != "auto":
             return frozenset(wanted.split(","))
         settled = (
@@ -472,30 +528,56 @@ class Trial:
         return frozenset({None}) if any(settled) else TYPES
 
     @staticmethod
-    def _failed(
-        each: "Digest", history: Sequence[Sweep], enough: frozenset[str | None]
-    ) -> Mapping[Scope, str]:
-        """Tell which scopes were not listed whole, and why.
+    def _types(each: "Digest", enough: frozenset[str | None]) -> frozenset[str] | None:
+        """Return the types that alone were asked for; None if sessions of every type were listed."""
+        asked = {kind for listings in each.listings.values() for kind in listings}
+        if each.environment["AUTHENTICATION_TYPES"] == "auto" and (None in asked or None in enough):
+            return None
+        return frozenset(kind for kind in enough if kind is not None)
 
-        To them belong those of stacks whose fleets could not be listed, as they were known before.
-        """
-        failed: dict[Scope, str] = {}
-        for scope in each.scopes:
-            listed = each.listings.get(scope, {})
-            problem = next((reason for reason in listed.values() if reason), "")
-            if problem or not listed.keys() >= enough:
-                failed[scope] = problem or "DEADLINE"
-        if not each.failed_stacks:
-            return failed
-        known = {scope for sweep in history[-1:] for scope in (*sweep.scopes, *sweep.failed)}
+    @staticmethod
+    def _known(history: Sequence[Sweep]) -> frozenset[Scope]:
+        """Return the scopes that the table knows."""
+        readable = [sweep for sweep in history if not sweep.unreadable]
+        known = {
+            scope for sweep in readable[-1:] for scope in (*sweep.scopes, *sweep.failed, *sweep.unwanted)
+        }
         for identity in Oracle(history).living() if history else ():
             record = Trial._last_record(history, identity)
             if record is not None:
                 known.add((record["StackName"], record["FleetName"]))
-        for stack, code in each.failed_stacks.items():
-            of_stack = {scope for scope in known if scope[0] == stack}
-            failed |= dict.fromkeys(of_stack or {(stack, "")}, code)
-        return failed
+        return frozenset(known - {TARGET})
+
+    @staticmethod
+    def _unwanted(each: "Digest", known: Iterable[Scope]) -> Iterator[Scope]:
+        """Return the known scopes that the filters of a sweep exclude."""
+        return (scope for scope in known if scope[0] in excluded(each.environment))
+
+    @staticmethod
+    def _timeouts(each: "Digest", history: Sequence[Sweep]) -> Mapping[str, int]:
+        """Return the fleets' timeouts, as last known if they could not all be read."""
+        if each.fleets_whole:
+            return each.timeouts
+        last: dict[str, int] = {}
+        for identity in Oracle(history).living() if history else ():
+            record = Trial._last_record(history, identity)
+            fleet = record["FleetName"] if record else ""
+            told = [sweep.timeouts[fleet] for sweep in history if fleet in sweep.timeouts]
+            last |= {fleet: told[-1]} if told else {}
+        return last | dict(each.known_timeouts) | each.timeouts
+
+
+def excluded(environment: Mapping[str, str]) -> set[str]:
+    """Return the stacks that the settings exclude."""
+    return {word[1:] for word in environment.get("STACK_FILTER", "").split(",") if word.startswith("!")}
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The scopes of a sweep, and what of the topology stands as failed."""
+
+    scopes: frozenset[Scope] = frozenset()
+    failed: Mapping[Scope, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -503,22 +585,70 @@ class Digest:
     """What the calls of one sweep tell: what it saw, and which of its writes took effect."""
 
     begin: int
+    environment: Mapping[str, str] = field(default_factory=dict)
     observed: int = 0
     load: int = 0
     commit: int | None = None
     late: bool = False
     evidence: bool = False
     records: dict[str, Record] = field(default_factory=dict)
-    scopes: frozenset[Scope] = frozenset()
+    listed_as: dict[str, str] = field(default_factory=dict)
+    # Why the stacks are not all known, "" if they are; by stack, its fleets and why they are not all.
+    stacks_problem: str = ""
+    fleets: dict[str, set[str]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     # By scope and AuthenticationType, None being a call without one: why it is not whole, "" if it is.
     listings: dict[Scope, dict[str | None, str]] = field(default_factory=dict)
-    failed_stacks: dict[str, str] = field(default_factory=dict)
+    gone: set[Scope] = field(default_factory=set)
     timeouts: dict[str, int] = field(default_factory=dict)
+    known_timeouts: Mapping[str, int] = field(default_factory=dict)
+    fleets_whole: bool = False
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
     kept_scopes: bool = True
     ends_waiting: frozenset[str] = frozenset()
     events: set[str] = field(default_factory=set)
+
+    @property
+    def refused(self) -> dict[Scope, frozenset[str]]:
+        """The types that were not taken, by scope."""
+        return {
+            scope: frozenset(kind for kind, problem in listed.items() if kind and problem == REFUSED_TYPE)
+            for scope, listed in self.listings.items()
+        }
+
+    def topology(self, known: Iterable[Scope], unwanted: frozenset[Scope]) -> Topology:
+        """Return the scopes: as they were read, and as the table knows those of stacks that were not."""
+        wanted = {scope for scope in known if scope not in unwanted}
+        stacks = set(self.fleets) | set(self.unread)
+        if self.stacks_problem:
+            stacks |= {stack for stack, _ in wanted}
+        scopes: set[Scope] = set(self.listings)
+        failed = {TARGET: self.stacks_problem} if self.stacks_problem else {}
+        for stack in stacks:
+            of_stack = {(stack, fleet) for fleet in self.fleets.get(stack, ())}
+            problem = self.unread.get(stack, "DEADLINE")
+            if problem:
+                of_stack |= {scope for scope in wanted if scope[0] == stack and scope[1]}
+                of_stack |= {scope for scope in self.listings if scope[0] == stack}
+                if not of_stack:
+                    failed[stack, ""] = problem
+            scopes |= of_stack
+        return Topology(frozenset(scopes - self.gone), failed)
+
+    def failed(self, scopes: Iterable[Scope], enough: frozenset[str | None]) -> dict[Scope, str]:
+        """Tell which scopes were not listed whole, and why."""
+        auto = self.environment["AUTHENTICATION_TYPES"] == "auto"
+        failed: dict[Scope, str] = {}
+        for scope in scopes:
+            listed = dict(self.listings.get(scope, {}))
+            if auto and any(problem != REFUSED_TYPE for problem in listed.values()):
+                # A type that is refused costs that type alone.
+                listed = {kind: "" if why == REFUSED_TYPE else why for kind, why in listed.items()}
+            problem = next((reason for reason in listed.values() if reason), "")
+            if problem or not listed.keys() >= enough:
+                failed[scope] = problem or "DEADLINE"
+        return failed
 
 
 _DIGESTS: dict[int, tuple[Run, Digest]] = {}
@@ -535,7 +665,7 @@ def digest(run: Run) -> Digest:
 
 
 def _digest(run: Run) -> Digest:
-    told = Digest(int(run.begin))
+    told = Digest(int(run.begin), run.environment, known_timeouts=run.timeouts)
     listing = [
         number for number, call in enumerate(run.calls) if call.operation.startswith(("Describe", "List"))
     ]
@@ -564,7 +694,7 @@ def _digest(run: Run) -> Digest:
         if told.commit is None:
             told.writes |= dict.fromkeys(sessions, call.order)
             # A transaction with sessions may write the target's item, too, as its fence: that is no commit.
-            told.commit = call.order if TARGET in keys and not sessions else None
+            told.commit = call.order if TARGET_ITEM in keys and not sessions else None
     told.failed_writes = frozenset(refused - told.writes.keys()) if told.commit is not None else frozenset()
     return told
 
@@ -574,7 +704,12 @@ def _ends_waiting(calls: Iterable[Call]) -> frozenset[str]:
     waiting: set[str] = set()
     for call in calls:
         if call.operation == "Query" and call.answer is not None:
-            waiting |= {item["sk"]["S"] for item in call.answer["Items"] if ENDED in str(item.get("outbox"))}
+            waiting |= {
+                item["sk"]["S"]
+                for item in call.answer["Items"]
+                if {ENDED, UNWATCHED}
+                & {each["M"]["type"]["S"] for each in item.get("outbox", {"L": []})["L"]}
+            }
         elif call.operation in WRITES and call.answer is not None:
             waiting -= set(_written(call))
     return frozenset(key.removeprefix(SESSION) for key in waiting)
@@ -606,32 +741,52 @@ def _written(call: Call) -> Iterator[str]:
 
 def _listed(told: Digest, calls: Sequence[Call]) -> None:
     """Put pages together to what the sweep could know."""
-    answered = [(call, call.answer or {}) for call in calls]
-    fleets: dict[str, list[str]] = {}
-    unread: dict[str, str] = {}
-    for call, answer in answered:
-        if call.operation == "DescribeFleets":
-            for fleet in answer.get("Fleets", []):
-                if "DisconnectTimeoutInSeconds" in fleet:
-                    told.timeouts[fleet["Name"]] = fleet["DisconnectTimeoutInSeconds"]
-        elif call.operation == "DescribeStacks":
-            unread |= {stack["Name"]: "DEADLINE" for stack in answer.get("Stacks", [])}
+    sessions = [number for number, call in enumerate(calls) if call.operation == "DescribeSessions"]
+    first = sessions[0] if sessions else len(calls)
+    told.stacks_problem = "DEADLINE"
+    for call in calls[:first]:
+        answer = call.answer or {}
+        if call.operation == "DescribeStacks":
+            told.unread |= {stack["Name"]: "DEADLINE" for stack in answer.get("Stacks", [])}
+            told.stacks_problem = call.error or ("DEADLINE" if "NextToken" in answer else "")
         elif call.operation == "ListAssociatedFleets":
             stack = call.params["StackName"]
-            fleets.setdefault(stack, []).extend(answer.get("Names", []))
-            unread[stack] = call.error or ("DEADLINE" if "NextToken" in answer else "")
-    told.failed_stacks = {stack: problem for stack, problem in unread.items() if problem}
-    told.scopes = frozenset(
-        (stack, fleet) for stack, names in fleets.items() if not unread[stack] for fleet in names
-    )
-    _sessions(told, [(call, answer) for call, answer in answered if call.operation == "DescribeSessions"])
+            told.fleets.setdefault(stack, set()).update(answer.get("Names", []))
+            told.unread[stack] = call.error or ("DEADLINE" if "NextToken" in answer else "")
+    _timeouts(told, [call for call in calls if call.operation == "DescribeFleets"])
+    _sessions(told, [calls[number] for number in sessions])
+    # A scope that was refused for good is looked up again.
+    again: dict[str, set[str]] = {}
+    for call in calls[first:]:
+        if call.operation == "ListAssociatedFleets":
+            again.setdefault(call.params["StackName"], set()).update((call.answer or {}).get("Names", []))
+            if call.answer is not None and "NextToken" not in call.answer:
+                refused = {
+                    scope
+                    for scope, listed in told.listings.items()
+                    if any(problem and problem not in PASSING for problem in listed.values())
+                    and scope[0] == call.params["StackName"]
+                }
+                told.gone |= {scope for scope in refused if scope[1] not in again[scope[0]]}
 
 
-def _sessions(told: Digest, answered: Iterable[tuple[Call, dict[str, Any]]]) -> None:
-    for call, answer in answered:
+def _timeouts(told: Digest, calls: Iterable[Call]) -> None:
+    for call in calls:
+        answer = call.answer or {}
+        told.fleets_whole = call.answer is not None and "NextToken" not in answer
+        for fleet in answer.get("Fleets", []):
+            if "DisconnectTimeoutInSeconds" in fleet:
+                told.timeouts[fleet["Name"]] = fleet["DisconnectTimeoutInSeconds"]
+
+
+def _sessions(told: Digest, calls: Iterable[Call]) -> None:
+    for call in calls:
+        answer = call.answer or {}
         kind = call.params.get("AuthenticationType")
         listings = told.listings.setdefault((call.params["StackName"], call.params["FleetName"]), {})
         listings[kind] = call.error or ("DEADLINE" if "NextToken" in answer else "")
         for record in answer.get("Sessions", []):
             told.records[record["Id"]] = record
+            if kind:
+                told.listed_as.setdefault(record["Id"], kind)
             told.evidence |= kind is None and record.get("AuthenticationType", "API") != "API"

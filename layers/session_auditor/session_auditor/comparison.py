@@ -196,12 +196,16 @@ def _with_clocks(stored: Stored, session: Session | None, sight: _Sight) -> tupl
         and session is not None
         and session.connection_state == ConnectionState.CONNECTED
     ):
-        # Of who is connected they matter only when that ends.
+        # The clocks of who is connected matter only when something is told, which is seldom.
         return sight, before
-    if watch.since is None or watch.since <= _clock(before):
-        return sight, before
-    watched = before.watched and before.presence not in _NEVER_SEEN_CONNECTED
-    return sight, replace(before, clocks_from=watch.since, watched=watched)
+    return sight, _put_off(before, watch)
+
+
+def _put_off(remembered: Remembered, watch: Watch) -> Remembered:
+    if watch.since is None or watch.since <= _clock(remembered):
+        return remembered
+    watched = remembered.watched and remembered.presence not in _NEVER_SEEN_CONNECTED
+    return replace(remembered, clocks_from=watch.since, watched=watched)
 
 
 def _appeared(session: Session, sight: _Sight) -> _Found | None:
@@ -298,7 +302,7 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
     after, changes = _with_warnings(after, changes, sight)
     # A hole alone writes nothing: its end is remembered with the scope.
     changed = after is not before or stored.rewrite or before.outbox_full != stored.remembered.outbox_full
-    return (after, changes) if changed else None
+    return (_put_off(after, sight.watch), changes) if changed else None
 
 
 def _absent(before: Remembered, sight: _Sight) -> _Found | None:

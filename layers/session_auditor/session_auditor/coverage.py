@@ -7,7 +7,7 @@ are remembered with the target.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from session_auditor.model import (
@@ -31,6 +31,8 @@ AUDIT_OUTBOX_BYTES = 200_000
 EVIDENCE_LIMIT = 8
 # Holes that are remembered for a scope each; of more, the latest counts for every scope.
 HOLES_LIMIT = 1_000
+# How long it is remembered when a scope was listed that a filter leaves out since.
+LEFT_OUT_FOR = timedelta(days=7)
 FILTERED = "FILTERED"
 
 
@@ -144,28 +146,10 @@ def audit(
     gaps = [
         _failed(scope, failure, coverage, announcements) for scope, failure in sorted(listing.failed.items())
     ]
-    for scope in sorted((coverage.gaps.keys() | uncommitted.keys()) - listing.failed.keys()):
-        known = coverage.gaps.get(scope)
-        wanted = policy.wants(scope)
-        if known and known.announced:
-            reason = known.told or known.reason
-            recovered = replace(known, reason=reason if wanted else FILTERED)
-            if not announcements.add(DetailType.AUDIT_RECOVERED, recovered):
-                covered = listing.begin if wanted and scope not in uncommitted else known.covered
-                listed = listing.begin if wanted else known.listed
-                gaps.append(replace(known, failing=False, covered=covered, listed=listed))
-                continue
-        if wanted and scope in uncommitted:
-            gaps.append(
-                Gap(
-                    scope,
-                    since=listing.observed_at,
-                    covered=coverage.of(scope).covered,
-                    reason=uncommitted[scope],
-                    listed=listing.begin,
-                    failing=False,
-                )
-            )
+    left_out = {scope for scope in snapshot.scopes if not policy.wants(scope)}
+    for scope in sorted((coverage.gaps.keys() | uncommitted.keys() | left_out) - listing.failed.keys()):
+        gap = _not_failed(scope, uncommitted.get(scope), coverage, announcements)
+        gaps += [gap] if gap else []
     target = snapshot.target or Target(first_begin=None)
     mode, absent = _settle_authentication(target, listing)
     types = listing.authentication_types
@@ -236,6 +220,35 @@ def _failed(scope: Scope, failure: Failure, coverage: Coverage, announcements: _
     if hole_is_open and not gap.announced and announcements.add(DetailType.AUDIT_DEGRADED, gap):
         gap = replace(gap, announced=True, told=failure.reason)
     return gap
+
+
+def _not_failed(
+    scope: Scope, uncommitted: str | None, coverage: Coverage, announcements: _Announcements
+) -> Gap | None:
+    """Return the gap that is left of a scope that was listed whole, is gone, or that a filter leaves out.
+
+    There is one if changes were not committed, for that reason; if its Audit Recovered has to wait; or if the
+    scope was left out not long ago: nobody looks at it, and it may be wanted again.
+    """
+    listing, wanted = coverage.listing, coverage.policy.wants(scope)
+    known, watch = coverage.gaps.get(scope), coverage.of(scope)
+    listed = listing.begin if wanted else watch.listed
+    covered = listing.begin if wanted and not uncommitted else watch.covered
+    if known and known.announced:
+        recovered = replace(known, reason=(known.told or known.reason) if wanted else FILTERED)
+        if not announcements.add(DetailType.AUDIT_RECOVERED, recovered):
+            return replace(known, failing=False, untried_since=None, covered=covered, listed=listed)
+    remembered = listed is not None and listing.begin - listed <= LEFT_OUT_FOR
+    if not uncommitted and (wanted or not remembered):
+        return None
+    return Gap(
+        scope,
+        since=known.since if known else listing.observed_at,
+        covered=covered,
+        reason=uncommitted or FILTERED,
+        listed=None if listed == covered else listed,
+        failing=False,
+    )
 
 
 def _holes(snapshot: Snapshot, coverage: Coverage) -> tuple[Hole, ...]:
