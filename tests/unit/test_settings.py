@@ -1,5 +1,7 @@
 """Settings: read once, and a wrong one is named."""
 
+from datetime import timedelta
+
 import pytest
 
 from session_auditor.model import AuthenticationType, Globs, UserIdMode
@@ -20,6 +22,7 @@ def test_defaults() -> None:
     assert settings.authentication_types is None
     assert settings.user_id_mode is UserIdMode.PLAIN
     assert settings.policy.baseline_events is False
+    assert (settings.policy.hole, settings.sweep_time_limit) == (timedelta(minutes=5), 50)
 
 
 def test_every_variable_is_read() -> None:
@@ -38,6 +41,8 @@ def test_every_variable_is_read() -> None:
             "TOPOLOGY_MINUTES": "0",
             "API_TIME_LIMIT": "7",
             "HISTORY_DAYS": "30",
+            "SWEEP_SCHEDULE": "rate(3 minutes)",
+            "SWEEP_TIME_LIMIT": "300",
             "PATH": "/usr/bin",
         }
     )
@@ -46,6 +51,8 @@ def test_every_variable_is_read() -> None:
     assert settings.policy.stacks == Globs(include=("prod-*",), exclude=("prod-test",))
     assert settings.policy.authentication_types == {AuthenticationType.API, AuthenticationType.SAML}
     assert settings.policy.baseline_events is True
+    assert settings.policy.user_id_mode is UserIdMode.HASH
+    assert (settings.sweep_schedule, settings.sweep_time_limit) == (timedelta(minutes=3), 300)
     assert (settings.workers, settings.topology_minutes, settings.api_time_limit, settings.history_days) == (
         3,
         0,
@@ -61,9 +68,11 @@ def test_every_variable_is_read() -> None:
         ("EVENT_BUS_NAME", "", "the name or ARN of the event bus"),
         ("TARGET_ACCOUNT_ID", "12345", "an AWS account id of twelve digits"),
         ("TARGET_REGION", "Ireland", "an AWS region, such as eu-west-1"),
-        ("EXPIRING_MINUTES", "60,soon", "up to ten whole minutes from 1 to 7200, such as 60,15,5"),
-        ("EXPIRING_MINUTES", "0", "up to ten whole minutes from 1 to 7200, such as 60,15,5"),
-        ("ABANDONED_MINUTES", "15;60", "up to ten whole minutes from 1 to 7200, such as 60,15,5"),
+        ("TARGET_REGION", "", "an AWS region, such as eu-west-1"),
+        ("EXPIRING_MINUTES", "60,soon", "up to ten whole minutes from 1 to 9999, such as 60,15,5"),
+        ("EXPIRING_MINUTES", "10000", "up to ten whole minutes from 1 to 9999, such as 60,15,5"),
+        ("EXPIRING_MINUTES", "0", "up to ten whole minutes from 1 to 9999, such as 60,15,5"),
+        ("ABANDONED_MINUTES", "15;60", "up to ten whole minutes from 1 to 9999, such as 60,15,5"),
         ("AUTHENTICATION_TYPES", "KERBEROS", "auto, or some of API,SAML,USERPOOL,AWS_AD"),
         ("AUTHENTICATION_TYPES", "", "auto, or some of API,SAML,USERPOOL,AWS_AD"),
         ("BASELINE_EVENTS", "perhaps", "true or false"),
@@ -72,6 +81,11 @@ def test_every_variable_is_read() -> None:
         ("TOPOLOGY_MINUTES", "61", "whole minutes from 0 to 60"),
         ("API_TIME_LIMIT", "", "whole seconds from 1 to 60"),
         ("HISTORY_DAYS", "forever", "whole days from 1 to 3650"),
+        ("HISTORY_DAYS", "Infinity", "whole days from 1 to 3650"),
+        ("HISTORY_DAYS", "NaN", "whole days from 1 to 3650"),
+        ("SWEEP_SCHEDULE", "cron(* * * * ? *)", "a rate, such as rate(2 minutes)"),
+        ("SWEEP_SCHEDULE", "rate(0 minutes)", "a rate, such as rate(2 minutes)"),
+        ("SWEEP_TIME_LIMIT", "0", "whole seconds from 1 to 900"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_should_be(name: str, value: str | None, expected: str) -> None:
@@ -82,11 +96,44 @@ def test_a_wrong_value_is_named_with_what_it_should_be(name: str, value: str | N
 
 
 def test_hashing_needs_its_secret() -> None:
-    with pytest.raises(SettingsError, match="USER_ID_SECRET_ARN is needed when USER_ID_MODE is hash"):
+    with pytest.raises(SettingsError, match="USER_ID_SECRET_ARN should be the ARN of the secret"):
         Settings.from_environment(NEEDED | {"USER_ID_MODE": "hash"})
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"WORKERS": "many", "HISTORY_DAYS": "0"}, id="two values"),
+        pytest.param({"USER_ID_SECRET_ARN": "", "WORKERS": "0"}, id="a secret that is missing beside a value"),
+        pytest.param({"AUTHENTICATION_TYPES": " ,", "WORKERS": "0"}, id="no type beside a value"),
+        pytest.param({name: "" for name in NEEDED} | {"SWEEP_SCHEDULE": ""}, id="every name"),
+    ],
+)
+def test_all_that_is_wrong_is_named_at_once(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment(NEEDED | {"WORKERS": "many", "HISTORY_DAYS": "0"})
-    assert str(caught.value).count("should be") == 2
+        Settings.from_environment(NEEDED | {"USER_ID_MODE": "hash", "USER_ID_SECRET_ARN": "arn"} | wrong)
+    assert {each.split(" ")[0] for each in str(caught.value).split("; ")} == wrong.keys()
+
+
+@pytest.mark.parametrize(
+    "region", ["eu-west-1", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1", "ap-southeast-12"]
+)
+def test_a_region_of_any_partition_is_taken(region: str) -> None:
+    assert Settings.from_environment(NEEDED | {"TARGET_REGION": region}).target_region == region
+
+
+@pytest.mark.parametrize(
+    ("schedule", "limit", "hole"),
+    [
+        pytest.param("rate(1 minute)", "50", timedelta(minutes=5), id="every minute"),
+        pytest.param("rate(2 minutes)", "60", timedelta(minutes=5), id="just five minutes"),
+        pytest.param("rate(2 minutes)", "61", timedelta(seconds=301), id="every two minutes, slow sweeps"),
+        pytest.param("rate(3 minutes)", "50", timedelta(seconds=410), id="every three minutes"),
+        pytest.param("rate(1 hour)", "50", timedelta(seconds=7250), id="every hour"),
+    ],
+)
+def test_a_hole_is_five_minutes_or_two_intervals_and_a_sweep(
+    schedule: str, limit: str, hole: timedelta
+) -> None:
+    settings = Settings.from_environment(NEEDED | {"SWEEP_SCHEDULE": schedule, "SWEEP_TIME_LIMIT": limit})
+    assert settings.hole == settings.policy.hole == hole

@@ -6,7 +6,7 @@ time in it was passed in, is in UTC and is a whole second.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, NamedTuple
@@ -323,6 +323,8 @@ class Policy:
     fleets: Globs = Globs()
     authentication_types: frozenset[AuthenticationType] | None = None
     baseline_events: bool = False
+    hole: timedelta = timedelta(minutes=5)
+    user_id_mode: UserIdMode = UserIdMode.PLAIN
 
     def wants(self, scope: Scope) -> bool:
         """Tell whether the filters include the scope."""

@@ -1,10 +1,14 @@
 """The auditor's settings: one frozen object, read from the environment once, at start.
 
-It knows the names of the variables and what each should be; a wrong one is named in the error.
+It knows the names of the variables and what each should be; every wrong one is named in the error. What the
+parameters of template.yaml admit is right here, too: a value that deploys never stops the function.
 """
 
+import math
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from datetime import timedelta
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AliasGenerator,
@@ -13,12 +17,15 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
 from session_auditor.model import AuthenticationType, Globs, Policy, UserIdMode
 
-T = TypeVar("T")
+# A missed sweep or two is no hole; nor is what a slow sweep takes.
+SHORTEST_HOLE = timedelta(minutes=5)
+INTERVALS_OF_A_HOLE = 2
 
 
 class SettingsError(ValueError):
@@ -40,13 +47,37 @@ def _globs(text: Any) -> Any:
 
 
 def _authentication_types(text: Any) -> Any:
-    return None if isinstance(text, str) and text.strip().lower() == "auto" else _words(text)
+    if not isinstance(text, str):
+        return text
+    if text.strip().lower() == "auto":
+        return None
+    if not _words(text):
+        raise ValueError("neither auto nor a type")
+    return _words(text)
 
 
+def _whole(text: Any) -> Any:
+    """Round down: a parameter of type Number may be a fraction, which CloudFormation hands on as it is."""
+    try:
+        return math.floor(float(text)) if isinstance(text, str) else text
+    except OverflowError:
+        raise ValueError("no finite number") from None
+
+
+def _interval(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    rate = re.fullmatch(r"rate\(([1-9][0-9]{0,4}) (minute|hour|day)s?\)", text.strip())
+    if not rate:
+        raise ValueError("no rate")
+    return int(rate[1]) * timedelta(**{f"{rate[2]}s": 1})
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Minutes = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=7200)], ...],
+    tuple[Annotated[int, Field(ge=1, le=9999)], ...],
     BeforeValidator(_words),
-    Field(max_length=10, description="up to ten whole minutes from 1 to 7200, such as 60,15,5"),
+    Field(max_length=10, description="up to ten whole minutes from 1 to 9999, such as 60,15,5"),
 ]
 Names = Annotated[
     Globs,
@@ -58,7 +89,8 @@ Names = Annotated[
 class Settings(BaseModel):
     """What an administrator can set, by the variable of the same name in capitals.
 
-    Times are in the unit of the name; `api_time_limit` bounds one answer of AppStream, in seconds.
+    Times are in the unit of the name; `api_time_limit` bounds one answer of AppStream and `sweep_time_limit`
+    a whole sweep, both in seconds.
     """
 
     model_config = ConfigDict(
@@ -68,12 +100,11 @@ class Settings(BaseModel):
         alias_generator=AliasGenerator(validation_alias=str.upper),
     )
 
-    table_name: str = Field(min_length=3, description="the name of the DynamoDB table")
+    table_name: str = Field(min_length=1, description="the name of the DynamoDB table")
     event_bus_name: str = Field(min_length=1, description="the name or ARN of the event bus")
-    target_account_id: str = Field(pattern=r"^\d{12}$", description="an AWS account id of twelve digits")
-    target_region: str = Field(
-        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="an AWS region, such as eu-west-1"
-    )
+    target_account_id: str = Field(pattern=r"^[0-9]{12}$", description="an AWS account id of twelve digits")
+    # Partitions name their regions as they like: eusc-de-east-1 has neither two letters nor two parts.
+    target_region: str = Field(pattern=r"^[a-z0-9-]+$", description="an AWS region, such as eu-west-1")
     expiring_minutes: Minutes = (60, 15, 5)
     abandoned_minutes: Minutes = (15, 60)
     stack_filter: Names = Globs()
@@ -85,28 +116,43 @@ class Settings(BaseModel):
     ] = None
     baseline_events: bool = Field(default=False, description="true or false")
     user_id_mode: UserIdMode = Field(default=UserIdMode.PLAIN, description="plain, hash or omit")
-    user_id_secret_arn: str = Field(default="", description="the ARN of the secret that keys hashed user ids")
-    workers: int = Field(default=8, ge=1, le=64, description="a whole number from 1 to 64")
-    topology_minutes: int = Field(default=5, ge=0, le=60, description="whole minutes from 0 to 60")
-    api_time_limit: int = Field(default=5, ge=1, le=60, description="whole seconds from 1 to 60")
-    history_days: int = Field(default=90, ge=1, le=3650, description="whole days from 1 to 3650")
+    user_id_secret_arn: str = Field(
+        default="",
+        validate_default=True,
+        description="the ARN of the secret that keys hashed user ids, as USER_ID_MODE is hash",
+    )
+    workers: Whole = Field(default=8, ge=1, le=64, description="a whole number from 1 to 64")
+    topology_minutes: Whole = Field(default=5, ge=0, le=60, description="whole minutes from 0 to 60")
+    api_time_limit: Whole = Field(default=5, ge=1, le=60, description="whole seconds from 1 to 60")
+    history_days: Whole = Field(default=90, ge=1, le=3650, description="whole days from 1 to 3650")
+    sweep_schedule: Annotated[
+        timedelta,
+        BeforeValidator(_interval),
+        Field(description="a rate, such as rate(2 minutes)"),
+    ] = timedelta(minutes=1)
+    sweep_time_limit: Whole = Field(default=50, ge=1, le=900, description="whole seconds from 1 to 900")
 
-    @model_validator(mode="after")
-    def _hashing_needs_its_secret(self) -> "Settings":
-        if self.user_id_mode is UserIdMode.HASH and not self.user_id_secret_arn:
-            raise ValueError("USER_ID_SECRET_ARN is needed when USER_ID_MODE is hash")
-        if self.authentication_types is not None and not self.authentication_types:
-            raise ValueError("AUTHENTICATION_TYPES should be auto, or some of API,SAML,USERPOOL,AWS_AD")
-        return self
+    @field_validator("user_id_secret_arn")
+    @classmethod
+    def _hashing_needs_it(cls, arn: str, info: ValidationInfo) -> str:
+        if not arn and info.data.get("user_id_mode") is UserIdMode.HASH:
+            raise ValueError("no secret")
+        return arn
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read the settings; raise SettingsError that names every variable that is wrong."""
         try:
             return cls.model_validate({name: environment[name] for name in _NAMES if name in environment})
         except ValidationError as error:
-            wrong = dict.fromkeys(_complaint(each["loc"], each["msg"]) for each in error.errors())
-            raise SettingsError("; ".join(wrong)) from None
+            wrong = dict.fromkeys(str(each["loc"][0]) for each in error.errors())
+            raise SettingsError("; ".join(f"{name} should be {_NAMES[name]}" for name in wrong)) from None
+
+    @property
+    def hole(self) -> timedelta:
+        """How long a scope may go without being listed whole until nothing is claimed of that time."""
+        slow = INTERVALS_OF_A_HOLE * self.sweep_schedule + timedelta(seconds=self.sweep_time_limit)
+        return max(SHORTEST_HOLE, slow)
 
     @property
     def policy(self) -> Policy:
@@ -118,14 +164,9 @@ class Settings(BaseModel):
             fleets=self.fleet_filter,
             authentication_types=self.authentication_types,
             baseline_events=self.baseline_events,
+            hole=self.hole,
+            user_id_mode=self.user_id_mode,
         )
 
 
 _NAMES = {name.upper(): field.description for name, field in Settings.model_fields.items()}
-
-
-def _complaint(location: tuple[int | str, ...], message: str) -> str:
-    if not location:
-        return message.removeprefix("Value error, ")
-    name = str(location[0])
-    return f"{name} should be {_NAMES[name]}"
