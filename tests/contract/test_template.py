@@ -40,6 +40,10 @@ LONGEST_NAMES = {
     ("AWS::SSM::Parameter", "Name"): 1011,
 }
 LONGEST_STACK_NAME = 128
+LAMBDA_ENVIRONMENT = 4096
+# Variables with a name or an ARN that CloudFormation makes of the stack's name.
+MADE = {"TABLE_NAME", "EVENT_BUS_NAME", "USER_ID_SECRET_ARN", "POWERTOOLS_SERVICE_NAME"}
+LONGEST_MADE = 255
 DEFAULTS = {name: str(each["Default"]) for name, each in PARAMETERS.items()}
 # EventBridge's guide has API destinations there, cfn-lint's copy of CloudFormation's registry has none.
 DOUBTFUL = {"ap-southeast-5", "ca-west-1", "il-central-1"}
@@ -161,7 +165,7 @@ class TestParameters:
         ("name", "right", "wrong"),
         [
             ("StackFilter", "prod-*,!prod-test", "prod;drop"),
-            ("StackFilter", "Büro Nord,!*(alt)", ""),
+            ("StackFilter", "Buero Nord,!*(alt)", '"prod"'),
             ("AuthenticationTypes", "API,SAML", "api"),
             ("ExpiringMinutes", "", "0"),
             ("AbandonedMinutes", "15, 60,7000", "15,,60"),
@@ -243,6 +247,23 @@ class TestFunction:
     )
     def test_what_the_parameters_admit_the_settings_take(self, values: dict[str, str]) -> None:
         Settings.from_environment({name: resolve(each, values) for name, each in self.variables.items()})
+
+    def test_the_longest_values_fit_what_lambda_takes(self) -> None:
+        bounded = {
+            name: "x"
+            * max([len(str(value)) for value in each.get("AllowedValues", [])] + [each.get("MaxLength", 0)])
+            for name, each in PARAMETERS.items()
+            if each["Type"] == "String"
+        }
+        assert all(
+            bounded[part["Ref"]]
+            for part in parts(self.variables)
+            if isinstance(part, dict) and part.get("Ref") in bounded
+        )
+        # Names and ARNs that CloudFormation makes; the parameters of type Number are as short as their ends.
+        made = {name: "x" * LONGEST_MADE for name in self.variables if name in MADE}
+        values = {name: resolve(each, bounded) for name, each in self.variables.items()} | made
+        assert len("".join([*values.keys(), *values.values()])) <= LAMBDA_ENVIRONMENT
 
     @pytest.mark.parametrize(
         "name",
