@@ -39,7 +39,7 @@ ACCOUNT_ID = "123456789012"
 REGION = "eu-west-1"
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
-# ministack refuses a template that holds one. What a policy would forbid, nobody tries here.
+# ministack refuses a template that holds one. Nothing here tries what it forbids.
 LEFT_OUT = frozenset(["AWS::Events::EventBusPolicy"])
 NOBODY: Mapping[str, str] = MappingProxyType({})
 CREDENTIALS: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
