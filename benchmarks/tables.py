@@ -88,7 +88,7 @@ def _cost(board: Board) -> Iterator[str]:
             4 * changes * PRICES["EventBridge, event"],
             SWEEPS * PRICES["Scheduler, invocation"],
             10 * PRICES["CloudWatch, metric a month"]
-            + 6 * PRICES["CloudWatch, alarm a month"]
+            + 7 * PRICES["CloudWatch, alarm a month"]
             + SWEEPS * quiet.counts["bytes logged"] / 1e9 * PRICES["CloudWatch, GB of logs"],
         )
         # Two table calls a session, one after the other, at 50 ms each; a Lambda function has 15 minutes.

@@ -39,6 +39,8 @@ ACCOUNT_ID = "123456789012"
 REGION = "eu-west-1"
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
+# ministack refuses a template that holds one. Nothing here tries what it forbids.
+LEFT_OUT = frozenset(["AWS::Events::EventBusPolicy"])
 NOBODY: Mapping[str, str] = MappingProxyType({})
 CREDENTIALS: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
@@ -103,6 +105,11 @@ class LocalCloud:
             Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
         packaged = yaml_parse(template.read_text())
+        packaged["Resources"] = {
+            logical_id: resource
+            for logical_id, resource in packaged["Resources"].items()
+            if resource["Type"] not in LEFT_OUT
+        }
         for logical_id, resource in packaged["Resources"].items():
             properties = resource.get("Properties", {})
             for key in ("CodeUri", "ContentUri"):

@@ -98,7 +98,7 @@ class TestLog:
 
     def test_it_outlives_the_stack(self) -> None:
         bucket = RESOURCES["LogBucket"]
-        assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
 
     def test_it_is_private_and_encrypted(self) -> None:
         bucket = RESOURCES["LogBucket"]["Properties"]

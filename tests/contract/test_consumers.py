@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,9 @@ def name_of(template: Path) -> str:
 
 
 each_template = pytest.mark.parametrize("template", TEMPLATES, ids=name_of)
+each_readme = pytest.mark.parametrize(
+    "readme", sorted((ROOT / "examples" / "consumers").glob("*/README.md")), ids=lambda path: path.parent.name
+)
 each_consumer = pytest.mark.parametrize("template", CONSUMERS, ids=name_of)
 
 
@@ -183,6 +187,49 @@ class TestTemplates:
         assert dead_letter_queues(resources)
 
     @each_template
+    def test_an_alarm_on_a_queue_speaks_of_each_message(self, template: Path) -> None:
+        """What a redrive moves is not counted as sent; such an alarm stays on, and says what to do."""
+        resources = read(template)["Resources"]
+        redriven = {
+            queue
+            for each in resources.values()
+            for queue in re.findall(r"\w+", json.dumps(each.get("Properties", {}).get("RedrivePolicy", "")))
+        }
+        for alarm in resources.values():
+            properties = alarm.get("Properties", {})
+            if alarm["Type"] == "AWS::CloudWatch::Alarm" and properties["Namespace"] == "AWS/SQS":
+                (dimension,) = properties["Dimensions"]
+                watched = properties["MetricName"], properties["Statistic"]
+                if dimension["Value"]["Fn::GetAtt"][0] in redriven:
+                    assert watched == ("ApproximateNumberOfMessagesVisible", "Maximum")
+                    assert "purge" in properties["AlarmDescription"]
+                else:
+                    assert watched == ("NumberOfMessagesSent", "Sum")
+
+    @each_template
+    def test_what_is_retained_is_not_left_by_a_first_deployment_that_fails(self, template: Path) -> None:
+        for name, resource in read(template)["Resources"].items():
+            assert resource.get("DeletionPolicy") in (None, "Delete", "RetainExceptOnCreate"), name
+
+    @each_template
+    def test_where_there_are_no_api_destinations_a_rule_says_so(self, template: Path) -> None:
+        parsed, ours = read(template), read(ROOT / "template.yaml")["Rules"]["SlackNeedsApiDestinations"]
+        if "AWS::Events::ApiDestination" in {each["Type"] for each in parsed["Resources"].values()}:
+            asserted = [each["Assert"] for rule in parsed["Rules"].values() for each in rule["Assertions"]]
+            assert ours["Assertions"][0]["Assert"] in asserted
+
+    @each_template
+    @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-iso-b", "aws-eusc"])
+    def test_an_arn_of_any_partition_is_taken(self, template: Path, partition: str) -> None:
+        arns = {
+            "AlarmTopicArn": f"arn:{partition}:sns:eusc-de-east-1:123456789012:ops",
+            "SecretArn": f"arn:{partition}:secretsmanager:eusc-de-east-1:123456789012:secret:jira-a1B2c3",
+        }
+        for name, parameter in read(template)["Parameters"].items():
+            if name.endswith("Arn"):
+                assert re.fullmatch(parameter["AllowedPattern"], arns[name])
+
+    @each_template
     def test_every_parameter_is_described(self, template: Path) -> None:
         for name, parameter in read(template).get("Parameters", {}).items():
             assert parameter.get("Description"), name
@@ -195,7 +242,15 @@ class TestTemplates:
     def test_it_finds_the_bus_by_the_auditors_parameter(self, template: Path) -> None:
         parameter = read(template)["Parameters"]["BusName"]
         assert parameter["Type"] == "AWS::SSM::Parameter::Value<String>"
-        assert parameter["Default"] == "/appstream-session-auditor/bus-name"
+        name = read(ROOT / "template.yaml")["Resources"]["BusName"]["Properties"]["Name"]["Fn::Sub"]
+        stack = next(iter(tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["global"].values()))
+        assert parameter["Default"] == name.replace("${AWS::StackName}", stack["stack_name"])
+
+    @each_readme
+    def test_a_readme_names_no_other_parameter(self, readme: Path) -> None:
+        named = re.findall(r"[`\s](/[^`]*?bus-name)", readme.read_text())
+        own = re.compile(r"/appstream-session-auditor/[^/]+/bus-name")
+        assert all(own.fullmatch(each) for each in named), named
 
     @each_consumer
     @pytest.mark.parametrize("command", [("validate",), ("validate", "--lint")], ids=" ".join)

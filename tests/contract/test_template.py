@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cfnlint.helpers import REGIONS
+from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+from session_auditor.model import DetailType
 from session_auditor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +33,20 @@ PSEUDO = {
     "AWS::StackName": "session-auditor",
     "AWS::Partition": "aws",
 }
+# What the services take, as botocore's models say. CloudFormation shortens the other names that it makes up.
+LONGEST_NAMES = {
+    ("AWS::Events::EventBus", "Name"): 256,
+    ("AWS::Events::Archive", "ArchiveName"): 48,
+    ("AWS::SSM::Parameter", "Name"): 1011,
+}
+LONGEST_STACK_NAME = 128
+LAMBDA_ENVIRONMENT = 4096
+# Variables with a name or an ARN that CloudFormation makes of the stack's name.
+MADE = {"TABLE_NAME", "EVENT_BUS_NAME", "USER_ID_SECRET_ARN", "POWERTOOLS_SERVICE_NAME"}
+LONGEST_MADE = 255
+DEFAULTS = {name: str(each["Default"]) for name, each in PARAMETERS.items()}
+# EventBridge's guide has API destinations there, cfn-lint's copy of CloudFormation's registry has none.
+DOUBTFUL = {"ap-southeast-5", "ca-west-1", "il-central-1"}
 
 
 def of_type(kind: str) -> dict[str, Any]:
@@ -68,6 +88,51 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def admitted(parameter: dict[str, Any]) -> st.SearchStrategy[str]:
+    """Whatever CloudFormation lets through as the parameter's value."""
+    if "AllowedValues" in parameter:
+        return st.sampled_from([str(each) for each in parameter["AllowedValues"]])
+    if parameter["Type"] == "Number":
+        least, most = parameter["MinValue"], parameter["MaxValue"]
+        # Ref hands the text of a number on as it was typed.
+        return st.one_of(
+            st.integers(least, most).map(str),
+            st.floats(least, most).map(str),
+            st.floats(least, most).map("{:e}".format).filter(lambda text: least <= float(text) <= most),
+        )
+    return st.from_regex(parameter["AllowedPattern"], fullmatch=True).filter(
+        lambda text: len(text) <= parameter.get("MaxLength", 4096)
+    )
+
+
+def evaluate(expression: Any, values: dict[str, str]) -> Any:
+    """A function of the Rules section, which knows no others than these and a few that list resources."""
+    if not isinstance(expression, dict):
+        return expression
+    ((function, argument),) = expression.items()
+    match function:
+        case "Ref":
+            return values[argument]
+        case "Fn::Not":
+            return not evaluate(argument[0], values)
+        case "Fn::Equals":
+            return evaluate(argument[0], values) == evaluate(argument[1], values)
+        case "Fn::Contains":
+            return evaluate(argument[1], values) in argument[0]
+    raise AssertionError(f"{function} in Rules")
+
+
+def refused_by(rules: dict[str, Any], values: dict[str, str]) -> list[str]:
+    """What the rules of a template say of the values of parameters; nothing if it deploys."""
+    return [
+        assertion["AssertDescription"]
+        for rule in rules.values()
+        if evaluate(rule.get("RuleCondition", True), values)
+        for assertion in rule["Assertions"]
+        if not evaluate(assertion["Assert"], values)
+    ]
+
+
 class TestParameters:
     """What an administrator is asked."""
 
@@ -100,10 +165,16 @@ class TestParameters:
         ("name", "right", "wrong"),
         [
             ("StackFilter", "prod-*,!prod-test", "prod;drop"),
+            ("StackFilter", "Buero Nord,!*(alt)", '"prod"'),
             ("AuthenticationTypes", "API,SAML", "api"),
             ("ExpiringMinutes", "", "0"),
             ("AbandonedMinutes", "15, 60,7000", "15,,60"),
             ("AlarmTopicArn", "arn:aws-us-gov:sns:us-gov-west-1:123456789012:ops", "ops"),
+            (
+                "AlarmTopicArn",
+                "arn:aws-eusc:sns:eusc-de-east-1:123456789012:ops",
+                "arn:aws:sqs:eu-west-1:1:ops",
+            ),
             (
                 "SlackWebhookUrl",
                 "https://hooks.slack.com/services/T0/B0/a1",
@@ -112,12 +183,26 @@ class TestParameters:
             ("NoticeEmail", "ops@example.com", "ops"),
             ("GoodEvents", "AppStream Session Started, AppStream Session Ended", "Started"),
             ("NoticeStacks", "office,lab-1", "office;lab"),
+            ("NoticeFleets", "Werkstatt Süd", 'office"'),
         ],
     )
     def test_patterns(self, name: str, right: str, wrong: str) -> None:
         pattern = PARAMETERS[name]["AllowedPattern"]
         assert re.fullmatch(pattern, right)
         assert not re.fullmatch(pattern, wrong)
+
+    @pytest.mark.parametrize("name", ["GoodEvents", "WarningEvents", "DangerEvents"])
+    def test_every_detail_type_of_a_session_can_be_told(self, name: str) -> None:
+        session = [each.value for each in DetailType if each.value.startswith("AppStream Session ")]
+        pattern = PARAMETERS[name]["AllowedPattern"]
+        # CloudFormation holds each member of a list to the pattern; the SAM CLI perhaps the whole text.
+        assert all(re.fullmatch(pattern, each) for each in [*session, ", ".join(session)])
+
+    def test_a_deployment_that_asks_can_be_answered(self) -> None:
+        """`sam deploy --guided` asks for a NoEcho parameter until it is given something."""
+        optional = [name for name, each in PARAMETERS.items() if each.get("NoEcho") and "Default" in each]
+        told = [(ROOT / name).read_text() for name in ("README.md", "samconfig.toml")]
+        assert not optional or not any("sam deploy --guided" in text for text in told)
 
 
 class TestFunction:
@@ -148,6 +233,50 @@ class TestFunction:
             stacks=settings.stack_filter, fleets=settings.fleet_filter
         )
         assert settings.workers == defaults.workers
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        values=st.fixed_dictionaries(
+            {
+                part["Ref"]: admitted(PARAMETERS[part["Ref"]])
+                for part in parts(variables)
+                if isinstance(part, dict) and part.get("Ref") in PARAMETERS
+            }
+            | {"UserIdMode": admitted(PARAMETERS["UserIdMode"])}
+        )
+    )
+    def test_what_the_parameters_admit_the_settings_take(self, values: dict[str, str]) -> None:
+        Settings.from_environment({name: resolve(each, values) for name, each in self.variables.items()})
+
+    def test_the_longest_values_fit_what_lambda_takes(self) -> None:
+        bounded = {
+            name: "x"
+            * max([len(str(value)) for value in each.get("AllowedValues", [])] + [each.get("MaxLength", 0)])
+            for name, each in PARAMETERS.items()
+            if each["Type"] == "String"
+        }
+        assert all(
+            bounded[part["Ref"]]
+            for part in parts(self.variables)
+            if isinstance(part, dict) and part.get("Ref") in bounded
+        )
+        # Names and ARNs that CloudFormation makes; the parameters of type Number are as short as their ends.
+        made = {name: "x" * LONGEST_MADE for name in self.variables if name in MADE}
+        values = {name: resolve(each, bounded) for name, each in self.variables.items()} | made
+        assert len("".join([*values.keys(), *values.values()])) <= LAMBDA_ENVIRONMENT
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(part["Ref"], id=part["Ref"])
+            for part in parts(variables)
+            if isinstance(part, dict) and "MaxValue" in PARAMETERS.get(str(part.get("Ref")), {})
+        ],
+    )
+    def test_the_ends_of_each_range_are_taken(self, name: str) -> None:
+        for end in (PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]):
+            environment = {each: resolve(value, {name: str(end)}) for each, value in self.variables.items()}
+            Settings.from_environment(environment)
 
     def test_hashing_gives_it_the_secret(self) -> None:
         variable = self.variables["USER_ID_SECRET_ARN"]
@@ -225,6 +354,7 @@ class TestResources:
             "RoleName",
             "LogGroupName",
             "AlarmName",
+            "ArchiveName",
             "Name",
         }
         found = {
@@ -232,23 +362,54 @@ class TestResources:
             for name, each in RESOURCES.items()
             for key in named & each.get("Properties", {}).keys()
         }
-        assert found == {("SessionBus", "Name"), ("BusName", "Name")}, "others have to find these two"
+        # Others have to find the first two; a name made for an archive may be too long.
+        assert found == {("SessionBus", "Name"), ("BusName", "Name"), ("Archive", "ArchiveName")}
         assert RESOURCES["SessionBus"]["Properties"]["Name"] == {"Ref": "AWS::StackName"}
-        assert RESOURCES["BusName"]["Properties"]["Name"] == {"Fn::Sub": "/${AWS::StackName}/bus-name"}
+
+    @pytest.mark.parametrize("stack_name", ["aws-audit", "SSM", "a" * LONGEST_STACK_NAME])
+    def test_the_buss_parameter_has_a_name_that_ssm_takes(self, stack_name: str) -> None:
+        name = RESOURCES["BusName"]["Properties"]["Name"]["Fn::Sub"].replace("${AWS::StackName}", stack_name)
+        assert name == f"/appstream-session-auditor/{stack_name}/bus-name"
+        assert not re.match(r"/?(aws|ssm)", name, re.IGNORECASE)
+        assert len(name) <= LONGEST_NAMES["AWS::SSM::Parameter", "Name"]
+
+    @pytest.mark.parametrize(
+        ("kind", "key"), LONGEST_NAMES, ids=[kind.removeprefix("AWS::") for kind, _ in LONGEST_NAMES]
+    )
+    def test_the_longest_name_of_a_stack_makes_no_name_too_long(self, kind: str, key: str) -> None:
+        ((name, resource),) = of_type(kind).items()
+        written = resource[key]
+        text = written.get("Fn::Sub", "${AWS::StackName}")
+        text, values = text if isinstance(text, list) else (text, {})
+        for placeholder, value in values.items():
+            assert value == {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}, "a UUID"
+            text = text.replace(f"${{{placeholder}}}", "0" * 36)
+        text = text.replace("${AWS::StackName}", "a" * LONGEST_STACK_NAME)
+        assert "$" not in text
+        assert len(text) <= LONGEST_NAMES[kind, key], name
 
     def test_the_table_is_kept(self) -> None:
         table = RESOURCES["SessionsTable"]
-        assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
         properties = table["Properties"]
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-        assert properties["SSESpecification"] == {"SSEEnabled": True}
+        assert "SSESpecification" not in properties, "DynamoDB's own key costs nothing, any other does"
         assert properties["TimeToLiveSpecification"] == {"AttributeName": "expiresAt", "Enabled": True}
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
 
-    def test_only_the_auditors_events_get_on_the_bus(self) -> None:
-        (statement,) = RESOURCES["SessionBus"]["Properties"]["Policy"]["Statement"]
-        assert (statement["Effect"], statement["Action"]) == ("Deny", "events:PutEvents")
-        assert statement["Condition"] == {"StringNotEquals": {"events:source": "appstream.auditor"}}
+    def test_nobody_but_the_auditor_gets_on_the_bus(self) -> None:
+        assert "Policy" not in RESOURCES["SessionBus"]["Properties"], "it would replace the one below"
+        (policy,) = of_type("AWS::Events::EventBusPolicy").values()
+        assert policy["EventBusName"] == {"Ref": "SessionBus"}
+        statement = policy["Statement"]
+        assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+        assert statement["Action"] == "events:PutEvents"
+        assert statement["Resource"] == {"Fn::GetAtt": ["SessionBus", "Arn"]}
+        # Negated, so that whoever has no ARN is denied, too; services, whom nobody allows anything, are not.
+        assert statement["Condition"] == {
+            "ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["AuditorRole", "Arn"]}},
+            "BoolIfExists": {"aws:PrincipalIsAWSService": "false"},
+        }
 
     def test_queues_are_encrypted(self) -> None:
         assert len(of_type("AWS::SQS::Queue")) == 3
@@ -263,7 +424,8 @@ class TestResources:
     def test_alarms(self, name: str) -> None:
         alarm = of_type("AWS::CloudWatch::Alarm")[name]
         assert alarm["AlarmDescription"].endswith(".")
-        assert alarm["TreatMissingData"] == ("breaching" if name == "NoCompletedSweep" else "notBreaching")
+        assert alarm["TreatMissingData"] == ("missing" if name == "NoCompletedSweep" else "notBreaching")
+        assert len(alarm["AlarmDescription"]) <= 1024
         assert alarm["AlarmActions"]["Fn::If"][0] == "HasAlarmTopic"
         if alarm["Namespace"] == "AppStreamSessionAuditor":
             assert f'"{alarm["MetricName"]}"' in (ROOT / "functions/auditor/app.py").read_text()
@@ -273,12 +435,48 @@ class TestResources:
         alarms = of_type("AWS::CloudWatch::Alarm").values()
         assert {alarm["MetricName"] for alarm in alarms} == {
             "SweepCompleted",
-            "ApproximateNumberOfMessagesVisible",
+            "NumberOfMessagesSent",
             "OldestPendingAge",
             "EventsRefused",
+            "ItemsUnreadable",
             "Errors",
         }
-        assert RESOURCES["NoCompletedSweep"]["Properties"]["Period"] == 300
+
+    def test_that_nobody_watches_is_told_after_five_minutes_and_not_before_the_first_sweep(self) -> None:
+        alarm = RESOURCES["NoCompletedSweep"]["Properties"]
+        assert alarm["Period"] * alarm["EvaluationPeriods"] == 300
+        assert alarm["TreatMissingData"] == "missing", "breaching fires before there is a function"
+        assert alarm["InsufficientDataActions"] == alarm["AlarmActions"]
+
+    @pytest.mark.parametrize("name", ["EventsPending", "ItemsUnreadable"])
+    def test_what_lasts_is_looked_at_as_seldom_as_sweeps_can_be(self, name: str) -> None:
+        """Else the alarm would go on and off between two sweeps."""
+        alarm = RESOURCES[name]["Properties"]
+        slowest = max(
+            int(each.split("(")[1].split(" ")[0]) for each in PARAMETERS["SweepSchedule"]["AllowedValues"]
+        )
+        assert alarm["Statistic"] == "Maximum"
+        assert alarm["Period"] >= slowest * 60
+
+    def test_what_to_do_about_unreadable_items_is_said(self) -> None:
+        description = RESOURCES["ItemsUnreadable"]["Properties"]["AlarmDescription"]
+        assert "deploy the newer one again" in description
+        assert "delete it" in description
+
+    def test_the_costs_count_every_alarm_and_no_key_of_kms(self) -> None:
+        unconditional = [each for each in RESOURCES.values() if "Condition" not in each]
+        alarms = [each for each in unconditional if each["Type"] == "AWS::CloudWatch::Alarm"]
+        metrics = re.findall(r'\("\w+", MetricUnit\.', (ROOT / "functions/auditor/app.py").read_text())
+        cost = f"CloudWatch is {len(metrics)} metrics and {len(alarms)} alarms"
+        assert cost in " ".join((ROOT / "README.md").read_text().split())
+        # 0.30 dollars a metric, 0.10 an alarm and 0.03 for logs.
+        total = f"{0.30 * len(metrics) + 0.10 * len(alarms) + 0.03:.2f}"
+        for document in ("README.md", "docs/performance.md"):
+            tables = re.findall(
+                r"^\| 1?[0,]+0 \|(?: [\d.]+ \|){4} ([\d.]+) \|", (ROOT / document).read_text(), re.MULTILINE
+            )
+            assert set(tables) == {total}, document
+        assert "KmsMasterKeyId" not in str(RESOURCES)
 
     def test_outputs_are_described(self) -> None:
         assert all(output["Description"].endswith(".") for output in TEMPLATE["Outputs"].values())
@@ -293,7 +491,7 @@ class TestNotices:
             *("AuditorFunction", "AuditorRole", "AuditorLayer", "AuditorLogs", "SweepSchedules"),
             *("SessionsTable", "SessionBus", "BusName", "FailedSweeps", "UndeliveredSweeps"),
             *("NoCompletedSweep", "FailedSweep", "UndeliveredSweep", "EventsPending", "EventsRefused"),
-            "FunctionErrors",
+            *("FunctionErrors", "ItemsUnreadable", "OnlyTheAuditor"),
         }
         for parameter in ("SlackWebhookUrl", "NoticeEmail"):
             assert PARAMETERS[parameter]["Default"] == ""
@@ -326,6 +524,33 @@ class TestNotices:
         rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${SessionBus}/*"
         assert granted[-1][0]["Condition"] == {"ArnLike": {"aws:SourceArn": {"Fn::Sub": rules}}}
 
+    @pytest.mark.parametrize(
+        "rule",
+        [name for name, each in of_type("AWS::Events::Rule").items() if "Audit" in str(each["EventPattern"])],
+    )
+    def test_an_event_of_the_whole_target_passes_every_filter(self, rule: str) -> None:
+        data = RESOURCES[rule]["Properties"]["EventPattern"]["detail"]["data"]
+        for field, parameter in (("stackName", "NoticeStacks"), ("fleetName", "NoticeFleets")):
+            _, everything, some = data[field]["Fn::If"]
+            assert everything == [{"exists": True}]
+            names = {"Fn::Join": [",", {"Ref": parameter}]}
+            assert some == {"Fn::Split": [",", {"Fn::Join": [",", ["", names]]}]}, "the empty name, and those"
+
+    def test_a_thread_of_the_chat_is_of_one_account_and_region(self) -> None:
+        threads = [
+            (found[1], target["InputTransformer"]["InputPathsMap"])
+            for rule in of_type("AWS::Events::Rule").values()
+            for part in rule["Targets"]
+            for target in part.get("Fn::If", [part])
+            if isinstance(target, dict) and "InputTransformer" in target
+            if (found := re.search(r'"threadId": (.*?), "', target["InputTransformer"]["InputTemplate"]))
+        ]
+        assert len(threads) == 2
+        for thread, paths in threads:
+            assert thread.startswith('"<account>/<region>/')
+            assert paths["account"] == "$.detail.metadata.accountId"
+            assert paths["region"] == "$.detail.metadata.region"
+
     def test_slack_gets_one_message_a_second_for_an_hour_at_most(self) -> None:
         destination = RESOURCES["SlackDestination"]["Properties"]
         assert destination["InvocationRateLimitPerSecond"] == 1
@@ -339,6 +564,57 @@ class TestNotices:
         for target in targets:
             assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] <= 3600
             assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["UndeliveredNotices", "Arn"]}}
+
+
+class TestRules:
+    """What a deployment is refused for, before anything is made."""
+
+    @pytest.mark.parametrize(
+        ("parameter", "value", "types"),
+        [
+            pytest.param(
+                *("SlackWebhookUrl", "https://hooks.slack.com/services/T0/B0/a1"),
+                {"AWS::Events::ApiDestination", "AWS::Events::Connection"},
+                id="API destinations",
+            ),
+            pytest.param("SchemaRegistry", "true", {"AWS::EventSchemas::Registry"}, id="schema registry"),
+        ],
+    )
+    def test_what_a_region_lacks_is_said(self, parameter: str, value: str, types: set[str]) -> None:
+        for region in REGIONS:
+            known = types <= set(PROVIDER_SCHEMA_MANAGER.get_resource_types(region))
+            if known or region not in DOUBTFUL or parameter != "SlackWebhookUrl":
+                values = {**DEFAULTS, "AWS::Region": region, parameter: value}
+                assert [parameter in each for each in refused_by(TEMPLATE["Rules"], values)] == [True][
+                    known:
+                ], region
+
+    @pytest.mark.parametrize("region", REGIONS)
+    def test_what_is_not_asked_for_is_not_refused(self, region: str) -> None:
+        assert not refused_by(TEMPLATE["Rules"], {**DEFAULTS, "AWS::Region": region})
+
+    def test_a_region_that_nobody_knows_yet_is_let_through(self) -> None:
+        everything = DEFAULTS | {
+            "SlackWebhookUrl": "https://hooks.slack.com/services/T0/B0/a1",
+            "SchemaRegistry": "true",
+            "AWS::Region": "eusc-de-east-2",
+        }
+        assert not refused_by(TEMPLATE["Rules"], everything)
+
+    def test_the_transform_hands_them_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        template = yaml_parse((ROOT / "template.yaml").read_text())
+        for resource in template["Resources"].values():
+            for key in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
+                resource["Properties"][key] = "s3://packages/package.zip"
+        assert transform(template, {}, ManagedPolicies())["Rules"] == TEMPLATE["Rules"]
+
+
+class ManagedPolicies:
+    """What SAM would ask IAM for."""
+
+    def load(self) -> dict[str, str]:
+        return {}
 
 
 def run(*command: str | Path, **environment: str) -> str:

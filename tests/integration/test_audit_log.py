@@ -82,7 +82,9 @@ def deployed(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Sta
     known = tmp_path_factory.mktemp("audit-log") / "template.yaml"
     known.write_text(json.dumps(template))
     cloud.client("events").create_event_bus(Name=BUS)
-    cloud.client("ssm").put_parameter(Name="/appstream-session-auditor/bus-name", Value=BUS, Type="String")
+    cloud.client("ssm").put_parameter(
+        Name="/appstream-session-auditor/appstream-session-auditor/bus-name", Value=BUS, Type="String"
+    )
     return cloud.deploy({}, name="audit-log", template=known)
 
 

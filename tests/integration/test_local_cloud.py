@@ -88,9 +88,11 @@ def test_a_scope_that_fails_is_summed_up_too(cloud: LocalCloud, deployed: Stack)
 
 
 def test_consumers_find_the_bus_by_a_parameter(cloud: LocalCloud, deployed: Stack) -> None:
-    parameter = cloud.client("ssm").get_parameter(Name="/session-auditor/bus-name")["Parameter"]
+    parameter = cloud.client("ssm").get_parameter(Name="/appstream-session-auditor/session-auditor/bus-name")[
+        "Parameter"
+    ]
     assert parameter["Value"] == deployed.outputs["SessionBusName"]
-    assert deployed.outputs["BusNameParameter"] == "/session-auditor/bus-name"
+    assert deployed.outputs["BusNameParameter"] == "/appstream-session-auditor/session-auditor/bus-name"
 
 
 def test_the_bus_keeps_its_events_for_a_replay_if_asked_to(cloud: LocalCloud, deployed: Stack) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sandbox.cloud import LocalCloud, Stack, local_cloud, wait_for
 from sandbox.vendors.slack import ORIGIN, PATH, WEBHOOK_URL, Message, PayloadError, Slack, check, slack
-from session_auditor.model import DetailType, Scope
+from session_auditor.model import DetailType, Event, Scope
 from tests.integration.events import HOSTILE, put, whole_life
 
 SECOND = 0.05
@@ -23,6 +23,7 @@ ABANDONED = (
     f"The session of “{JANE}” {PLACE} is abandoned: nobody was seen connected for 15 min; "
     "it ends at 09:03 UTC (disconnect timeout)"
 )
+OF_TARGET = "Nothing of account 123456789012, region eu-west-1 could be listed"
 Tell = Callable[..., None]
 
 
@@ -43,9 +44,10 @@ def deployed(cloud: LocalCloud) -> Stack:
     return cloud.deploy(
         {
             "SlackWebhookUrl": WEBHOOK_URL,
-            "GoodEvents": "AppStream Session Started,AppStream Session Ended",
+            "GoodEvents": "AppStream Session Started,AppStream Session Ended,AppStream Session Unwatched",
             "WarningEvents": "AppStream Session Disconnected, AppStream Session Expiring",
             "NoticeStacks": "office,lab",
+            "NoticeFleets": "cad",
             "ChatTopic": "true",
             "NoticeEmail": "ops@example.com",
         },
@@ -115,12 +117,34 @@ def test_what_cannot_be_listed_is_told_and_when_it_can_again(tell: Tell, hook: S
     life = whole_life()
     tell(life[DetailType.AUDIT_DEGRADED], life[DetailType.AUDIT_RECOVERED])
     degraded, recovered = received(hook), received(hook)
-    assert degraded["text"] == "AppStream Audit Degraded on stack office, fleet cad"
+    assert degraded["text"] == "AppStream Audit Degraded in account 123456789012, region eu-west-1"
     assert [each["attachments"][0]["color"] for each in (degraded, recovered)] == ["danger", "good"]
     assert words(degraded)[0] == (
         f"Sessions {PLACE} could not be listed since 2026-03-02 08:51 UTC: ThrottlingException"
     )
     assert words(recovered)[1] == "What happened there since 2026-03-02T08:51:00Z is told now"
+
+
+def of_target(event: Event) -> Event:
+    """Make it an audit event of the whole target, which has no stack and no fleet."""
+    detail = json.loads(event.detail)
+    detail["data"] |= {"stackName": "", "fleetName": "", "summary": OF_TARGET}
+    return event._replace(detail=json.dumps(detail))
+
+
+def test_slack_is_told_of_the_whole_target_whatever_the_filters(tell: Tell, hook: Slack) -> None:
+    event = of_target(whole_life()[DetailType.AUDIT_DEGRADED])
+    tell(event)
+    message = received(hook)
+    assert message["text"] == "AppStream Audit Degraded in account 123456789012, region eu-west-1"
+    assert words(message)[0] == OF_TARGET
+
+
+def test_an_audit_event_of_another_stack_or_fleet_is_not_told(tell: Tell, hook: Slack) -> None:
+    for scope in (Scope("elsewhere", "cad"), Scope("office", "elsewhere")):
+        tell(whole_life(scope)[DetailType.AUDIT_DEGRADED])
+    tell(whole_life()[DetailType.ABANDONED])
+    assert received(hook)["text"] == "AppStream Session Abandoned on stack office, fleet cad"
 
 
 @pytest.mark.parametrize("user_id", HOSTILE)
@@ -236,7 +260,7 @@ def test_chat_gets_a_custom_notification_a_thread_for_each_session(
             "keywords": ["office", "cad"],
         },
         "metadata": {
-            "threadId": "s-1",
+            "threadId": "123456789012/eu-west-1/s-1",
             "summary": ABANDONED,
             "eventType": "AppStream Session Abandoned",
             "relatedResources": list(event.resources),
@@ -255,7 +279,8 @@ def test_chat_has_a_thread_for_each_scope_that_cannot_be_listed(
     life = whole_life()
     tell(life[DetailType.AUDIT_DEGRADED], life[DetailType.AUDIT_RECOVERED])
     notifications = wait_for(lambda: cloud.drain(chat), 20, "the notifications")
-    assert [each["metadata"]["threadId"] for each in notifications] == ["office/cad"] * 2
+    threads = [each["metadata"]["threadId"] for each in notifications]
+    assert threads == ["123456789012/eu-west-1/office/cad"] * 2
 
 
 @pytest.mark.parametrize("user_id", HOSTILE)
@@ -273,6 +298,18 @@ def test_hostile_user_ids_break_neither_chat_nor_mail(
         '"Session since 2026-03-02T08:00:30Z, until 2026-03-02T18:00:00Z at the latest (MAX_DURATION)."',
         f'"AppStream Session Ended, id {event.event_id}."',
     ]
+
+
+def test_chat_and_mail_are_told_of_the_whole_target_whatever_the_filters(
+    cloud: LocalCloud, tell: Tell, chat: str, mail: str
+) -> None:
+    tell(of_target(whole_life()[DetailType.AUDIT_DEGRADED]))
+    (notification,) = wait_for(lambda: cloud.drain(chat), 20, "the notification")
+    assert notification["content"]["description"] == OF_TARGET
+    assert notification["content"]["keywords"] == ["123456789012", "eu-west-1"]
+    assert notification["metadata"]["threadId"] == "123456789012/eu-west-1//"
+    (letter,) = wait_for(lambda: cloud.drain(mail, str), 20, "the mail")
+    assert letter.splitlines()[0] == f'"{OF_TARGET}."'
 
 
 def test_slack_takes_one_message_a_second() -> None:

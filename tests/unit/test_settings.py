@@ -108,7 +108,7 @@ def test_hashing_needs_its_secret() -> None:
             {"USER_ID_SECRET_ARN": "", "WORKERS": "0"}, id="a secret that is missing beside a value"
         ),
         pytest.param({"AUTHENTICATION_TYPES": " ,", "WORKERS": "0"}, id="no type beside a value"),
-        pytest.param({name: "" for name in NEEDED} | {"SWEEP_SCHEDULE": ""}, id="every name"),
+        pytest.param(dict.fromkeys(NEEDED, "") | {"SWEEP_SCHEDULE": ""}, id="every name"),
     ],
 )
 def test_all_that_is_wrong_is_named_at_once(wrong: dict[str, str]) -> None:

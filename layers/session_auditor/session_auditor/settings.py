@@ -145,7 +145,8 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({name: environment[name] for name in _NAMES if name in environment})
         except ValidationError as error:
-            wrong = dict.fromkeys(str(each["loc"][0]) for each in error.errors())
+            # A default that is wrong is located by the field's name, a value by the variable's.
+            wrong = dict.fromkeys(str(each["loc"][0]).upper() for each in error.errors())
             raise SettingsError("; ".join(f"{name} should be {_NAMES[name]}" for name in wrong)) from None
 
     @property

@@ -70,7 +70,10 @@ def deployed(request: pytest.FixtureRequest, cloud: LocalCloud) -> Iterator[Depl
     name: str = request.param
     cloud.client("events").create_event_bus(Name=name)
     cloud.client("ssm").put_parameter(
-        Name="/appstream-session-auditor/bus-name", Value=name, Type="String", Overwrite=True
+        Name="/appstream-session-auditor/appstream-session-auditor/bus-name",
+        Value=name,
+        Type="String",
+        Overwrite=True,
     )
     secret = cloud.client("secretsmanager").create_secret(Name=name, SecretString=CREDENTIALS)
     stack = cloud.deploy(
