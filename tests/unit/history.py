@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from session_auditor.comparison import audit, compare
+from session_auditor.comparison import compare
+from session_auditor.coverage import audit
 from session_auditor.events import audit_event, session_events
 from session_auditor.model import (
     Event,
-    Evidence,
     Failure,
     Listing,
     Policy,
@@ -28,6 +28,8 @@ START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 TARGET = TargetId("aws", "123456789012", "eu-west-1")
 SCOPE = Scope("office", "cad")
 CONNECTED, AWAY = "CONNECTED", "NOT_CONNECTED"
+# Many minutes between two sweeps are no hole: for tests of other rules.
+PATIENT = Policy(hole=timedelta(days=1))
 
 
 def at(minute: float) -> datetime:
@@ -51,7 +53,7 @@ def session(connection: str = CONNECTED, session_id: str = "s-1", **fields: Any)
 class History:
     """A target, its snapshot, and every event so far."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = PATIENT
     timeout: int | None = 3600
     snapshot: Snapshot = field(default_factory=Snapshot)
     events: list[Event] = field(default_factory=list)
@@ -62,24 +64,24 @@ class History:
         *sessions: Session,
         failed: dict[Scope, str] | None = None,
         scopes: frozenset[Scope] = frozenset([SCOPE]),
-        evidence: Evidence | None = None,
+        **listing: Any,
     ) -> list[dict[str, Any]]:
         """Make a sweep at that minute; give its events as (detail-type, detail)."""
-        listing = Listing(
+        seen = Listing(
             begin=at(minute),
             observed_at=at(minute),
             sessions={each.id: each for each in sessions},
             scopes=scopes,
             failed={scope: Failure(reason) for scope, reason in (failed or {}).items()},
             disconnect_timeouts={} if self.timeout is None else {SCOPE.fleet: self.timeout},
-            evidence=evidence or Evidence(),
+            **listing,
         )
-        comparison = compare(self.snapshot, listing, self.policy)
-        coverage = audit(self.snapshot, listing, {}, self.policy)
+        comparison = compare(self.snapshot, seen, self.policy)
+        coverage = audit(self.snapshot, seen, {}, self.policy)
         remembered = dict(self.snapshot.sessions)
         events: list[Event] = []
         for transition in comparison.transitions:
-            events += session_events(transition, TARGET, f"sweep-{minute}", listing.observed_at)
+            events += session_events(transition, TARGET, f"sweep-{minute}", seen.observed_at)
             if transition.after.ending:
                 del remembered[transition.after.session.id]
             else:
@@ -87,7 +89,7 @@ class History:
         for session_id in comparison.forgotten:
             del remembered[session_id]
         events += [
-            audit_event(each, TARGET, f"sweep-{minute}", listing.observed_at) for each in coverage.changes
+            audit_event(each, TARGET, f"sweep-{minute}", seen.observed_at) for each in coverage.changes
         ]
         self.snapshot = replace(
             self.snapshot, target=coverage.target, scopes=coverage.scopes, sessions=remembered

@@ -7,6 +7,7 @@ from typing import Any
 
 from moto import mock_aws
 
+from session_auditor import table as layout
 from session_auditor.snapshots import Snapshots
 from tests.unit.aws import boto_client
 from tests.unit.history import TARGET
@@ -32,8 +33,8 @@ class Table:
             BillingMode="PAY_PER_REQUEST",
         )
 
-    def snapshots(self) -> Snapshots:
-        return Snapshots(self.dynamodb, "sessions", TARGET, timedelta(days=90))
+    def snapshots(self, **settings: Any) -> Snapshots:
+        return Snapshots(self.dynamodb, layout.Table("sessions", TARGET, timedelta(days=90)), **settings)
 
     def items(self, prefix: str = PARTITION) -> list[dict[str, Any]]:
         """Every item whose partition begins so."""

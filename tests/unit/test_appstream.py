@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from session_auditor.appstream import AppStream, TopologyError, user_ids, utc
-from session_auditor.comparison import audit
+from session_auditor.coverage import audit
 from session_auditor.model import (
     AuthenticationMode,
     AuthenticationType,
@@ -314,7 +314,7 @@ class TestDeadline:
         assert {Scope(each["StackName"], each["FleetName"]) for each in calls} == first
 
     def test_what_had_no_time_goes_first_then_what_failed(self, estate: Estate) -> None:
-        gaps = (Gap(GIS, at(0), None, "DEADLINE"), Gap(LAB, at(0), None, "DEADLINE", untried=1))
+        gaps = (Gap(GIS, at(0), None, "DEADLINE"), Gap(LAB, at(0), None, "DEADLINE", untried_since=1))
         assert SETTLED.target
         listing(appstream(workers=1), replace(SETTLED, target=replace(SETTLED.target, gaps=gaps)))
         order = [Scope(p["StackName"], p["FleetName"]) for p in estate.wire.parameters("DescribeSessions")]

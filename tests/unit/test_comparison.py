@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
-from session_auditor.comparison import Audit, audit, compare
+from session_auditor.comparison import OUTBOX_LIMIT, compare
+from session_auditor.coverage import Audit, audit, audit_failure
 from session_auditor.model import (
+    WHOLE_TARGET,
     AuthenticationMode,
     AuthenticationType,
     DetailType,
     Evidence,
     Failure,
     Globs,
+    Hole,
     Listing,
     Policy,
     Scope,
@@ -77,13 +80,23 @@ Observation = tuple[float, tuple[Session, ...] | str]
             id="two misses end",
         ),
         pytest.param(
+            [(1, (ON,)), (2, NOT_LISTED), (2.4, NOT_LISTED)],
+            ["Started"],
+            id="two misses within half a minute end nobody",
+        ),
+        pytest.param(
+            [(1, (ON,)), (2, NOT_LISTED), (2.4, NOT_LISTED), (2.5, NOT_LISTED)],
+            ["Started", "Ended USER_OR_ADMIN"],
+            id="missing for half a minute ends",
+        ),
+        pytest.param(
             [(1, (ON,)), (2, NOT_LISTED), (3, (ON,)), (4, NOT_LISTED)],
             ["Started"],
             id="a return resets the miss",
         ),
         pytest.param(
             [(1, (ON,)), (2, NOT_LISTED), (3, BROKEN), (4, BROKEN)],
-            ["Started", "Audit Degraded ThrottlingException"],
+            ["Started"],
             id="a failed page never ends anybody",
         ),
         pytest.param(
@@ -160,7 +173,7 @@ Observation = tuple[float, tuple[Session, ...] | str]
         pytest.param(
             [(1, (OFF,)), (15, (OFF,)), (16, (OFF,)), (17, (OFF,)), (61, (OFF,)), (62, (OFF,))],
             ["Started", "Abandoned 15", "Abandoned 60"],
-            id="never connected: abandoned counts from the start",
+            id="never connected: abandoned counts from the first observation",
         ),
         pytest.param(
             [(1, (OFF,)), (70, (OFF,)), (71, (OFF,))],
@@ -326,28 +339,44 @@ class TestEnded:
 class TestCoverage:
     """Audit Degraded and Recovered, once per change."""
 
-    def test_degraded_after_two_sweeps_and_recovered_once(self) -> None:
-        history = History()
+    def test_degraded_when_the_hole_opens_and_recovered_once(self) -> None:
+        history = History(policy=Policy())
         history.observe(0)
-        assert history.observe(1, failed={SCOPE: "ThrottlingException"}) == []
-        (degraded,) = history.observe(2, failed={SCOPE: "AccessDeniedException"})
+        for minute in range(1, 6):
+            assert history.observe(minute, failed={SCOPE: "ThrottlingException"}) == []
+        (degraded,) = history.observe(6, failed={SCOPE: "AccessDeniedException"})
         assert degraded["data"]["since"] == "2026-03-02T08:01:00Z"
         assert degraded["data"]["reason"] == "AccessDeniedException"
-        assert history.observe(3, failed={SCOPE: "ThrottlingException"}) == []
-        (recovered,) = history.observe(4)
-        assert (recovered["type"], recovered["data"]["since"]) == ("Audit Recovered", "2026-03-02T08:01:00Z")
-        assert history.observe(5) == []
+        assert history.observe(7, failed={SCOPE: "ThrottlingException"}) == []
+        (recovered,) = history.observe(8)
+        assert recovered["type"] == "Audit Recovered"
+        assert recovered["data"]["since"] == "2026-03-02T08:01:00Z"
+        assert recovered["data"]["reason"] == "AccessDeniedException", "the reason of its Degraded"
+        assert history.observe(9) == []
 
-    def test_one_failure_is_not_worth_a_word(self) -> None:
-        history = History()
-        history.observe(0, failed={SCOPE: "ThrottlingException"})
-        assert history.observe(1) == []
+    def test_after_a_pause_a_scope_that_fails_is_degraded_at_once(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        assert told(history.observe(120, failed={SCOPE: "DEADLINE"})) == ["Audit Degraded DEADLINE"]
+
+    def test_a_scope_that_was_never_listed_counts_from_its_first_failure(self) -> None:
+        history = History(policy=Policy())
+        lines = [told(history.observe(minute, failed={SCOPE: "ThrottlingException"})) for minute in range(7)]
+        assert lines == [[], [], [], [], [], [], ["Audit Degraded ThrottlingException"]]
+
+    @pytest.mark.parametrize("sweeps", [1, 2, 5])
+    def test_what_does_not_last_is_not_worth_a_word(self, sweeps: int) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        for minute in range(1, 1 + sweeps):
+            assert history.observe(minute, failed={SCOPE: "ThrottlingException"}) == []
+        assert history.observe(1 + sweeps) == []
 
     def test_a_degraded_scope_that_vanishes_recovers(self) -> None:
-        history = History()
-        for minute in range(3):
+        history = History(policy=Policy())
+        for minute in range(7):
             history.observe(minute, failed={SCOPE: "ResourceNotFoundException"}, scopes=frozenset())
-        assert told(history.observe(3, scopes=frozenset())) == ["Audit Recovered ResourceNotFoundException"]
+        assert told(history.observe(7, scopes=frozenset())) == ["Audit Recovered ResourceNotFoundException"]
 
     def test_windows_open_where_the_scope_was_last_covered(self) -> None:
         history = History()
@@ -369,45 +398,303 @@ class TestCoverage:
         assert told(history.observe(2, OFF, failed={SCOPE: "DEADLINE"})) == ["Disconnected"]
 
     def test_audit_events_wait_while_the_outbox_is_full(self) -> None:
-        history = History()
+        history = History(policy=Policy())
         history.observe(0)
-        history.observe(1, failed={SCOPE: "ThrottlingException"})
-        degraded = history.observe(2, failed={SCOPE: "ThrottlingException"})
-        full = replace(history.snapshot, outbox=tuple(history.events) * 200)
-        history.snapshot = full
+        degraded = history.observe(6, failed={SCOPE: "ThrottlingException"})
         assert told(degraded) == ["Audit Degraded ThrottlingException"]
-        assert history.observe(3) == []
+        history.snapshot = replace(history.snapshot, outbox=tuple(history.events) * 1_000)
+        assert history.observe(7) == []
         history.snapshot = replace(history.snapshot, outbox=())
-        assert told(history.observe(4)) == ["Audit Recovered ThrottlingException"]
+        assert told(history.observe(8)) == ["Audit Recovered ThrottlingException"]
 
     def test_what_could_not_be_committed_keeps_the_window_open_and_degrades_nothing(self) -> None:
-        history = History()
+        history = History(policy=Policy())
         history.observe(0)
-        for minute in (1, 2, 3):
+        for minute in range(1, 20):
             coverage = covered(history, minute, uncommitted={SCOPE: "NOT_COMMITTED"})
             assert coverage.changes == ()
             (gap,) = coverage.target.gaps
-            assert (gap.covered, gap.sweeps) == (at(0), 0)
+            assert (gap.covered, gap.listed, gap.failing) == (at(0), at(minute), False)
+            assert coverage.target.holes == (), "every sweep listed it whole"
 
     def test_a_scope_that_is_listed_again_recovers_though_not_all_of_it_was_committed(self) -> None:
-        history = History()
+        history = History(policy=Policy())
         history.observe(0)
-        for minute in (1, 2):
-            history.observe(minute, failed={SCOPE: "ThrottlingException"})
-        coverage = covered(history, 3, uncommitted={SCOPE: "NOT_COMMITTED"})
+        history.observe(6, failed={SCOPE: "ThrottlingException"})
+        coverage = covered(history, 7, uncommitted={SCOPE: "NOT_COMMITTED"})
         assert [change.detail_type for change in coverage.changes] == [DetailType.AUDIT_RECOVERED]
         (gap,) = coverage.target.gaps
-        assert (gap.covered, gap.sweeps, gap.announced) == (at(0), 0, False)
+        assert (gap.covered, gap.failing, gap.announced) == (at(0), False, False)
 
     def test_sweeps_without_time_are_counted_until_it_is_tried(self) -> None:
         history = History()
         history.observe(0)
-        untried = []
+        untried_since = []
         for minute, tried in enumerate((False, False, True, False), 1):
             failure = Failure("DEADLINE", tried=tried)
             (gap,) = covered(history, minute, failed={SCOPE: failure}).target.gaps
-            untried.append(gap.untried)
-        assert untried == [1, 2, 0, 1]
+            untried_since.append(gap.untried_since)
+        assert untried_since == [at(1), at(1), None, at(4)]
+
+    def test_a_gap_that_lasts_does_not_change(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        failure = {SCOPE: Failure("AccessDeniedException")}
+        gaps = [covered(history, minute, failed=failure).target.gaps for minute in range(7, 10)]
+        assert gaps[0] == gaps[1] == gaps[2]
+
+    def test_a_filter_that_leaves_a_degraded_scope_out_recovers_it(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        history.observe(6, failed={SCOPE: "ThrottlingException"})
+        history.policy = Policy(stacks=Globs(exclude=(SCOPE.stack,)))
+        (recovered,) = history.observe(7, scopes=frozenset())
+        assert told([recovered]) == ["Audit Recovered FILTERED"]
+        assert history.observe(8, scopes=frozenset()) == []
+
+    def test_a_topology_that_cannot_be_read_changes_the_gap_of_the_target_alone(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0, ON)
+        before = history.target
+        history.observe(1, ON, failed={SCOPE: "ThrottlingException"})
+        changes = []
+        for minute in range(2, 8):
+            failed = {WHOLE_TARGET: Failure("AccessDeniedException")}
+            listing = Listing(at(minute), at(minute), {}, frozenset(), failed)
+            coverage = audit_failure(history.snapshot, listing, history.policy)
+            changes += [(minute, change.detail_type, change.gap.scope) for change in coverage.changes]
+            assert coverage.scopes == history.snapshot.scopes
+            history.snapshot = replace(history.snapshot, target=coverage.target)
+        assert changes == [(7, DetailType.AUDIT_DEGRADED, WHOLE_TARGET)]
+        assert history.target.last_begin == at(1) != before.last_begin
+        assert [gap.scope for gap in history.target.gaps] == [WHOLE_TARGET, SCOPE]
+        assert told(history.observe(8, ON)) == [
+            "Audit Recovered AccessDeniedException",
+        ]
+
+    def test_a_first_sweep_that_could_read_nothing_is_no_first_sweep(self) -> None:
+        history = History()
+        failed = {WHOLE_TARGET: Failure("AccessDeniedException")}
+        listing = Listing(at(0), at(0), {}, frozenset(), failed)
+        coverage = audit_failure(history.snapshot, listing, history.policy)
+        history.snapshot = replace(history.snapshot, target=coverage.target)
+        assert history.observe(2, ON) == [], "the baseline is silent"
+        assert history.target.first_begin == at(2)
+
+
+class TestHoles:
+    """Rule 13: nothing is claimed of a time in which nobody looked."""
+
+    @staticmethod
+    def play(*observations: Observation, timeout: int | None = 36_000) -> list[str]:
+        history = History(policy=Policy(), timeout=timeout)
+        history.observe(0)
+        events: list[dict[str, Any]] = []
+        for minute, seen in observations:
+            if isinstance(seen, str):
+                events += history.observe(minute, failed={SCOPE: "ThrottlingException"})
+            else:
+                events += history.observe(minute, *seen)
+        return [line for line in told(events) if not line.startswith("Audit")]
+
+    @staticmethod
+    def minutes(start: int, end: int, *seen: Session) -> list[Observation]:
+        return [(minute, seen) for minute in range(start, end)]
+
+    def test_a_pause_of_two_hours_is_no_time_without_anybody(self) -> None:
+        assert self.play(*self.minutes(1, 3, OFF), *self.minutes(123, 125, OFF)) == ["Started"]
+
+    def test_the_clock_of_abandoned_starts_anew_after_it(self) -> None:
+        lines = self.play(*self.minutes(1, 3, OFF), *self.minutes(123, 139, OFF))
+        assert lines == ["Started", "Abandoned 15"]
+
+    def test_who_was_away_before_it_and_after_it_may_have_worked_in_between(self) -> None:
+        lines = self.play((1, (ON,)), (2, (OFF,)), *self.minutes(123, 137, OFF))
+        assert lines == ["Started", "Disconnected"]
+
+    def test_what_has_fired_stays_fired(self) -> None:
+        lines = self.play((1, (ON,)), *self.minutes(2, 20, OFF), *self.minutes(140, 160, OFF))
+        assert lines == ["Started", "Disconnected", "Abandoned 15"]
+
+    def test_it_puts_the_disconnect_deadline_off(self) -> None:
+        lines = self.play((1, (ON,)), (2, (OFF,)), *self.minutes(18, 29, OFF), timeout=900)
+        assert lines == ["Started", "Disconnected", "Expiring DISCONNECT_TIMEOUT 5"]
+
+    def test_one_miss_is_no_end_by_a_deadline_that_it_put_off(self) -> None:
+        assert self.play((1, (ON,)), (2, (OFF,)), (18, (OFF,)), (19, NOT_LISTED), timeout=900) == [
+            "Started",
+            "Disconnected",
+        ]
+
+    def test_a_partial_listing_shows_what_it_shows_and_starts_no_clock(self) -> None:
+        history = History(policy=Policy(), timeout=900)
+        history.observe(0)
+        history.observe(1, ON)
+        for minute in range(2, 8):
+            history.observe(minute, ON, failed={SCOPE: "DEADLINE"})
+        (disconnected,) = history.observe(8, OFF, failed={SCOPE: "DEADLINE"})
+        assert disconnected["type"] == "Session Disconnected"
+        assert disconnected["data"]["deadline"]["cause"] == "MAX_DURATION"
+        for minute in range(9, 40):
+            assert history.observe(minute, OFF, failed={SCOPE: "DEADLINE"}) == []
+        assert told(history.observe(40, OFF)) == ["Audit Recovered DEADLINE"]
+        lines = [told(history.observe(minute, OFF)) for minute in range(41, 51)]
+        assert lines == [[]] * 9 + [["Expiring DISCONNECT_TIMEOUT 5"]]
+
+    @pytest.mark.parametrize(
+        ("observations", "reason"),
+        [
+            pytest.param([(1, (ON,)), (9, NOT_LISTED), (10, NOT_LISTED)], "UNKNOWN", id="ended within it"),
+            pytest.param([(1, (ON,)), (9, (EXPIRED,))], "UNKNOWN", id="expired within it"),
+            pytest.param(
+                [(1, (OFF,)), (9, (OFF,)), (10, NOT_LISTED), (11, NOT_LISTED)],
+                "UNKNOWN",
+                id="never seen connected, with one in its life",
+            ),
+            pytest.param(
+                [(9, (OFF,)), (10, NOT_LISTED), (11, NOT_LISTED)],
+                "UNKNOWN",
+                id="never seen connected, first seen after one",
+            ),
+            pytest.param(
+                [(9, (UNTOLD,)), (10, (OFF,)), (11, NOT_LISTED), (12, NOT_LISTED)],
+                "UNKNOWN",
+                id="first seen after one, without a connection state",
+            ),
+            pytest.param(
+                [(1, (ON,)), (9, (ON,)), (10, NOT_LISTED), (11, NOT_LISTED)],
+                "USER_OR_ADMIN",
+                id="seen connected, with one in its life",
+            ),
+            pytest.param(
+                [(1, (ON,)), (2, NOT_LISTED), (9, NOT_LISTED)],
+                "USER_OR_ADMIN",
+                id="one between two misses is not in the window",
+            ),
+            pytest.param(
+                [(1, (ON,)), (9, NOT_LISTED), (16, NOT_LISTED)],
+                "UNKNOWN",
+                id="one in the window, another between the misses",
+            ),
+        ],
+    )
+    def test_why_a_session_ended(self, observations: list[Observation], reason: str) -> None:
+        assert self.play(*observations)[-1] == f"Ended {reason}"
+
+    def test_a_session_of_the_baseline_that_nobody_was_seen_connected_to(self) -> None:
+        history = History(policy=Policy())
+        history.observe(1, OFF)
+        history.observe(2)
+        assert told(history.observe(3)) == ["Ended UNKNOWN"]
+
+    def test_usage_counts_anew_after_it(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        for minute in (1, 2, 123, 124):
+            history.observe(minute, ON)
+        (disconnected,) = history.observe(125, OFF)
+        assert disconnected["data"]["usage"]["connectedSeconds"] == 120
+
+    def test_a_return_after_it_does_not_say_how_long(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        history.observe(1, ON)
+        history.observe(2, OFF)
+        (reconnected,) = history.observe(123, ON)
+        assert reconnected["data"]["summary"].endswith("reconnected on stack office, fleet cad")
+
+    def test_it_writes_no_session(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        sessions = [session(CONNECTED if number % 2 else AWAY, f"s-{number}") for number in range(10)]
+        history.observe(1, *sessions)
+        for minute in (60, 61, 62):
+            listing = Listing(
+                at(minute),
+                at(minute),
+                {each.id: each for each in sessions},
+                frozenset([SCOPE]),
+                disconnect_timeouts={SCOPE.fleet: 3600},
+            )
+            assert compare(history.snapshot, listing, history.policy).transitions == ()
+            history.observe(minute, *sessions)
+        assert history.target.holes == (Hole(None, at(60), at(60)),)
+
+    def test_a_scope_has_one_of_its_own_until_no_session_lived_through_it(self) -> None:
+        history = History(policy=Policy())
+        other = Scope("office", "other")
+        both = frozenset([SCOPE, other])
+        elsewhere = session(session_id="elsewhere", scope=other)
+        history.observe(0, scopes=both)
+        history.observe(1, OFF, elsewhere, scopes=both)
+        for minute in range(2, 9):
+            history.observe(minute, elsewhere, failed={SCOPE: "DEADLINE"}, scopes=both)
+        history.observe(9, OFF, elsewhere, scopes=both)
+        assert history.target.holes == (Hole(SCOPE, at(9), at(9)),)
+        history.observe(10, EXPIRED, elsewhere, scopes=both)
+        history.observe(11, elsewhere, scopes=both)
+        assert history.target.holes == ()
+
+    def test_one_session_that_cannot_be_committed_makes_none_for_its_neighbours(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        history.observe(1, ON)
+        history.observe(2, OFF)
+        for minute in range(3, 40):
+            listing = Listing(
+                at(minute),
+                at(minute),
+                {"s-1": OFF},
+                frozenset([SCOPE]),
+                disconnect_timeouts={SCOPE.fleet: 3600},
+            )
+            lines = [
+                change.detail_type
+                for transition in compare(history.snapshot, listing, history.policy).transitions
+                for change in transition.changes
+            ]
+            if minute == 17:
+                assert lines == [DetailType.ABANDONED]
+                return
+            coverage = audit(history.snapshot, listing, {SCOPE: "OUTBOX_FULL"}, history.policy)
+            history.snapshot = replace(history.snapshot, target=coverage.target)
+
+    @pytest.mark.parametrize(
+        "hole", [timedelta(minutes=5), timedelta(minutes=11)], ids=["the shortest", "of a slow schedule"]
+    )
+    def test_it_is_longer_than_a_missed_sweep_or_two(self, hole: timedelta) -> None:
+        for over in (timedelta(0), timedelta(seconds=1)):
+            history = History(policy=Policy(hole=hole))
+            history.observe(0)
+            history.observe((hole + over) / timedelta(minutes=1), ON)
+            assert bool(history.target.holes) is bool(over)
+
+    def test_a_session_whose_outbox_was_full_is_compared_as_after_one(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        history.observe(1, ON)
+        history.observe(2, OFF)
+        stored = history.snapshot.sessions["s-1"]
+        full = replace(stored, remembered=replace(stored.remembered, outbox_full=True))
+        full = replace(full, outbox=tuple(history.events) * OUTBOX_LIMIT)
+        history.snapshot = replace(history.snapshot, sessions={"s-1": full})
+        history.observe(4, ON)
+        drained = replace(full, outbox=())
+        history.snapshot = replace(history.snapshot, sessions={"s-1": drained})
+        lines = [line for minute in range(5, 25) for line in told(history.observe(minute, OFF))]
+        assert lines == ["Abandoned 15"]
+        remembered = history.snapshot.sessions["s-1"].remembered
+        assert (remembered.clocks_from, remembered.outbox_full) == (at(5), False)
+
+    def test_the_end_of_a_session_whose_outbox_was_full_is_not_explained(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        history.observe(1, ON)
+        stored = history.snapshot.sessions["s-1"]
+        full = replace(stored, remembered=replace(stored.remembered, outbox_full=True))
+        history.snapshot = replace(history.snapshot, sessions={"s-1": full})
+        history.observe(2)
+        assert told(history.observe(3)) == ["Ended UNKNOWN"]
 
 
 def covered(
@@ -424,26 +711,94 @@ def covered(
 
 
 class TestFilters:
-    """A scope or type that a changed filter excludes is forgotten without events."""
+    """A changed filter closes the life of what it leaves out, and claims nothing about it."""
 
-    def test_an_excluded_scope_is_forgotten(self) -> None:
+    LEFT_OUT = Policy(fleets=Globs(exclude=("c*",)))
+
+    def test_a_session_that_events_were_told_of_is_unwatched(self) -> None:
         history = History()
         history.observe(0)
         history.observe(1, ON)
-        history.policy = Policy(fleets=Globs(exclude=("c*",)))
+        history.policy = self.LEFT_OUT
+        (unwatched,) = history.observe(2, scopes=frozenset())
+        assert unwatched["type"] == "Session Unwatched"
+        assert unwatched["metadata"]["sequence"] == 2
+        assert unwatched["data"]["summary"] == (
+            "The session of “jane.doe@example.com” on stack office, fleet cad is not audited any more: "
+            "a filter leaves it out"
+        )
+        assert history.snapshot.sessions == {}
+
+    def test_a_session_of_which_nothing_was_told_is_forgotten(self) -> None:
+        history = History()
+        history.observe(0, ON)
+        history.policy = self.LEFT_OUT
         assert history.observe(2, scopes=frozenset()) == []
         assert history.snapshot.sessions == {}
 
-    def test_an_authentication_type_that_is_not_listed_any_more_is_forgotten(self) -> None:
+    def test_included_again_it_begins_a_new_life_of_which_the_past_is_not_known(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        history.observe(1, OFF)
+        history.policy = replace(self.LEFT_OUT, hole=history.policy.hole)
+        for minute in range(2, 120):
+            history.observe(minute, scopes=frozenset())
+        history.policy = Policy()
+        (started,) = history.observe(120, OFF)
+        assert (started["type"], started["metadata"]["sequence"]) == ("Session Started", 1)
+        assert started["metadata"]["previousObservedAt"] == "2026-03-02T08:01:00Z"
+        assert history.observe(121, OFF) == [], "nobody knows what it did meanwhile"
+        history.observe(122)
+        assert told(history.observe(123)) == ["Ended UNKNOWN"]
+
+    def test_how_long_it_was_left_out_is_remembered_for_a_week(self) -> None:
         history = History()
         history.observe(0)
-        history.observe(1, ON, session(session_id="url", authentication_type="API"))
-        listing = Listing(
-            at(2), at(2), {}, frozenset([SCOPE]), authentication_types=frozenset([AuthenticationType.API])
-        )
-        comparison = compare(history.snapshot, listing, history.policy)
-        assert comparison.forgotten == {"s-1"}
-        assert [transition.after.session.id for transition in comparison.transitions] == ["url"]
+        history.policy = self.LEFT_OUT
+        history.observe(1, scopes=frozenset())
+        assert [gap.reason for gap in history.target.gaps] == ["FILTERED"]
+        history.observe(8 * 24 * 60, scopes=frozenset())
+        assert history.target.gaps == ()
+
+    @pytest.mark.parametrize(
+        ("record", "listed_as", "asked_for", "expected"),
+        [
+            pytest.param("SAML", "SAML", "API", ["Unwatched"], id="its type is not asked for any more"),
+            pytest.param("SAML", "", "API", ["Unwatched"], id="listed without a type, the record decides"),
+            pytest.param("", "", "API", ["Unwatched"], id="nothing tells its type"),
+            pytest.param("AWS_AD", "SAML", "SAML", [], id="AWS's record says another type"),
+            pytest.param("WORKFORCE", "SAML", "SAML", [], id="AWS's record says a type nobody knows"),
+            pytest.param("API", "SAML", "API", ["Unwatched"], id="the call decides, not the record"),
+            pytest.param("SAML", "", "SAML", [], id="listed without a type, and still asked for"),
+        ],
+    )
+    def test_the_type_of_the_call_that_listed_a_session_decides(
+        self, record: str, listed_as: str, asked_for: str, expected: list[str]
+    ) -> None:
+        history = History()
+        history.observe(0)
+        calls = {"s-1": AuthenticationType(listed_as)} if listed_as else {}
+        history.observe(1, session(authentication_type=record), listed_as=calls)
+        types = frozenset([AuthenticationType(asked_for)])
+        assert told(history.observe(2, authentication_types=types)) == expected
+        assert ("s-1" in history.snapshot.sessions) is not bool(expected)
+
+    def test_a_call_without_a_type_changes_nothing_remembered(self) -> None:
+        history = History()
+        history.observe(0)
+        history.observe(1, ON, listed_as={"s-1": AuthenticationType.API})
+        history.observe(2, ON)
+        assert history.snapshot.sessions["s-1"].remembered.listed_as is AuthenticationType.API
+
+    def test_a_type_that_is_refused_ends_nobody_that_was_listed_by_it(self) -> None:
+        history = History()
+        history.observe(0)
+        by_type = {"s-1": AuthenticationType.SAML, "pool": AuthenticationType.USERPOOL}
+        history.observe(1, ON, session(session_id="pool"), listed_as=by_type)
+        refused = {SCOPE: frozenset([AuthenticationType.USERPOOL])}
+        lines = [told(history.observe(minute, refused=refused)) for minute in (2, 3, 4)]
+        assert lines == [[], ["Ended USER_OR_ADMIN"], []]
+        assert list(history.snapshot.sessions) == ["pool"]
 
     @pytest.mark.parametrize(
         ("globs", "wanted"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_auditor.events import committed_event, harmless, json_schema
-from session_auditor.model import DetailType, Scope
+from session_auditor.model import DetailType, Globs, Policy, Scope
 from tests.unit.history import AWAY, SCOPE, TARGET, History, at, session
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -27,10 +27,13 @@ def a_whole_life(**fields: Any) -> History:
     history.observe(3, session(AWAY, **fields))
     history.observe(50, session(AWAY, **fields))
     history.observe(51, session(**fields))
-    for minute in (52, 53):
-        history.observe(minute, session(**fields), failed={SCOPE: "ThrottlingException"})
-    history.observe(54, session(**fields))
-    history.observe(55, session(state="EXPIRED", **fields))
+    history.policy = Policy()
+    history.observe(57, session(**fields), failed={SCOPE: "ThrottlingException"})
+    history.observe(58, session(**fields))
+    history.observe(59, session(state="EXPIRED", **fields))
+    history.observe(60, session(**fields))
+    history.policy = Policy(stacks=Globs(exclude=("*",)))
+    history.observe(61, scopes=frozenset())
     return history
 
 

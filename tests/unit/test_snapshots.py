@@ -30,7 +30,7 @@ from tests.unit.table import table as mocked_table
 
 Writes = dict[str, tuple[Remembered | None, tuple[Event, ...]]]
 FIRST = Target(first_begin=at(0))
-GAPS = (Gap(SCOPE, at(1), at(0), "ThrottlingException", untried=1, sweeps=2, announced=True),)
+GAPS = (Gap(SCOPE, at(1), at(0), "ThrottlingException", untried_since=at(1), announced=True),)
 LATER = Target(at(0), at(5), at(6), AuthenticationMode.UNFILTERED, gaps=GAPS)
 
 
