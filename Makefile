@@ -52,6 +52,8 @@ SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 PATH="$(CURDIR)/$(VENV)/
 
 .PHONY: demo
 demo: $(VENV)/.done  ## Play a working day against the local cloud, and check what was told
+	@# Python takes seconds to load the cloud.
+	@echo "Starting the local cloud on 127.0.0.1 ..."
 	@$(VENV)/bin/python -m sandbox.demo
 
 .PHONY: test
