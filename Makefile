@@ -27,7 +27,7 @@ help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(VENV)/.done: pyproject.toml uv.lock
-	@echo "Setting up $(VENV), this once: a virtual environment, uv, and the packages that uv.lock pins and hashes"
+	@echo "Setting up $(VENV), this once, with what uv.lock pins and hashes"
 	@test -x $(VENV)/bin/uv || { \
 		echo "Making the virtual environment ..."; \
 		$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv: install it (on Debian: apt-get install python3-venv)"; exit 1; }; \

@@ -45,7 +45,7 @@ UNBROKEN = sys.maxsize
 
 def main() -> int:
     """Play the day; 0 if every event that had to be told was told, once, and nothing else."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def width() -> int:
         return console.width if console.is_terminal else UNBROKEN
@@ -163,7 +163,7 @@ def figures(reported: Counter[str], tickets: int, meter: Meter, sweeps: int) -> 
     dearest = sorted(costs.items(), key=lambda cost: -cost[1])
     parts = ", ".join(f"{name} {cost:.2f}" for name, cost in dearest)
     return {
-        "Told": f"{counted(reported)}; {tickets} also in the ticket queue",
+        "Told": f"{counted(reported)}; {tickets} in the ticket queue",
         "Asked": f"{sweeps} sweeps; calls a sweep: {asked}; {units}",
         "Cost": f"{sum(costs.values()):.2f} US dollars for a month of such sweeps, at list prices: {parts}",
     }

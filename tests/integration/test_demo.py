@@ -84,6 +84,14 @@ class TestPrinted:
         assert all(len(text) <= 80 for text in screen)
 
 
+def test_what_make_says_by_itself_fits_80_columns() -> None:
+    said = re.findall(r'^\t.*?@?echo "([^"]*)"', (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(said) > 4
+    assert all(
+        len(text.replace("$(VENV)", ".venv").replace("$(SAM_VENV)", ".sam-venv")) <= 80 for text in said
+    )
+
+
 def split(text: str) -> tuple[str, str]:
     """Return the head of a line that was printed unbroken, and the words beside it."""
     found = re.match(r"\d\d:\d\d  \w+ +|(?:Told|Asked|Cost) +", text)
