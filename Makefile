@@ -10,26 +10,36 @@ BIN := $(CURDIR)/$(VENV)/bin
 # aws-sam-cli pins another boto3 than the local cloud does, so it lives apart.
 SAM_VENV := .sam-venv
 export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)/examples/consumers/tickets:$(CURDIR)
+# A proxy may have a certificate authority of its own, so what the system trusts counts, where it trusts anybody:
+# left alone, uv and older pips know only the authorities that they bring along.
+CERTIFICATES := $(shell $(PYTHON) -c 'import glob, ssl; paths = ssl.get_default_verify_paths(); print(paths.cafile or (glob.glob(f"{paths.capath}/*") and paths.capath) or "")')
+export REQUESTS_CA_BUNDLE ?= $(CERTIFICATES)
+export UV_SYSTEM_CERTS ?= $(if $(CERTIFICATES),true,false)
 # uv, pinned and hashed by uv.lock itself.
 UV_REQUIREMENT = import tomllib; uv = next(p for p in tomllib.load(open("uv.lock", "rb"))["package"] if p["name"] == "uv"); \
 	print("uv==" + uv["version"], *("--hash=" + wheel["hash"] for wheel in uv["wheels"]))
+
+# What uv says while it downloads, without the lists of what is done.
+PROGRESS = 2>&1 | grep --line-buffered -v '^ [-+~D]'
 
 .PHONY: help
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(VENV)/.done: pyproject.toml uv.lock
-	@echo "setting up $(VENV) (locked and hashed dependencies)"
+	@echo "Setting up $(VENV), this once, with what uv.lock pins and hashes"
 	@test -x $(VENV)/bin/uv || { \
+		echo "Making the virtual environment ..."; \
 		$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv: install it (on Debian: apt-get install python3-venv)"; exit 1; }; \
+		echo "Downloading uv ..."; \
 		$(PYTHON) -c '$(UV_REQUIREMENT)' > $(VENV)/uv.txt; \
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(VENV)/uv.txt; }
-	@$(VENV)/bin/uv sync --quiet --locked --python $(VENV)/bin/python
+	@$(VENV)/bin/uv sync --locked --python $(VENV)/bin/python $(PROGRESS)
 	@touch $@
 
 $(SAM_VENV)/.done: $(VENV)/.done
-	@echo "setting up $(SAM_VENV) (the SAM CLI)"
-	@UV_PROJECT_ENVIRONMENT=$(SAM_VENV) $(VENV)/bin/uv sync --quiet --locked --only-group sam --python $(VENV)/bin/python
+	@echo "Setting up $(SAM_VENV), this once: the SAM CLI"
+	@UV_PROJECT_ENVIRONMENT=$(SAM_VENV) $(VENV)/bin/uv sync --locked --only-group sam --python $(VENV)/bin/python $(PROGRESS)
 	@touch $@
 
 layers/session_auditor/requirements.txt: uv.lock pyproject.toml $(VENV)/.done  ## What the layer installs, from uv.lock
@@ -42,6 +52,8 @@ SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 PATH="$(CURDIR)/$(VENV)/
 
 .PHONY: demo
 demo: $(VENV)/.done  ## Play a working day against the local cloud, and check what was told
+	@# Python takes seconds to load the cloud.
+	@echo "Starting the local cloud on 127.0.0.1 ..."
 	@$(VENV)/bin/python -m sandbox.demo
 
 .PHONY: test

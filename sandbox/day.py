@@ -18,6 +18,8 @@ CAD, GIS, RENDER = ("office", "cad"), ("office", "gis"), ("lab", "render")
 SCOPES = (CAD, GIS, RENDER)
 # Ended sessions stay away two sweeps before that is believed, so the day ends some minutes after them.
 BEGIN, END = "07:58", "17:40"
+# Whose session shows the whole of a story: left, told of as abandoned and about to end, ended.
+FORGOTTEN = "farid"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ EARLY = {
     "chiara": "08:04",
     "deniz": "08:11",
     "elena": "08:17",
-    "farid": "08:30",
+    FORGOTTEN: "08:30",
 }
 LATE = {"grace": "09:02", "hiro": "09:15", "ivan": "09:16"}
 LUNCH = {
@@ -146,8 +148,8 @@ STEPS = sorted(
         *listing_fails("13:30", "13:40", "render"),
         ends("13:34", "ivan"),
         # Off to a meeting and home, the session forgotten: ended when its fleet's hour is over.
-        drops("14:00", "farid", "Session Abandoned", "Session Expiring", "Session Expiring"),
-        ends("15:00", "farid"),
+        drops("14:00", FORGOTTEN, "Session Abandoned", "Session Expiring", "Session Expiring"),
+        ends("15:00", FORGOTTEN),
         # A session that reaches its maximum, warned of an hour, a quarter and five minutes before.
         login("08:00", "lucia", GIS, lasts=8 * HOUR),
         ends("16:00", "lucia", *["Session Expiring"] * 3),

@@ -7,19 +7,19 @@ made by the stack's own rules. Only the time is passed in, so that ten hours tak
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from queue import Empty
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from sandbox.cloud import CREDENTIALS, ROOT, LocalCloud, Stack, local_cloud, wait_for
-from sandbox.day import BEGIN, END, STEPS, expected, opening, time_of_day
-from sandbox.meter import PRICES, SECONDS_A_MONTH, Meter, metered
+from sandbox.day import BEGIN, END, FORGOTTEN, STEPS, expected, opening, time_of_day
+from sandbox.meter import Meter, metered
 from sandbox.vendors.slack import ORIGIN, WEBHOOK_URL, Message, Slack, slack
 from session_auditor.model import DetailType
 
@@ -39,46 +39,54 @@ TICKETS = {
     "detail-type": ["AppStream Session Abandoned", "AppStream Audit Degraded"],
 }
 COLOURS = {"good": "green", "warning": "yellow", "danger": "red"}
-# What the cost table assumes beside what was counted.
-CALL_SECONDS, SWEEP_SECONDS, MEMORY_GB, LOG_BYTES, METRICS, ALARMS = 0.02, 0.05, 0.5, 1_500, 10, 7
+# Where nobody looks on, a message is one line, as long as it is.
+UNBROKEN = sys.maxsize
 
 
 def main() -> int:
     """Play the day; 0 if every event that had to be told was told, once, and nothing else."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print("Starting the local cloud and deploying template.yaml into it ...")
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def width() -> int:
+        return console.width if console.is_terminal else UNBROKEN
+
     with slack(SECOND) as hook, local_cloud({ORIGIN: hook.url}, SECOND) as cloud:
+        console.print("Deploying template.yaml into it ...")
         stack = cloud.deploy(TOLD, disabled=["ScheduleV2"])
         queue_url = cloud.subscribe_queue(stack.outputs["SessionBusName"], "tickets", TICKETS)
         auditor = deployed_auditor(cloud, stack)
-        told: list[Message] = []
+        told: list[tuple[datetime, Message]] = []
         sweeps = 0
         console.print(
-            f"A working day from {BEGIN} to {END}, a sweep a minute; each line is a message to Slack.\n"
+            hung("", f"A working day from {BEGIN} to {END}, a sweep a minute, as Slack is told:", width())
         )
         with metered() as meter, console.status("") as status:
             for now, live, messages in play(cloud, auditor, hook):
                 sweeps += 1
                 status.update(f"{now:%H:%M}  {live} sessions live")
                 for message in messages:
-                    told.append(message)
-                    console.print(line(now, message, live))
+                    told.append((now, message))
+                    console.print(line(now, message, width()))
         tickets = wait_for(lambda: cloud.drain(queue_url), 20, "tickets")
         surplus = hook.received.qsize()
         refused = hook.refused.qsize()
+    console.print(f"\nThe day of {FORGOTTEN}, who left for a meeting and forgot a session:")
+    for now, message in told:
+        if f"“{FORGOTTEN}@" in said(message):
+            console.print(line(now, message, width()))
     happened = expected(STEPS)
-    reported = Counter(kind(message) for message in told)
-    ids = {message["attachments"][0]["blocks"][0]["block_id"] for message in told}
-    console.print(events_table(happened, reported, Counter(each["detail-type"] for each in tickets)))
-    console.print(calls_table(meter, sweeps))
-    console.print(cost_table(meter, sweeps))
-    agreed = happened == reported and len(ids) == len(told) and not surplus and not refused
-    console.print(
-        f"\n{len(told)} events, {len(ids)} different ids: what Slack was told is what happened."
-        if agreed
-        else "\n[red]What Slack was told is not what happened.[/red]"
-    )
-    return 0 if agreed else 1
+    reported = Counter(kind(message) for _, message in told)
+    console.print()
+    for head, words in figures(reported, len(tickets), meter, sweeps).items():
+        console.print(hung(f"{head:<7}", words, width()))
+    ids = {message["attachments"][0]["blocks"][0]["block_id"] for _, message in told}
+    if happened == reported and len(ids) == len(told) and not surplus and not refused:
+        console.print(f"{len(told)} events, {len(ids)} different ids: what Slack was told is what happened.")
+        return 0
+    wrong = f"missing: {counted(happened - reported)}; too many: {counted(reported - happened)}"
+    more = f"{len(ids)} different ids; left over: {surplus}; refused by Slack: {refused}"
+    console.print(Text(f"What Slack was told is not what happened. {wrong}; {more}", "red"))
+    return 1
 
 
 def play(cloud: LocalCloud, auditor: Any, hook: Slack) -> Iterator[tuple[datetime, int, list[Message]]]:
@@ -118,68 +126,52 @@ def kind(message: Message) -> str:
     return text.partition(" on stack ")[0]
 
 
-def line(now: datetime, message: Message, live: int) -> str:
-    """Show a message as it reads in Slack: what, in the colour of its bar, and the words below."""
-    (attachment,) = message["attachments"]
-    colour = COLOURS[attachment["color"]]
-    what = kind(message).split()[-1]
-    said = escape(attachment["blocks"][0]["text"]["text"])
-    return f"{now:%H:%M}  {live:>2} live  [{colour}]{what:<12}[/{colour}] {said}"
+def said(message: Message) -> str:
+    """Return the words of a message, as they read in Slack."""
+    words: str = message["attachments"][0]["blocks"][0]["text"]["text"]
+    return words
 
 
-def events_table(happened: Counter[str], reported: Counter[str], tickets: Counter[str]) -> Table:
-    table = Table("event", title="\nWhat happened, and what was told", title_justify="left")
-    for column in ("happened", "in Slack", "in the ticket queue"):
-        table.add_column(column, justify="right")
-    for kind in sorted(happened | reported):
-        table.add_row(
-            kind.removeprefix("AppStream "),
-            str(happened[kind]),
-            str(reported[kind]),
-            str(tickets[kind] or ""),
-        )
-    return table
+def line(now: datetime, message: Message, width: int) -> Text:
+    """Show a message: when, what, in the colour of its bar, and its words."""
+    head = f"{now:%H:%M}  {kind(message).split()[-1]:<12}  "
+    text = Text(hung(head, said(message), width))
+    text.stylize(COLOURS[message["attachments"][0]["color"]], len("00:00  "), len(head))
+    return text
 
 
-def calls_table(meter: Meter, sweeps: int) -> Table:
-    table = Table("asked of AWS", title=f"\n{sweeps} sweeps", title_justify="left")
-    for column in ("in all", "a sweep"):
-        table.add_column(column, justify="right")
-    counted = {
-        **dict(sorted(meter.calls.items())),
-        "dynamodb write units": meter.write_units,
-        "dynamodb read units": int(meter.read_units),
+def hung(head: str, words: str, width: int) -> str:
+    """Set words beside a head: lines of at most so many columns, broken between words, below one another."""
+    return fill(
+        words,
+        width,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def figures(reported: Counter[str], tickets: int, meter: Meter, sweeps: int) -> Mapping[str, str]:
+    """Word what was told, what it took, and what a month of days like this would cost."""
+    calls: Counter[str] = Counter()
+    for call, number in meter.calls.items():
+        calls[call.partition(" ")[0]] += number
+    asked = ", ".join(f"{name} {number / sweeps:.2f}" for name, number in calls.most_common())
+    units = f"{meter.write_units / sweeps:.2f} write and {meter.read_units / sweeps:.2f} read units"
+    costs = meter.month(sweeps)
+    dearest = sorted(costs.items(), key=lambda cost: -cost[1])
+    parts = ", ".join(f"{name} {cost:.2f}" for name, cost in dearest)
+    return {
+        "Told": f"{counted(reported)}; {tickets} in the ticket queue",
+        "Asked": f"{sweeps} sweeps; calls a sweep: {asked}; {units}",
+        "Cost": f"{sum(costs.values()):.2f} US dollars for a month of such sweeps, at list prices: {parts}",
     }
-    for name, number in counted.items():
-        table.add_row(name, str(number), f"{number / sweeps:.2f}")
-    return table
 
 
-def cost_table(meter: Meter, sweeps: int) -> Table:
-    """Estimate a month of days like this one, a sweep a minute all day and night."""
-    factor = SECONDS_A_MONTH / 60 / sweeps
-    seconds = (sum(meter.calls.values()) * CALL_SECONDS + sweeps * SWEEP_SECONDS) * factor
-    costs = {
-        "Lambda": seconds * MEMORY_GB * PRICES["Lambda, GB-second (arm64)"]
-        + sweeps * factor * PRICES["Lambda, request"],
-        "EventBridge Scheduler": sweeps * factor * PRICES["Scheduler, invocation"],
-        "DynamoDB": factor
-        * (
-            meter.write_units * PRICES["DynamoDB, write unit"]
-            + meter.read_units * PRICES["DynamoDB, read unit"]
-        ),
-        "EventBridge": meter.events * factor * PRICES["EventBridge, event"],
-        "CloudWatch": METRICS * PRICES["CloudWatch, metric a month"]
-        + ALARMS * PRICES["CloudWatch, alarm a month"]
-        + sweeps * factor * LOG_BYTES / 1e9 * PRICES["CloudWatch, GB of logs"],
-    }
-    table = Table("estimate", title="\nA month at list prices, without free tiers", title_justify="left")
-    table.add_column("US dollars", justify="right")
-    for name, cost in costs.items():
-        table.add_row(name, f"{cost:.2f}")
-    table.add_section()
-    table.add_row("in all", f"{sum(costs.values()):.2f}")
-    return table
+def counted(kinds: Counter[str]) -> str:
+    """Word how many there are of each detail-type, the most frequent first."""
+    return ", ".join(f"{number} {kind.split()[-1]}" for kind, number in kinds.most_common()) or "none"
 
 
 if __name__ == "__main__":

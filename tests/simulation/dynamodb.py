@@ -33,6 +33,7 @@ TRANSACTION_BYTES = 4 * 1024 * 1024
 BATCH_WRITES = 25
 BATCH_READS = 100
 TOKEN_SECONDS = 600
+CONFLICT = "Transaction is ongoing for the item"
 
 
 def validation(message: str) -> AwsError:
@@ -41,11 +42,16 @@ def validation(message: str) -> AwsError:
 
 
 class Table:
-    """One table with a string partition key and a string sort key."""
+    """One table with a string partition key and a string sort key.
+
+    `locked` are the keys of items that a transaction of somebody else's holds: it is still running, so
+    every write to them, and every check of them in a transaction, is refused as a conflict.
+    """
 
     def __init__(self, partition: str, sort: str) -> None:
         self.partition = partition
         self.sort = sort
+        self.locked: set[tuple[str, str]] = set()
         self.partitions: dict[str, dict[str, Item]] = {}
         self.sizes: dict[tuple[str, str], int] = {}
         self.order: dict[str, list[str]] = {}
@@ -232,6 +238,8 @@ class DynamoDB:
 
     def _one(self, params: Mapping[str, Any], write: "Write") -> dict[str, Any]:
         old = write.old
+        if write.conflicts:
+            raise AwsError("TransactionConflictException", CONFLICT)
         if not write.holds:
             extra = {"Item": old} if old and _asks_for_old(params) else {}
             raise AwsError("ConditionalCheckFailedException", "The conditional request failed", extra)
@@ -266,7 +274,7 @@ class DynamoDB:
                     )
                 return {}
         writes = self._prepared(actions)
-        if not all(write.holds and write.problem is None for write in writes):
+        if not all(write.holds and write.problem is None and not write.conflicts for write in writes):
             reasons = [
                 _reason(write, body)
                 for write, action in zip(writes, actions, strict=True)
@@ -320,6 +328,8 @@ class DynamoDB:
             write = self._prepare(kind.removesuffix("Request"), {"TableName": name} | body)
             if write.problem is not None:
                 raise write.problem
+            if write.conflicts:
+                raise NotImplementedError("nobody documented what BatchWriteItem says of a conflict")
             writes.append(write)
         if len({(name, write.key) for (name, _), write in zip(requests, writes, strict=True)}) < len(writes):
             raise validation("Provided list of item keys contains duplicates")
@@ -391,8 +401,15 @@ class Write:
         self.holds = holds
         self.problem: AwsError | None = None
 
+    @property
+    def conflicts(self) -> bool:
+        """Whether another's transaction holds the item."""
+        return self.key in self.table.locked
+
 
 def _reason(write: Write, body: Mapping[str, Any]) -> dict[str, Any]:
+    if write.conflicts:
+        return {"Code": "TransactionConflict", "Message": CONFLICT}
     if not write.holds:
         reason: dict[str, Any] = {
             "Code": "ConditionalCheckFailed",

@@ -5,8 +5,11 @@ answers differently, DISAGREEMENTS says so and whom AWS's documentation supports
 gone fails the test, so the list stays true.
 """
 
+import base64
+import hashlib
+import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -552,6 +555,89 @@ def test_simulated_aws_answers_as(name: str, service: str, case: str, others: di
         assert simulated != other, f"{name} agrees now: drop the disagreement over {case!r}"
     else:
         assert simulated == other
+
+
+CONFLICT = "TransactionConflictException", "Transaction is ongoing for the item"
+# A write that somebody else's write overtook is refused in one of these forms. None of the others runs two
+# transactions at once, so botocore's model of the service and its text say what is right.
+OVERTAKEN: dict[str, tuple[Step, str, str, list[Any]]] = {
+    "put": (put("held", n=2), *CONFLICT, []),
+    "put whose condition fails": (put("held", "attribute_not_exists(pk)", n=2), *CONFLICT, []),
+    "put of an item that is not there yet": (put("coming", n=2), *CONFLICT, []),
+    "update": (update("held", "SET n = :two", TWO), *CONFLICT, []),
+    "delete": (delete("held"), *CONFLICT, []),
+    "put whose condition fails, with nobody in the way": (
+        put("free", "attribute_not_exists(pk)", n=2),
+        "ConditionalCheckFailedException",
+        "The conditional request failed",
+        [],
+    ),
+    "transaction": (
+        transact(
+            ("Put", {"Item": item("new", n=2)}),
+            ("Delete", {"Key": key("held")}),
+            check("free", "n = :two", TWO),
+            check("coming", "attribute_not_exists(pk)"),
+        ),
+        "TransactionCanceledException",
+        (
+            "Transaction cancelled, please refer cancellation reasons for specific reasons "
+            "[None, TransactionConflict, ConditionalCheckFailed, TransactionConflict]"
+        ),
+        [
+            {"Code": "None"},
+            {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"},
+            {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"},
+            {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OVERTAKEN)
+def test_an_overtaken_write_is_refused_as_the_service_model_says(case: str) -> None:
+    (operation, params), code, message, reasons = OVERTAKEN[case]
+    locked: set[tuple[str, str]] = set()
+    with clouds.simulated(locked=locked) as client_of:
+        client = client_of("dynamodb")
+        play(client, [put("held", n=1), put("free", n=1)])
+        before = play(client, [query()])
+        locked |= {("p", "held"), ("p", "coming")}
+        with pytest.raises(ClientError) as refused:
+            getattr(client, operation)(**params)
+        assert play(client, [query()]) == before, "nothing of it was written, and what is held can be read"
+        locked.clear()
+        if code != "ConditionalCheckFailedException":
+            assert play(client, [put("held", n=3)]) == [{}], "the transaction is over"
+    response = refused.value.response
+    assert (response["Error"]["Code"], response["Error"]["Message"]) == (code, message)
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert response.get("CancellationReasons", []) == reasons
+    model = client.meta.service_model
+    called = model.operation_model(client.meta.method_to_api_mapping[operation])
+    shape = next(each for each in called.error_shapes if each.error_code == code)
+    assert isinstance(refused.value, client.exceptions.from_code(code))
+    assert response.keys() - {"Error", "ResponseMetadata"} <= shape.members.keys()
+    documented = model.shape_for("TransactionCanceledException").documentation
+    for reason in reasons:
+        assert reason.keys() <= model.shape_for("CancellationReason").members.keys()
+        assert f"Code: <code>{reason['Code']}</code>" in documented
+        assert f"Message: {reason.get('Message', '<code>null</code>')}" in documented
+
+
+@pytest.mark.parametrize("tampered", [b"", b"x"], ids=["as pinned", "a byte more"])
+def test_a_downloaded_package_is_unpacked_only_if_it_is_the_pinned_one(
+    tampered: bytes, tmp_path: Path
+) -> None:
+    package, directory = tmp_path / "package.tgz", tmp_path / "unpacked"
+    directory.mkdir()
+    with tarfile.open(package, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("code"))
+    pinned = base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
+    package.write_bytes(package.read_bytes() + tampered)
+    with pytest.raises(clouds.DifferentError) if tampered else nullcontext():
+        clouds.unpack(package, pinned, directory)
+    assert [each.name for each in directory.iterdir()] == ([] if tampered else ["code"])
 
 
 SCOPE = {"StackName": "s1", "FleetName": "f1"}
