@@ -12,6 +12,8 @@ import gc
 gc.disable()
 
 import os
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +27,7 @@ from botocore.config import Config
 from session_auditor.appstream import AppStream, user_ids, utc
 from session_auditor.model import TargetId, UserIdMode
 from session_auditor.publisher import Publisher
+from session_auditor.republishing import republish
 from session_auditor.settings import Settings
 from session_auditor.snapshots import Snapshots
 from session_auditor.sweep import Auditor, Outcome, Summary
@@ -32,6 +35,8 @@ from session_auditor.table import Table
 
 # Enough to see what is wrong; the alarms and Audit Degraded events speak for the rest.
 FAILURES_LOGGED = 20
+# Seconds without which no further events are put back: those that were taken have to be forgotten.
+REPUBLISH_MARGIN = 5.0
 
 logger = Logger()
 metrics = Metrics()
@@ -90,12 +95,36 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Make one sweep; the event that asks for it says nothing."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Make one sweep; or put events back that EventBridge refused, if the event asks for that."""
+
+    def time_left() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    if "republish" in event:
+        return put_back(event, time_left)
     sweep_id = f"{now():%Y%m%dT%H%M%SZ}-{context.aws_request_id[:8]}"
-    summary = auditor.sweep(sweep_id, now, lambda: context.get_remaining_time_in_millis() / 1000)
+    summary = auditor.sweep(sweep_id, now, time_left)
     report(summary)
     return result(summary)
+
+
+def put_back(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str, Any]:
+    """Put the events that are asked for back on the bus; raises TypeError if that cannot be understood."""
+    which, closed = event["republish"], event.get("closed", False)
+    if not isinstance(which, str) or not isinstance(closed, bool):
+        raise TypeError('ask for {"republish": "<event id>"} or "all", perhaps with "closed": true')
+    answer = republish(
+        auditor.snapshots,
+        auditor.publisher,
+        which,
+        now,
+        lambda: time_left() - REPUBLISH_MARGIN,
+        closed=closed,
+    )
+    said = asdict(answer)
+    logger.info("refused events put back", extra={what: len(ids) for what, ids in said.items()})
+    return said
 
 
 def report(summary: Summary) -> None:

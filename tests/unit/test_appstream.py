@@ -13,6 +13,7 @@ import pytest
 from session_auditor.appstream import AppStream, TopologyError, user_ids, utc
 from session_auditor.coverage import audit
 from session_auditor.model import (
+    WHOLE_TARGET,
     AuthenticationMode,
     AuthenticationType,
     Failure,
@@ -25,7 +26,7 @@ from session_auditor.model import (
     Target,
     UserIdMode,
 )
-from tests.unit.aws import Wire, boto_client, client_error
+from tests.unit.aws import Wire, boto_client, client_error, raising
 from tests.unit.history import History, at, session
 
 CAD, GIS, LAB = Scope("office", "cad"), Scope("office", "gis"), Scope("lab", "cad")
@@ -197,7 +198,7 @@ def test_a_broken_field_costs_itself_only(estate: Estate) -> None:
     assert found.failed == {}
     broken, odd = found.sessions["c0"], found.sessions["c1"]
     assert (broken.user_id, broken.state, broken.connection_state) == ("", "DREAMING", "")
-    assert (broken.start_time, broken.max_expiration_time, len(broken.instance_id)) == (None, None, 128)
+    assert (broken.start_time, broken.max_expiration_time, len(broken.instance_id)) == (None, None, 512)
     assert odd.user_id == "?jane"
     assert odd.start_time == datetime(2026, 3, 2, 8, 0, 30, tzinfo=UTC)
     assert odd.max_expiration_time == datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
@@ -314,7 +315,7 @@ class TestDeadline:
         assert {Scope(each["StackName"], each["FleetName"]) for each in calls} == first
 
     def test_what_had_no_time_goes_first_then_what_failed(self, estate: Estate) -> None:
-        gaps = (Gap(GIS, at(0), None, "DEADLINE"), Gap(LAB, at(0), None, "DEADLINE", untried_since=1))
+        gaps = (Gap(GIS, at(0), None, "DEADLINE"), Gap(LAB, at(0), None, "DEADLINE", untried_since=at(0)))
         assert SETTLED.target
         listing(appstream(workers=1), replace(SETTLED, target=replace(SETTLED.target, gaps=gaps)))
         order = [Scope(p["StackName"], p["FleetName"]) for p in estate.wire.parameters("DescribeSessions")]
@@ -343,19 +344,34 @@ class TestDeadline:
         for waiting in range(4):
             assert set.union(*listed[waiting : waiting + 3]) == set(estate.sessions)
 
-    @pytest.mark.parametrize("operation", ["DescribeStacks", "DescribeFleets"])
-    def test_a_topology_that_never_ends_fails_the_sweep_in_time(self, estate: Estate, operation: str) -> None:
+    @pytest.mark.parametrize(
+        ("operation", "failed"),
+        [
+            pytest.param("DescribeStacks", {WHOLE_TARGET: Failure("DEADLINE")}, id="stacks"),
+            pytest.param("DescribeFleets", {}, id="fleets"),
+            pytest.param("ListAssociatedFleets", {}, id="fleets of a stack"),
+        ],
+    )
+    def test_a_topology_that_never_ends_leaves_half_of_the_time_for_what_is_known(
+        self, estate: Estate, operation: str, failed: dict[Scope, Failure]
+    ) -> None:
         endless(estate, operation)
-        left = iter(range(10, 0, -1))
-        with pytest.raises(TopologyError, match=r"\(DEADLINE\)"):
-            listing(time_left=lambda: float(next(left, 0)))
+        left = iter(range(400, 0, -1))
+        found = listing(time_left=lambda: next(left, 0) / 10)
+        assert (found.failed, found.scopes) == (failed, {CAD, GIS, LAB})
+        assert estate.wire.operations().count("DescribeSessions") == 3
 
-    def test_a_stack_whose_fleets_never_end_costs_its_scopes_only(
+    def test_a_stack_whose_fleets_never_end_costs_nothing_of_what_is_known(
         self, estate: Estate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("session_auditor.appstream.PAGES_LIMIT", 20)
         endless(estate, "ListAssociatedFleets")
-        assert {failure.reason for failure in listing().failed.values()} == {"LISTING_TOO_LONG"}
+        found = listing()
+        assert found.failed == {}
+        assert found.unread == {
+            "fleets of stack lab": "LISTING_TOO_LONG",
+            "fleets of stack office": "LISTING_TOO_LONG",
+        }
 
 
 def endless(estate: Estate, operation: str) -> None:
@@ -400,70 +416,163 @@ class TestTopology:
             history.observe(2 + len(reads), *seen)
         assert reads == [1, 0, 0, 1], "once nobody is left there"
 
-    @pytest.mark.parametrize("seconds", [59, 36_001, -5, 10**12, True, "900"])
-    def test_a_disconnect_timeout_that_no_fleet_has_is_not_believed(
-        self, estate: Estate, seconds: object
-    ) -> None:
+    @pytest.mark.parametrize("seconds", [1, 59, 36_001, 43_200, 360_000, 10**9])
+    def test_any_disconnect_timeout_is_believed(self, estate: Estate, seconds: int) -> None:
+        estate.wire.answers["DescribeFleets"] = lambda _: {
+            "Fleets": [{"Name": "cad", "DisconnectTimeoutInSeconds": seconds}]
+        }
+        assert listing().disconnect_timeouts == {"cad": seconds}
+
+    @pytest.mark.parametrize("seconds", [0, -5, True, "900", None, [900], 1.5])
+    def test_what_is_no_positive_whole_number_is_no_timeout(self, estate: Estate, seconds: object) -> None:
         estate.wire.answers["DescribeFleets"] = lambda _: {
             "Fleets": [{"Name": "cad", "DisconnectTimeoutInSeconds": seconds}]
         }
         assert listing().disconnect_timeouts == {}
 
-    def test_it_is_read_anew_after_a_fleet_was_not_found(self, estate: Estate) -> None:
+    @pytest.mark.parametrize(
+        "code", ["ResourceNotFoundException", "InvalidParameterCombinationException", "OperationNotPermitted"]
+    )
+    def test_a_scope_that_is_refused_is_looked_up_again_at_once(self, estate: Estate, code: str) -> None:
         auditor = appstream()
+        listing(auditor, minute=1)
 
         def fail(parameters: dict[str, Any]) -> None:
             if parameters["FleetName"] == "gis":
-                raise client_error("ResourceNotFoundException")
+                raise client_error(code)
 
         estate.fail = fail
-        listing(auditor, minute=1)
-        listing(auditor, minute=2)
-        assert estate.wire.operations().count("DescribeStacks") == 2
+        still = listing(auditor, minute=2)
+        assert still.failed == {GIS: Failure(code)}, "the fleet is still there"
+        del estate.sessions[GIS]
+        gone = listing(auditor, minute=3)
+        assert (gone.failed, gone.scopes) == ({}, {CAD, LAB})
+
+    @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "RequestTimeout"])
+    def test_what_may_pass_is_not_looked_up_again(self, estate: Estate, code: str) -> None:
+        def fail(_: dict[str, Any]) -> None:
+            raise client_error(code)
+
+        estate.fail = fail
+        assert set(listing().failed) == {CAD, GIS, LAB}
+        assert estate.wire.operations().count("ListAssociatedFleets") == 2
+
+    def test_a_large_topology_is_read_across_sweeps_while_known_scopes_are_listed(
+        self, estate: Estate
+    ) -> None:
+        """Two hundred stacks and three calls a second: every scope is listed within four sweeps."""
+        estate.sessions = {Scope(f"s{number:03}", "cad"): [] for number in range(200)}
+        auditor = appstream(workers=1)
+        history = History()
+        listed: set[Scope] = set()
+        for minute in range(12):
+            began = len(estate.wire.calls)
+
+            def time_left(began: int = began) -> float:
+                return 45.0 - (len(estate.wire.calls) - began) / 3
+
+            policy = Policy(authentication_types=frozenset([AuthenticationType.API]))
+            found = listing(auditor, history.snapshot, policy, minute, time_left)
+            target = audit(history.snapshot, found, {}, history.policy).target
+            scopes = found.scopes | {scope for scope in found.failed if scope.fleet}
+            history.snapshot = replace(history.snapshot, target=target, scopes=scopes)
+            whole = found.scopes - found.failed.keys()
+            assert len(whole) >= 40, "half of the time belongs to the sessions"
+            listed |= whole
+        assert listed == set(estate.sessions)
 
     def test_filters_leave_scopes_out(self, estate: Estate) -> None:
         found = listing(policy=Policy(stacks=Globs(include=("off*",)), fleets=Globs(exclude=("g*",))))
         assert found.scopes == {CAD}
         assert [p["StackName"] for p in estate.wire.parameters("ListAssociatedFleets")] == ["office"]
 
-    @pytest.mark.parametrize("operation", ["DescribeStacks", "DescribeFleets"])
-    @pytest.mark.parametrize(
-        "broken", [client_error("AccessDeniedException"), {"Stacks": 7, "Fleets": [{}]}, {}]
-    )
-    def test_without_it_the_sweep_fails(self, estate: Estate, operation: str, broken: Any) -> None:
-        def answer(_: dict[str, Any]) -> dict[str, Any]:
-            if isinstance(broken, Exception):
-                raise broken
-            return broken  # type: ignore[no-any-return]
-
-        estate.wire.answers[operation] = answer
+    def test_stacks_that_may_not_be_read_fail_the_sweep(self, estate: Estate) -> None:
+        estate.wire.answers["DescribeStacks"] = raising(client_error("AccessDeniedException"))
         with pytest.raises(TopologyError, match="appstream:DescribeStacks") as caught:
             listing()
+        assert caught.value.reason == "AccessDeniedException"
         assert "jane" not in str(caught.value)
 
-    @pytest.mark.parametrize("broken", [client_error("ThrottlingException"), {"Names": None}, {"Names": [7]}])
-    def test_one_stack_that_fails_costs_its_scopes_known_from_before(
+    @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure"])
+    def test_without_a_stack_that_is_known_it_fails_as_well(self, estate: Estate, code: str) -> None:
+        estate.wire.answers["DescribeStacks"] = raising(client_error(code))
+        assert listing().failed == {WHOLE_TARGET: Failure(code)}
+        with pytest.raises(TopologyError):
+            listing(snapshot=Snapshot())
+
+    @pytest.mark.parametrize(
+        "stacks",
+        [
+            pytest.param(7, id="no list"),
+            pytest.param([{"Name": "office"}, {}], id="no name"),
+            pytest.param([{"Name": "office"}, {"Name": "\ud800"}], id="a lone surrogate"),
+            pytest.param([{"Name": "office"}, {"Name": "n" * 2_000}], id="a name without end"),
+            pytest.param([{"Name": "office"}, None, ["x"]], id="no records"),
+        ],
+    )
+    def test_a_record_that_cannot_be_read_makes_nothing_vanish(self, estate: Estate, stacks: Any) -> None:
+        estate.wire.answers["DescribeStacks"] = lambda _: {"Stacks": stacks}
+        found = listing()
+        assert found.failed == {WHOLE_TARGET: Failure("MALFORMED_ANSWER")}
+        assert found.scopes == {CAD, GIS, LAB}, "as the table knows them"
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            pytest.param(client_error("AccessDeniedException"), id="refused"),
+            pytest.param({"Fleets": [{}, 7, {"Name": ["cad"]}, {"Name": "\ud800"}]}, id="records"),
+            pytest.param({}, id="nothing"),
+        ],
+    )
+    def test_without_the_fleets_their_facts_are_the_last_known(self, estate: Estate, broken: Any) -> None:
+        auditor = appstream()
+        listing(auditor)
+        estate.wire.answers["DescribeFleets"] = answering(broken)
+        found = listing(auditor, minute=9)
+        assert found.failed == {}
+        refused = isinstance(broken, Exception)
+        assert found.disconnect_timeouts == ({"cad": 900} if refused else {})
+        assert found.unread == ({"fleets": "AccessDeniedException"} if refused else {})
+
+    def test_a_new_container_knows_them_from_the_sessions(self, estate: Estate) -> None:
+        history = History()
+        history.observe(0)
+        history.observe(1, session())
+        estate.wire.answers["DescribeFleets"] = raising(client_error("AccessDeniedException"))
+        known = replace(SETTLED, sessions=history.snapshot.sessions)
+        assert listing(snapshot=known).disconnect_timeouts == {"cad": 3600}
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            pytest.param(client_error("ThrottlingException"), id="throttled"),
+            pytest.param({"Names": None}, id="no list"),
+            pytest.param({"Names": [7]}, id="no name"),
+            pytest.param({"Names": ["cad", "\ud800"]}, id="a lone surrogate"),
+        ],
+    )
+    def test_of_a_stack_that_fails_what_is_known_from_before_is_listed(
         self, estate: Estate, broken: Any
     ) -> None:
         estate.sessions[LAB] = [record("l0")]
         serve = estate.wire.answers["ListAssociatedFleets"]
-
-        def answer(parameters: dict[str, Any]) -> dict[str, Any]:
-            if parameters["StackName"] == "lab":
-                return serve(parameters)
-            if isinstance(broken, Exception):
-                raise broken
-            return broken  # type: ignore[no-any-return]
-
-        estate.wire.answers["ListAssociatedFleets"] = answer
+        fails = answering(broken)
+        estate.wire.answers["ListAssociatedFleets"] = lambda p: (
+            serve(p) if p["StackName"] == "lab" else fails(p)
+        )
         auditor = appstream()
         found = listing(auditor)
-        assert set(found.failed) == {CAD, GIS}
+        assert (found.failed, found.scopes) == ({}, {CAD, GIS, LAB})
+        assert list(found.unread) == ["fleets of stack office"]
         assert set(found.sessions) == {"l0"}
-        assert set(listing(auditor, replace(SETTLED, scopes=frozenset([LAB]))).failed) == {
-            Scope("office", "")
-        }
-        assert estate.wire.operations().count("DescribeStacks") == 2, "an incomplete topology is not kept"
+        never_known = listing(appstream(), replace(SETTLED, scopes=frozenset([LAB])))
+        part = {CAD} if isinstance(broken, dict) and broken["Names"] == ["cad", "\ud800"] else set()
+        assert set(never_known.failed) == (set() if part else {Scope("office", "")})
+        assert never_known.scopes == {LAB, *part}
+
+
+def answering(broken: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return raising(broken) if isinstance(broken, Exception) else lambda _: broken
 
 
 class TestAuthenticationTypes:
@@ -516,9 +625,70 @@ class TestAuthenticationTypes:
         assert self.asked(estate) == ["SAML"]
         assert set(found.sessions) == {"saml"}
 
+    @pytest.mark.parametrize(
+        ("mode", "refused", "listed"),
+        [
+            pytest.param(AuthenticationMode.UNKNOWN, {"USERPOOL"}, {"url", "saml"}, id="no user pools"),
+            pytest.param(AuthenticationMode.UNKNOWN, {None}, {"url", "saml"}, id="no call without a type"),
+            pytest.param(
+                AuthenticationMode.UNFILTERED, {None}, {"url", "saml"}, id="though that was settled"
+            ),
+            pytest.param(AuthenticationMode.BY_TYPE, {"USERPOOL", "API"}, {"saml"}, id="two types"),
+        ],
+    )
+    def test_a_type_that_is_refused_costs_that_type(
+        self, estate: Estate, mode: AuthenticationMode, refused: set[str | None], listed: set[str]
+    ) -> None:
+        refuse(estate, refused)
+        found = listing(snapshot=self.mode(mode))
+        assert (found.failed, set(found.sessions)) == ({}, listed)
+        assert found.refused == {CAD: frozenset(filter(None, refused))}
+
+    def test_the_evidence_of_the_others_settles_the_mode(self, estate: Estate) -> None:
+        refuse(estate, {"USERPOOL", "AWS_AD"})
+        assert listing(snapshot=Snapshot()).evidence.unfiltered_lists_others
+
+    def test_a_call_without_a_type_that_is_refused_lists_nobody(self, estate: Estate) -> None:
+        refuse(estate, {None})
+        assert listing(snapshot=Snapshot()).evidence.absent_unfiltered == {"url", "saml"}
+
+    def test_where_every_call_is_refused_nothing_is_listed(self, estate: Estate) -> None:
+        refuse(estate, {None, *AuthenticationType})
+        assert listing(snapshot=Snapshot()).failed == {CAD: Failure("InvalidParameterCombinationException")}
+
+    def test_under_an_explicit_list_it_is_a_mistake_of_the_settings(self, estate: Estate) -> None:
+        refuse(estate, {"USERPOOL"})
+        types = frozenset([AuthenticationType.SAML, AuthenticationType.USERPOOL])
+        found = listing(policy=Policy(authentication_types=types))
+        assert found.failed == {CAD: Failure("InvalidParameterCombinationException")}
+        assert set(found.sessions) == {"saml"}, "what is listed is compared all the same"
+
+    def test_a_throttled_type_costs_the_scope(self, estate: Estate) -> None:
+        refuse(estate, {"USERPOOL"}, "ThrottlingException")
+        assert listing(snapshot=Snapshot()).failed == {CAD: Failure("ThrottlingException")}
+
+    def test_the_type_of_the_call_is_told(self, estate: Estate) -> None:
+        estate.sessions[CAD] = [record("odd", AuthenticationType="SAML")]
+        serve = estate.wire.answers["DescribeSessions"]
+        estate.wire.answers["DescribeSessions"] = lambda p: {
+            "Sessions": [each | {"AuthenticationType": "AWS_AD"} for each in serve(p)["Sessions"]]
+        }
+        assert listing(snapshot=Snapshot()).listed_as == {"odd": AuthenticationType.SAML}
+        assert listing().listed_as == {}
+
     def test_types_that_nobody_knows_are_counted(self, estate: Estate) -> None:
         estate.sessions[CAD] = [record("x", AuthenticationType="PASSKEY")]
         assert listing().unknown_authentication_types == {"PASSKEY"}
+
+
+def refuse(estate: Estate, types: set[Any], code: str = "InvalidParameterCombinationException") -> None:
+    """Let AppStream refuse these types."""
+
+    def fail(parameters: dict[str, Any]) -> None:
+        if parameters.get("AuthenticationType") in types:
+            raise client_error(code)
+
+    estate.fail = fail
 
 
 class TestUserIds:

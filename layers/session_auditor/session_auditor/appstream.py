@@ -207,8 +207,8 @@ class AppStream:
     ) -> Topology:
         """Return what is known of the topology, read anew as far as it is old or in doubt and time suffices.
 
-        Half of the time belongs to the sessions: what is not read by then stays as it was, and the scopes that
-        the table knows stand in for what was never read. None of them counts as vanished until it was read.
+        Half of the time belongs to the sessions: what is not read by then stays as it was, and the scopes
+        that the table knows stand in for what was never read. None counts as vanished until it was read.
         """
         half = time_left() / 2
 
@@ -387,7 +387,7 @@ class AppStream:
                 if error.reason == REFUSED_TYPE and not sessions:
                     del result.sessions[authentication_type]
                     result.refused.add(authentication_type)
-                    if types == (None,):
+                    if authentication_type is None and types == (None,):
                         queue.extend(AuthenticationType)
                     continue
                 result.failure = Failure(error.reason)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -288,48 +288,65 @@ def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_a
     return _event(change.detail_type, metadata, data, target, gap.scope)
 
 
-def committed_event(target: TargetId, detail_type: DetailType, detail: str) -> Event:
-    """Return an event as it was committed; raises ValueError if it is not one of ours."""
-    try:
-        committed = _Committed.model_validate_json(detail)
-    except ValidationError:
-        # The cause is cut off: it may quote a user id.
-        raise ValueError("not an event of the auditor") from None
-    data = committed.data
-    scope = (data.session or data).scope
-    if scope is None:
-        raise ValueError("an event of no scope")
-    metadata = committed.metadata
-    return Event(detail_type, metadata.event_id, metadata.observed_at, _resources(target, scope), detail)
+class Place(NamedTuple):
+    """Which session an event is of ("" for an audit event), in which scope, and its number there."""
 
-
-class _Names(_Part):
-    stack_name: str | None = None
-    fleet_name: str | None = None
+    session_id: str
+    scope: Scope
+    sequence: int
 
     @property
-    def scope(self) -> Scope | None:
-        return (
-            None
-            if self.stack_name is None or self.fleet_name is None
-            else Scope(self.stack_name, self.fleet_name)
-        )
+    def subject(self) -> tuple[str, ...]:
+        """What events in order are of: the session, or the scope."""
+        return (self.session_id,) if self.session_id else self.scope
 
 
-class _CommittedData(_Names):
-    session: _Names | None = None
+def committed_event(target: TargetId, detail_type: DetailType, detail: str) -> Event:
+    """Return an event as it was committed; raises ValueError if it is not one of ours."""
+    committed = _committed(detail)
+    metadata, resources = committed.metadata, _resources(target, committed.place.scope)
+    return Event(detail_type, metadata.event_id, metadata.observed_at, resources, detail)
+
+
+def place_of(event: Event) -> Place:
+    """Return what an event is of."""
+    return _committed(event.detail).place
+
+
+class _Subject(_Part):
+    id: str = ""
+    stack_name: str
+    fleet_name: str
+
+
+class _SessionData(_Part):
+    session: _Subject
 
 
 class _CommittedMetadata(_Part):
     event_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     observed_at: StoredTime
+    sequence: Annotated[int, Field(ge=1)]
 
 
 class _Committed(_Part):
     """What is read of an event that was committed; the rest of it is passed on as it is."""
 
     metadata: _CommittedMetadata
-    data: _CommittedData
+    data: _SessionData | _Subject
+
+    @property
+    def place(self) -> Place:
+        subject = self.data.session if isinstance(self.data, _SessionData) else self.data
+        return Place(subject.id, Scope(subject.stack_name, subject.fleet_name), self.metadata.sequence)
+
+
+def _committed(detail: str) -> _Committed:
+    try:
+        return _Committed.model_validate_json(detail)
+    except ValidationError:
+        # The cause is cut off: it may quote a user id.
+        raise ValueError("not an event of the auditor") from None
 
 
 def harmless(text: str, limit: int) -> str:
