@@ -25,6 +25,7 @@ BEGIN = 1_772_445_600.0
 REGION = "eu-west-1"
 FUNCTION = ROOT / "examples" / "consumers" / "tickets" / "tickets"
 VENDORS = ["servicenow", "jira"]
+TRIES = 10
 CREDENTIALS = json.dumps({"username": USERNAME, "password": PASSWORD})
 
 

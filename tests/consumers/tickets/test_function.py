@@ -13,14 +13,13 @@ import pytest
 from sandbox.vendors.jira import LocalJira
 from sandbox.vendors.servicenow import CLOSED, LocalServiceNow
 from sandbox.vendors.ticketing import Answer, Fault, Request
-from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, Consumer, load_app, template, tickets
+from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, TRIES, Consumer, load_app, template, tickets
 from tests.consumers.tickets.events import event, gap
 from tests.unit.aws import Wire, client_error, raising
 from tickets.episode import Event
 
 ABANDONED, RECONNECTED = event("Abandoned", 3), event("Reconnected", 4)
 LEFT_AGAIN, ENDED = event("Disconnected", 5), event("Ended", 6)
-TRIES = 10
 
 
 def mark(of: dict[str, Any]) -> str:
