@@ -17,6 +17,7 @@ from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, TRIES, Consumer
 from tests.consumers.tickets.events import event, gap
 from tests.unit.aws import Wire, client_error, raising
 from tickets.episode import Event
+from tickets.vendor import TryLaterError
 
 ABANDONED, RECONNECTED = event("Abandoned", 3), event("Reconnected", 4)
 LEFT_AGAIN, ENDED = event("Disconnected", 5), event("Ended", 6)
@@ -365,11 +366,21 @@ class TestVendorFails:
         consumer.work_for(900, 60)
         assert len(tickets(consumer.vendor)) == 1
 
+    @pytest.mark.parametrize("after", [None, 0, 1, 60])
+    def test_the_tries_take_75_minutes_at_least_whatever_they_wait_for(
+        self, consumer: Consumer, after: int | None
+    ) -> None:
+        pauses = [consumer.app.wait(TryLaterError("HTTP 429", after), tries) for tries in range(1, TRIES)]
+        assert sum(pauses) >= 75 * 60
+        assert consumer.app.wait(TryLaterError("HTTP 429", 5000), 1) == 5000
+
     @pytest.mark.parametrize("retry_after", ["", "0", "1", "5", "60"])
-    def test_a_limit_of_forty_minutes_is_sat_out(self, consumer: Consumer, retry_after: str) -> None:
+    def test_a_limit_of_three_quarters_of_an_hour_is_sat_out(
+        self, consumer: Consumer, retry_after: str
+    ) -> None:
         consumer.vendor.outage = Fault("", "", 429, retry_after=retry_after)
         consumer.send(*(event("Abandoned", 3, session_id=f"s-{number}") for number in range(5)), RECONNECTED)
-        consumer.work_for(2400)
+        consumer.work_for(45 * 60)
         assert not consumer.given_up()
         assert len(consumer.vendor.requests) < 60, "a vendor that is short of breath is spared"
         consumer.vendor.outage = None
