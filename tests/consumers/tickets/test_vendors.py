@@ -86,7 +86,9 @@ def garbling(number: int, path: tuple[Any, ...], value: Any) -> Callable[[Answer
     def garble(answer: Answer) -> Answer:
         if next(asked) != number:
             return answer
-        return Answer(answer.status, changed(answer.body, path, value))
+        # An answer of status 204 has no body: what is sent with it would be read as the next answer.
+        status = 200 if answer.status == 204 else answer.status
+        return Answer(status, changed(answer.body, path, value))
 
     return garble
 
