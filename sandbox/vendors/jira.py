@@ -1,7 +1,8 @@
 """A local Jira Cloud: issues of one project behind the REST API, version 3, with the rules that matter here.
 
 Sources: REST API v3 reference (issues, issue search, issue comments); Atlassian Document Format; Search And
-Reconcile. Searches know an issue only once it is indexed, and the search endpoint before /search/jql is gone.
+Reconcile. Searches know an issue only once it is indexed, and one that was deleted for a while; the search
+endpoint before /search/jql is gone. What is hidden from the account is left out of an answer.
 """
 
 from itertools import count
@@ -33,12 +34,12 @@ class LocalJira(Vendor):
         self.issues: dict[str, dict[str, Any]] = {}
         self.comments: dict[str, list[dict[str, Any]]] = {}
         self.lagging = False
-        self.indexed: set[str] = set()
+        self.indexed: dict[str, list[str]] = {}
         self._numbers = count(10_000)
 
     def index(self) -> None:
-        """Let searches know every issue."""
-        self.indexed = set(self.issues)
+        """Let searches know every issue, and no other."""
+        self.indexed = {each: fields.get("labels", []) for each, fields in self.issues.items()}
 
     def text(self, issue: str) -> list[str]:
         """Give all lines of an issue's description and comments."""
@@ -75,13 +76,14 @@ class LocalJira(Vendor):
             case ("GET",):
                 status = {"name": fields["status"], "statusCategory": {"key": CATEGORIES[fields["status"]]}}
                 shown = fields | {"status": status}
-                names = request.query["fields"].split(",")
+                names = [name for name in request.query["fields"].split(",") if name not in self.hidden]
                 return Answer(200, {"id": issue, "fields": {name: shown[name] for name in names}})
             case "GET", "comment":
                 newest_first = list(reversed(self.comments[issue]))[: int(request.query["maxResults"])]
                 if request.query["orderBy"] != "-created":
                     return _error(400, "orderBy")
-                return Answer(200, {"comments": [{"body": each} for each in newest_first]})
+                comments = [{} if "body" in self.hidden else {"body": each} for each in newest_first]
+                return Answer(200, {} if "comments" in self.hidden else {"comments": comments})
             case "POST", "comment":
                 if not _is_document(request.body.get("body")) or set(request.body) != {"body"}:
                     return _error(400, "INVALID_INPUT")
@@ -117,11 +119,7 @@ class LocalJira(Vendor):
         found = fullmatch(r'labels = "([A-Za-z0-9-]+)" ORDER BY created ASC', body["jql"])
         if not found or not set(body) <= {"jql", "fields", "maxResults", "nextPageToken"}:
             return _error(400, "Unbounded JQL queries are not allowed here.")
-        issues = [
-            {"id": each}
-            for each, fields in self.issues.items()
-            if each in self.indexed and found[1] in fields["labels"]
-        ]
+        issues = [{"id": each} for each, labels in self.indexed.items() if found[1] in labels]
         return Answer(200, {"issues": issues[: body["maxResults"]], "isLast": True})
 
     def _create(self, body: dict[str, Any]) -> Answer:
@@ -141,7 +139,7 @@ class LocalJira(Vendor):
         self.issues[issue] = fields | {"status": "To Do"}
         self.comments[issue] = []
         if not self.lagging:
-            self.indexed.add(issue)
+            self.indexed[issue] = fields.get("labels", [])
         return Answer(
             201, {"id": issue, "key": f"{PROJECT}-{issue}", "self": f"{self.url}{API}/issue/{issue}"}
         )

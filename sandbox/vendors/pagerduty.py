@@ -15,7 +15,8 @@ import jsonschema
 
 from sandbox.server import Answer, Post, serving
 
-ORIGIN = "https://events.pagerduty.com"
+# One for each of PagerDuty's service regions; an account lives in one of them.
+ORIGINS = {"us": "https://events.pagerduty.com", "eu": "https://events.eu.pagerduty.com"}
 PATH = "/v2/enqueue"
 ROUTING_KEY = "0123456789abcdef0123456789abcdef"
 TEXT = {"type": "string", "minLength": 1, "maxLength": 1024}

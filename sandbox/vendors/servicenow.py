@@ -1,7 +1,8 @@
 """A local ServiceNow: incidents of the base system behind the Table API, with the rules that matter here.
 
 Sources: Table API reference; Journal field type (code tags); Data policy. It is stricter than the real one in
-one way: a field that an incident does not have, or has no room for, is refused, not dropped in silence.
+one way: a field that an incident does not have, or has no room for, is refused, not dropped in silence. What
+an ACL hides from the account is left out of an answer.
 """
 
 from html import escape
@@ -113,7 +114,8 @@ class LocalServiceNow(Vendor):
         return Answer(200, {"result": self._shown(sys_id, request)})
 
     def _shown(self, sys_id: str, request: Request) -> dict[str, Any]:
-        names = request.query.get("sysparm_fields", "sys_id").split(",")
+        asked = request.query.get("sysparm_fields", "sys_id").split(",")
+        names = [name for name in asked if name not in self.hidden]
         journal = "".join(
             f"2026-03-02 10:00:00 - Auditor (Work notes)\n{note}\n\n" for note in reversed(self.notes[sys_id])
         )

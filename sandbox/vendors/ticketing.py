@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """A status and what is sent as JSON; an empty answer for None."""
+    """A status and what is sent as JSON, bytes as they are; an empty answer for None."""
 
     status: int
     body: Any = None
@@ -54,7 +54,9 @@ class Answer:
 class Vendor(ABC):
     """A vendor's service: its faults to come, and the requests that it got.
 
-    `interrupt` is called with every request that had its effect, before it is answered.
+    During an `outage` every request is answered with that fault, whatever its method and path. `interrupt` is
+    called with every request that had its effect, before it is answered; `garble` may change the answer.
+    Fields that are `hidden` from the account are left out of what is shown.
     """
 
     def __init__(self) -> None:
@@ -66,8 +68,11 @@ class Vendor(ABC):
     def reset(self) -> None:
         """Forget everything, as if nobody had ever asked."""
         self.faults: list[Fault] = []
+        self.outage: Fault | None = None
+        self.hidden: frozenset[str] = frozenset()
         self.requests: list[Request] = []
         self.interrupt: Callable[[Request], None] = lambda _: None
+        self.garble: Callable[[Answer], Answer] = lambda answer: answer
 
     def count(self, method: str, path: str) -> int:
         """Count the requests of that method whose path ends like that."""
@@ -81,17 +86,17 @@ class Vendor(ABC):
         """Give the answer, None for no answer at all, and the Retry-After header to send with it."""
         with self._lock:
             self.requests.append(request)
-            fault = next(
+            fault = self.outage or next(
                 (each for each in self.faults if (each.method, each.path) == (request.method, request.path)),
                 None,
             )
-            if fault:
+            if fault in self.faults:
                 self.faults.remove(fault)
             answer = self.effect(request) if fault is None or fault.after_effect else None
         if answer is not None:
             self.interrupt(request)
         if fault is None:
-            return answer, ""
+            return answer and self.garble(answer), ""
         return Answer(fault.status, {"error": "fault"}) if fault.status else None, fault.retry_after
 
 
@@ -119,7 +124,13 @@ def serving(vendor: VendorT) -> Iterator[VendorT]:
                 vendor.closed.wait()
                 self.close_connection = True
                 return
-            sent = b"" if answer.body is None else json.dumps(answer.body).encode()
+            match answer.body:
+                case None:
+                    sent = b""
+                case bytes():
+                    sent = answer.body
+                case _:
+                    sent = json.dumps(answer.body).encode()
             self.send_response(answer.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(sent)))

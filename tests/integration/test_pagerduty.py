@@ -7,14 +7,20 @@ from typing import Any
 
 import jsonschema
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.cloud import ROOT, LocalCloud, Stack, local_cloud, wait_for
-from sandbox.vendors.pagerduty import EVENT, ORIGIN, ROUTING_KEY, PagerDuty, pagerduty
-from session_auditor.model import DetailType
+from sandbox.vendors.pagerduty import EVENT, ORIGINS, PATH, ROUTING_KEY, PagerDuty, pagerduty
+from session_auditor.model import DetailType, Event
 from tests.integration.events import HOSTILE, put, whole_life
+from tests.unit.history import TARGET
 
 SECOND = 0.05
-ABANDONED, DISCONNECT_TIMEOUT, MAX_DURATION = "s-1/ABANDONED", "s-1/DISCONNECT_TIMEOUT", "s-1/MAX_DURATION"
+HERE = "/".join(TARGET[1:])
+ELSEWHERE = f"{TARGET.account_id}/us-east-1"
+ABANDONED, DISCONNECT_TIMEOUT, MAX_DURATION = (
+    f"{HERE}/s-1/{cause}" for cause in ("ABANDONED", "DISCONNECT_TIMEOUT", "MAX_DURATION")
+)
 Tell = Callable[..., None]
 
 
@@ -26,7 +32,7 @@ def service() -> Iterator[PagerDuty]:
 
 @pytest.fixture(scope="module")
 def cloud(service: PagerDuty) -> Iterator[LocalCloud]:
-    with local_cloud({ORIGIN: service.url}, SECOND) as cloud:
+    with local_cloud({ORIGINS["eu"]: service.url}, SECOND) as cloud:
         yield cloud
 
 
@@ -38,7 +44,11 @@ def auditor(cloud: LocalCloud) -> Stack:
 @pytest.fixture(scope="module")
 def consumer(cloud: LocalCloud, auditor: Stack) -> Stack:
     return cloud.deploy(
-        {"BusName": auditor.outputs["BusNameParameter"], "RoutingKey": ROUTING_KEY},
+        {
+            "BusName": auditor.outputs["BusNameParameter"],
+            "RoutingKey": ROUTING_KEY,
+            "ServiceRegion": "eu",
+        },
         name="pagerduty",
         template=ROOT / "examples" / "consumers" / "pagerduty" / "template.yaml",
     )
@@ -61,12 +71,17 @@ def received(service: PagerDuty, number: int) -> list[dict[str, Any]]:
     return [service.received.get(timeout=20) for _ in range(number)]
 
 
-def expiring_at_its_maximum() -> Any:
-    life = whole_life()
-    expiring = life[DetailType.EXPIRING]
-    detail = json.loads(expiring.detail)
-    detail["data"]["deadline"]["cause"] = "MAX_DURATION"
-    return expiring._replace(detail=json.dumps(detail))
+def changed(event: Event, part: str, **fields: Any) -> Event:
+    """The event with other values in `metadata`, in `data`, or in a part of its data."""
+    detail = json.loads(event.detail)
+    place = detail[part] if part in detail else detail["data"][part]
+    assert fields.keys() <= place.keys()
+    place |= fields
+    return event._replace(detail=json.dumps(detail))
+
+
+def expiring_at_its_maximum() -> Event:
+    return changed(whole_life()[DetailType.EXPIRING], "deadline", cause="MAX_DURATION")
 
 
 def test_an_incident_says_what_a_page_needs(tell: Tell, service: PagerDuty) -> None:
@@ -81,7 +96,7 @@ def test_an_incident_says_what_a_page_needs(tell: Tell, service: PagerDuty) -> N
             "nobody was seen connected for 15 min; it ends at 09:03 UTC (disconnect timeout)",
             "severity": "warning",
             "timestamp": "2026-03-02T08:18:00Z",
-            "source": "office/cad",
+            "source": f"{HERE}/office/cad",
             "group": "office",
             "component": "cad",
             "class": "AppStream Session Abandoned",
@@ -115,13 +130,45 @@ def test_whoever_is_back_still_reaches_the_maximum_duration(
     assert set(service.incidents) == {MAX_DURATION}
 
 
-def test_an_end_closes_everything(tell: Tell, service: PagerDuty) -> None:
+@pytest.mark.parametrize("over", [DetailType.ENDED, DetailType.UNWATCHED])
+def test_an_end_of_the_session_or_of_its_audit_closes_everything(
+    tell: Tell, service: PagerDuty, over: DetailType
+) -> None:
     life = whole_life()
     tell(life[DetailType.ABANDONED], life[DetailType.EXPIRING], expiring_at_its_maximum())
     received(service, 3)
-    tell(life[DetailType.ENDED])
+    # Unwatched has the fields that every event of a session has.
+    tell(life[DetailType.DISCONNECTED]._replace(detail_type=over))
     received(service, 3)
     assert service.incidents == {}
+
+
+def test_a_session_of_another_region_is_another_incident(tell: Tell, service: PagerDuty) -> None:
+    life = whole_life()
+    events = [
+        life[DetailType.ABANDONED],
+        life[DetailType.EXPIRING],
+        expiring_at_its_maximum(),
+        life[DetailType.AUDIT_DEGRADED],
+    ]
+    tell(*events, *(changed(each, "metadata", region="us-east-1") for each in events))
+    received(service, 8)
+    assert len(service.incidents) == 8
+    tell(life[DetailType.ENDED], life[DetailType.AUDIT_RECOVERED])
+    received(service, 4)
+    assert len(service.incidents) == 4
+    assert all(key.startswith(f"{ELSEWHERE}/") for key in service.incidents)
+    tell(changed(life[DetailType.RECONNECTED], "metadata", region="us-east-1"))
+    received(service, 2)
+    assert set(service.incidents) == {f"{ELSEWHERE}/s-1/MAX_DURATION", f"{ELSEWHERE}/office/cad/AUDIT"}
+
+
+def test_the_longest_names_make_a_key_that_pagerduty_takes(tell: Tell, service: PagerDuty) -> None:
+    # AppStream's names have at most 101 characters (API reference, Name).
+    names = {"stackName": "s" * 101, "fleetName": "f" * 101}
+    tell(changed(whole_life()[DetailType.AUDIT_DEGRADED], "data", **names))
+    (incident,) = received(service, 1)
+    assert incident["dedup_key"].endswith("f/AUDIT")
 
 
 def test_another_session_is_another_incident(tell: Tell, service: PagerDuty) -> None:
@@ -132,14 +179,45 @@ def test_another_session_is_another_incident(tell: Tell, service: PagerDuty) -> 
     assert set(service.incidents) == {ABANDONED}
 
 
+@pytest.mark.parametrize(("region", "origin"), ORIGINS.items())
+def test_the_administrator_says_where_pagerduty_keeps_the_account(region: str, origin: str) -> None:
+    template = yaml_parse((ROOT / "examples" / "consumers" / "pagerduty" / "template.yaml").read_text())
+    assert region in template["Parameters"]["ServiceRegion"]["AllowedValues"]
+    assert template["Mappings"]["ServiceRegions"][region]["Endpoint"] == f"{origin}{PATH}"
+    assert template["Parameters"]["ServiceRegion"]["Default"] == "us"
+
+
 def test_a_scope_that_cannot_be_listed_is_an_incident_until_it_can(tell: Tell, service: PagerDuty) -> None:
     life = whole_life()
     tell(life[DetailType.AUDIT_DEGRADED])
     (incident,) = received(service, 1)
-    assert set(service.incidents) == {"office/cad/AUDIT"}
+    assert set(service.incidents) == {f"{HERE}/office/cad/AUDIT"}
     assert incident["payload"]["severity"] == "critical"
     assert incident["payload"]["custom_details"]["reason"] == "ThrottlingException"
+    assert incident["payload"]["source"] == HERE
+    assert incident["payload"]["custom_details"]["stack"] == "office"
     tell(life[DetailType.AUDIT_RECOVERED])
+    received(service, 1)
+    assert service.incidents == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "key"),
+    [
+        pytest.param({"stackName": "", "fleetName": ""}, f"{HERE}///AUDIT", id="the whole target"),
+        pytest.param({"fleetName": ""}, f"{HERE}/office//AUDIT", id="a stack whose fleets are not known"),
+        pytest.param({}, f"{HERE}/office/cad/AUDIT", id="a stack and fleet"),
+    ],
+)
+def test_a_gap_is_closed_whatever_it_is_of_and_why(
+    tell: Tell, service: PagerDuty, names: dict[str, str], key: str
+) -> None:
+    life = whole_life()
+    tell(changed(life[DetailType.AUDIT_DEGRADED], "data", **names))
+    (incident,) = received(service, 1)
+    assert set(service.incidents) == {key}
+    assert incident["payload"]["source"] == HERE
+    tell(changed(life[DetailType.AUDIT_RECOVERED], "data", reason="FILTERED", **names))
     received(service, 1)
     assert service.incidents == {}
 

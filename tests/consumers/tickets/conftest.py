@@ -1,6 +1,7 @@
 """The real handler between a queue and a vendor: moto for AWS, a local server for ServiceNow or Jira."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ BEGIN = 1_772_445_600.0
 REGION = "eu-west-1"
 FUNCTION = ROOT / "examples" / "consumers" / "tickets" / "tickets"
 VENDORS = ["servicenow", "jira"]
+TRIES = 10
 CREDENTIALS = json.dumps({"username": USERNAME, "password": PASSWORD})
 
 
@@ -68,13 +70,13 @@ class Context:
     """What Lambda tells the handler, as far as it asks."""
 
     aws_request_id: str
-    milliseconds: int = 120_000
+    until: float
     function_name: str = "tickets"
     invoked_function_arn: str = f"arn:aws:lambda:{REGION}:123456789012:function:tickets"
     memory_limit_in_mb: int = 512
 
     def get_remaining_time_in_millis(self) -> int:
-        return self.milliseconds
+        return int((self.until - time.time()) * 1000)
 
 
 @dataclass
@@ -90,7 +92,10 @@ class Consumer:
     table: Any
     queue: str
     dead_letters: str
+    batch_size: int
+    seconds: int
     invocations: int = 0
+    most_tries: int = 0
     failures: list[str] = field(default_factory=list)
 
     def reset(self) -> None:
@@ -102,6 +107,7 @@ class Consumer:
             self.sqs.purge_queue(QueueUrl=queue)
         self.set_secret(CREDENTIALS)
         self.failures = []
+        self.most_tries = 0
 
     def set_secret(self, text: str) -> None:
         """Store the credentials of the vendor."""
@@ -131,19 +137,24 @@ class Consumer:
             text = body if isinstance(body, str) else json.dumps(body)
             self.sqs.send_message(QueueUrl=self.queue, MessageBody=text)
 
-    def invoke(self, milliseconds: int = 120_000, app: ModuleType | None = None) -> int:
+    def invoke(self, batch_size: int = 0, app: ModuleType | None = None) -> int:
         """Hand out one batch, as an event source mapping does; give the number of messages in it.
 
+        A function that takes longer than its time limit has not said which messages failed: none is deleted.
         `app` is another container of the function, if it is not the first.
         """
         received = self.sqs.receive_message(
-            QueueUrl=self.queue, MaxNumberOfMessages=10, AttributeNames=["All"]
+            QueueUrl=self.queue, MaxNumberOfMessages=batch_size or self.batch_size, AttributeNames=["All"]
         ).get("Messages", [])
         if not received:
             return 0
         self.invocations += 1
-        context = Context(f"request-{self.invocations}", milliseconds)
+        tries = [int(each["Attributes"]["ApproximateReceiveCount"]) for each in received]
+        self.most_tries = max(self.most_tries, *tries)
+        context = Context(f"request-{self.invocations}", time.time() + self.seconds)
         response = (app or self.app).handler({"Records": [record(each) for each in received]}, context)
+        if context.get_remaining_time_in_millis() <= 0:
+            return len(received)
         self.failures = [each["itemIdentifier"] for each in response["batchItemFailures"]]
         for each in received:
             if each["MessageId"] not in self.failures:
@@ -237,6 +248,8 @@ def consumer(stack: Consumer) -> Consumer:
 def deployed(name: str, parameters: dict[str, str]) -> Iterator[Consumer]:
     """Make what the template describes, as far as the function needs it, and the function itself."""
     described = template(name)["Resources"]
+    function = described["TicketsFunction"]["Properties"]
+    mapping = function["Events"]["Waiting"]["Properties"]
     queue, table = described["Waiting"]["Properties"], described["Episodes"]["Properties"]
     local = LocalServiceNow() if name == "servicenow" else LocalJira()
     variables = {
@@ -277,7 +290,19 @@ def deployed(name: str, parameters: dict[str, str]) -> Iterator[Consumer]:
         made = {"TABLE_NAME": "episodes", "QUEUE_URL": waiting}
         for variable, value in (environment(name, vendor.url, given) | made).items():
             monkeypatch.setenv(variable, value)
-        yield Consumer(name, vendor, clock, load_app(), sqs, secrets, episodes, waiting, dead_letters)
+        yield Consumer(
+            name,
+            vendor,
+            clock,
+            load_app(),
+            sqs,
+            secrets,
+            episodes,
+            waiting,
+            dead_letters,
+            batch_size=mapping["BatchSize"],
+            seconds=function["Timeout"],
+        )
 
 
 def load_app() -> ModuleType:

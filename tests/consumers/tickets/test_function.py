@@ -1,7 +1,9 @@
 """One ticket per episode, whatever happens on the way: the handler against a vendor that checks and fails."""
 
 import json
+import logging
 from collections import Counter
+from copy import deepcopy
 from io import StringIO
 from itertools import permutations
 from typing import Any
@@ -10,11 +12,12 @@ import pytest
 
 from sandbox.vendors.jira import LocalJira
 from sandbox.vendors.servicenow import CLOSED, LocalServiceNow
-from sandbox.vendors.ticketing import Fault, Request
-from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, Consumer, load_app, tickets
+from sandbox.vendors.ticketing import Answer, Fault, Request
+from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, TRIES, Consumer, load_app, template, tickets
 from tests.consumers.tickets.events import event, gap
 from tests.unit.aws import Wire, client_error, raising
 from tickets.episode import Event
+from tickets.vendor import TryLaterError
 
 ABANDONED, RECONNECTED = event("Abandoned", 3), event("Reconnected", 4)
 LEFT_AGAIN, ENDED = event("Disconnected", 5), event("Ended", 6)
@@ -22,6 +25,22 @@ LEFT_AGAIN, ENDED = event("Disconnected", 5), event("Ended", 6)
 
 def mark(of: dict[str, Any]) -> str:
     return f"Event {of['detail']['metadata']['eventId']}"
+
+
+def delete(consumer: Consumer, ticket: str) -> None:
+    """Delete a ticket, as people do."""
+    if isinstance(consumer.vendor, LocalJira):
+        del consumer.vendor.issues[ticket]
+        consumer.vendor.index()
+    else:
+        del consumer.vendor.incidents[ticket]
+
+
+def elsewhere(of: dict[str, Any]) -> dict[str, Any]:
+    """The same event in another region; its id is another one, as the auditor hashes the region with it."""
+    moved = deepcopy(of)
+    moved["detail"]["metadata"] |= {"region": "us-east-1", "eventId": "f" * 32}
+    return moved
 
 
 class TestEpisode:
@@ -43,6 +62,38 @@ class TestEpisode:
         (ended,) = tickets(consumer.vendor)
         assert not ended.open
         assert ended.marks == [mark(each) for each in (ABANDONED, RECONNECTED, LEFT_AGAIN, ENDED)]
+
+    def test_a_session_that_is_not_audited_any_more_closes_its_ticket(self, consumer: Consumer) -> None:
+        unwatched = event("Unwatched", 4, summary="A session is not audited any more: a filter leaves it out")
+        consumer.deliver(ABANDONED, unwatched)
+        (ticket,) = tickets(consumer.vendor)
+        assert not ticket.open
+        assert ticket.marks == [mark(ABANDONED), mark(unwatched)]
+        assert "A session is not audited any more: a filter leaves it out" in ticket.lines
+        assert not [line for line in ticket.lines if "ended" in line]
+
+    @pytest.mark.parametrize("reason", ["FILTERED", "ThrottlingException"])
+    def test_a_gap_is_closed_whatever_the_reason(self, consumer: Consumer, reason: str) -> None:
+        recovered = gap("Recovered")
+        recovered["detail"]["data"]["reason"] = reason
+        consumer.deliver(gap("Degraded"), recovered)
+        assert [each.open for each in tickets(consumer.vendor)] == [False]
+
+    def test_a_gap_of_another_region_is_another_ticket(self, consumer: Consumer) -> None:
+        consumer.deliver(elsewhere(gap("Degraded")), gap("Degraded"), gap("Recovered"))
+        assert [each.open for each in tickets(consumer.vendor)] == [True, False]
+
+    def test_a_gap_of_a_whole_target_names_account_and_region(self, consumer: Consumer) -> None:
+        degraded = gap("Degraded")
+        degraded["detail"]["data"] |= {"stackName": "", "fleetName": ""}
+        consumer.deliver(degraded)
+        (ticket,) = tickets(consumer.vendor)
+        assert ticket.lines[:4] == [
+            "Audit Degraded",
+            "Not listed since: 2026-03-02T10:00:00Z",
+            "Account: text",
+            "Region: text",
+        ]
 
     def test_what_opens_nothing_asks_nobody(self, consumer: Consumer) -> None:
         consumer.deliver(
@@ -82,6 +133,46 @@ class TestEpisode:
         (reopened,) = tickets(consumer.vendor)
         assert reopened.open
         assert mark(LEFT_AGAIN) in reopened.marks
+
+    def test_a_ticket_that_people_deleted_is_not_opened_again(self, consumer: Consumer) -> None:
+        consumer.deliver(ABANDONED)
+        delete(consumer, tickets(consumer.vendor)[0].id)
+        consumer.deliver(RECONNECTED, event("Abandoned", 5), ENDED)
+        consumer.work_for(600, 30)
+        assert not tickets(consumer.vendor)
+        assert not consumer.given_up()
+
+    def test_a_ticket_that_is_deleted_while_it_is_told(self, consumer: Consumer) -> None:
+        consumer.deliver(ABANDONED)
+        (ticket,) = tickets(consumer.vendor)
+
+        def delete_once_read(request: Request) -> None:
+            if request.method == "GET":
+                consumer.vendor.interrupt = lambda _: None
+                delete(consumer, ticket.id)
+
+        consumer.vendor.interrupt = delete_once_read
+        consumer.deliver(ENDED)
+        assert not tickets(consumer.vendor)
+        assert not consumer.given_up()
+
+    @pytest.mark.parametrize("stack", ["jira"], indirect=True)
+    def test_an_issue_that_searches_still_find(self, consumer: Consumer) -> None:
+        assert isinstance(consumer.vendor, LocalJira)
+        consumer.deliver(ABANDONED)
+        del consumer.vendor.issues[tickets(consumer.vendor)[0].id]
+        consumer.deliver(ENDED)
+        assert consumer.failures
+        consumer.vendor.index()
+        consumer.work_for(60)
+        assert not consumer.failures
+        assert not consumer.given_up()
+
+    def test_a_vendor_that_shows_nothing_at_all_is_no_deletion(self, consumer: Consumer) -> None:
+        consumer.deliver(ABANDONED)
+        consumer.vendor.outage = Fault("", "", 404)
+        consumer.deliver(ENDED)
+        assert [json.loads(each) for each in consumer.given_up()] == [ENDED]
 
     def test_once_told_an_event_is_not_kept(self, consumer: Consumer) -> None:
         consumer.deliver(event("Disconnected", 2), ABANDONED)
@@ -123,7 +214,7 @@ class TestDeliveries:
             if (request.method, request.path) == consumer.create():
                 # The first worker still waits for its answer: the same event again, and the next one.
                 consumer.send(ABANDONED, event("Abandoned", 4))
-                outcomes.append((consumer.invoke(app=second), len(consumer.failures)))
+                outcomes.append((consumer.invoke(batch_size=10, app=second), len(consumer.failures)))
 
         consumer.vendor.interrupt = meanwhile
         consumer.deliver(ABANDONED)
@@ -153,6 +244,14 @@ class TestDeliveries:
         (ticket,) = tickets(consumer.vendor)
         assert sorted(ticket.marks) == sorted(mark(each) for each in (ABANDONED, RECONNECTED, ENDED))
         assert not ticket.open
+
+
+def with_field(section: str, name: str, value: Any) -> dict[str, Any]:
+    """An event of a third session with another value in one field."""
+    changed = event("Abandoned", 3, session_id="s-3")
+    detail = changed["detail"]
+    (detail["metadata"] if section == "metadata" else detail["data"][section])[name] = value
+    return changed
 
 
 FAULTS = [
@@ -267,9 +366,63 @@ class TestVendorFails:
         consumer.work_for(900, 60)
         assert len(tickets(consumer.vendor)) == 1
 
+    @pytest.mark.parametrize("after", [None, 0, 1, 60])
+    def test_the_tries_take_75_minutes_at_least_whatever_they_wait_for(
+        self, consumer: Consumer, after: int | None
+    ) -> None:
+        pauses = [consumer.app.wait(TryLaterError("HTTP 429", after), tries) for tries in range(1, TRIES)]
+        assert sum(pauses) >= 75 * 60
+        assert consumer.app.wait(TryLaterError("HTTP 429", 5000), 1) == 5000
+
+    @pytest.mark.parametrize("retry_after", ["", "0", "1", "5", "60"])
+    def test_a_limit_of_three_quarters_of_an_hour_is_sat_out(
+        self, consumer: Consumer, retry_after: str
+    ) -> None:
+        consumer.vendor.outage = Fault("", "", 429, retry_after=retry_after)
+        consumer.send(*(event("Abandoned", 3, session_id=f"s-{number}") for number in range(5)), RECONNECTED)
+        consumer.work_for(45 * 60)
+        assert not consumer.given_up()
+        assert len(consumer.vendor.requests) < 60, "a vendor that is short of breath is spared"
+        consumer.vendor.outage = None
+        consumer.work_for(900)
+        assert len(tickets(consumer.vendor)) == 5
+        assert not consumer.given_up()
+
+    def test_a_slow_vendor_loses_no_ticket(self, consumer: Consumer) -> None:
+        # As slow as this with every request, and ten messages at a time would not fit into an invocation.
+        consumer.vendor.interrupt = lambda _: consumer.clock.shift(7)
+        consumer.send(*(event("Abandoned", 3, session_id=f"s-{number}") for number in range(60)))
+        consumer.work_for(7200, 60)
+        assert len(tickets(consumer.vendor)) == 60
+        assert not consumer.given_up()
+        assert consumer.most_tries == 1, "nobody waited for time at the expense of a try"
+
+    def test_a_burst_of_one_episode_is_told_whole(self, consumer: Consumer) -> None:
+        burst = [event("Abandoned", number) for number in range(3, 23)]
+        second = load_app()
+        working = False
+
+        def meanwhile(_: Request) -> None:
+            nonlocal working
+            if not working:
+                # While one worker waits for the vendor, the other finds the episode held, again and again.
+                working = True
+                while consumer.invoke(app=second):
+                    pass
+                working = False
+
+        consumer.vendor.interrupt = meanwhile
+        consumer.send(*burst)
+        consumer.work_for(300)
+        (ticket,) = tickets(consumer.vendor)
+        assert sorted(ticket.marks) == sorted(mark(each) for each in burst)
+        consumer.work_for(1800, 60)
+        assert sorted(tickets(consumer.vendor)[0].marks) == sorted(mark(each) for each in burst)
+        assert not consumer.given_up()
+
     @pytest.mark.parametrize("status", [302, 400, 403, 404])
     def test_what_is_refused_is_given_up_and_the_rest_done(self, consumer: Consumer, status: int) -> None:
-        consumer.vendor.faults += [Fault(*consumer.create(), status)] * 8
+        consumer.vendor.faults += [Fault(*consumer.create(), status)] * TRIES
         consumer.send(ABANDONED)
         consumer.work()
         consumer.send(event("Abandoned", 3, session_id="s-2"))
@@ -278,7 +431,7 @@ class TestVendorFails:
         assert [json.loads(each) for each in consumer.given_up()] == [ABANDONED]
 
     def test_a_redriven_event_is_seen_to(self, consumer: Consumer) -> None:
-        consumer.vendor.faults += [Fault(*consumer.create(), 403)] * 8
+        consumer.vendor.faults += [Fault(*consumer.create(), 403)] * TRIES
         consumer.deliver(ABANDONED)
         (body,) = consumer.given_up()
         consumer.deliver(body)
@@ -290,25 +443,38 @@ class TestVendorFails:
             pytest.param("not JSON", id="not JSON"),
             pytest.param({"detail-type": "AppStream Session Abandoned", "detail": {}}, id="no fields"),
             pytest.param({**ABANDONED, "detail-type": "Something Else"}, id="another detail-type"),
+            pytest.param(
+                {**ABANDONED, "detail-type": [ABANDONED["detail-type"]]}, id="a list of detail-types"
+            ),
+            *(
+                pytest.param(with_field(section, name, value), id=f"{name} {why}")
+                for section, name in (
+                    ("metadata", "accountId"),
+                    ("metadata", "observedAt"),
+                    ("session", "userId"),
+                    ("session", "id"),
+                )
+                for why, value in (
+                    ("with a lone surrogate", "x\ud800"),
+                    ("as a list", ["text"]),
+                    ("as a number", 10**40),
+                    ("too long", "x" * 200_000),
+                )
+            ),
+            pytest.param(with_field("metadata", "sequence", 10**40), id="sequence too large for DynamoDB"),
+            pytest.param(with_field("metadata", "sequence", float("inf")), id="an endless sequence"),
+            pytest.param(with_field("metadata", "eventId", "\ud800" * 32), id="eventId of surrogates"),
+            pytest.param('{"detail": ' + "[" * 50_000, id="deep JSON"),
         ],
     )
     def test_poison_is_given_up_and_the_rest_of_its_batch_done(self, consumer: Consumer, poison: Any) -> None:
         consumer.send(ABANDONED, poison, event("Abandoned", 3, session_id="s-2"))
-        assert consumer.invoke() == 3
+        assert consumer.invoke(batch_size=3) == 3
         assert len(consumer.failures) == 1
         assert len(tickets(consumer.vendor)) == 2
         consumer.work()
         (body,) = consumer.given_up()
         assert body == (poison if isinstance(poison, str) else json.dumps(poison))
-
-    def test_nothing_is_begun_that_has_no_time_to_end(self, consumer: Consumer) -> None:
-        consumer.send(ABANDONED)
-        consumer.invoke(milliseconds=20_000)
-        assert consumer.failures
-        assert not consumer.vendor.requests
-        consumer.clock.shift(5)
-        consumer.work()
-        assert len(tickets(consumer.vendor)) == 1
 
 
 class TestCredentials:
@@ -340,6 +506,43 @@ class TestCredentials:
         assert '"reason":"HTTP 500"' in logged
         assert '"reason":"ValidationError"' in logged
         assert not [each for each in ("jane", "number 3", "auditor@", "local", "fault") if each in logged]
+
+
+LEVELS = template("jira")["Parameters"]["LogLevel"]["AllowedValues"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(with_field("session", "userId", ["jane.doe@example.com"]), id="a list"),
+        pytest.param(with_field("session", "userId", "jane.doe@example.com" * 100), id="too long"),
+        pytest.param(with_field("session", "stackName", 1), id="another field"),
+        pytest.param({"detail-type": ["jane.doe@example.com"]}, id="another place"),
+        pytest.param('{"user": "jane.doe@example.com', id="cut off"),
+        pytest.param(ABANDONED, id="in order"),
+    ],
+)
+def test_no_level_of_the_log_shows_a_user(
+    consumer: Consumer, level: str, broken: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = StringIO()
+    handler = logging.StreamHandler(written)
+    powertools = logging.getLogger("aws_lambda_powertools")
+    with (
+        caplog.at_level(level, powertools.name),
+        caplog.at_level(level, consumer.app.logger.name),
+        pytest.MonkeyPatch.context() as monkeypatch,
+    ):
+        monkeypatch.setattr(powertools, "handlers", [*powertools.handlers, handler])
+        monkeypatch.setattr(consumer.app.logger.registered_handler, "stream", written)
+        consumer.vendor.outage = Fault("", "", 500)
+        consumer.send(broken)
+        consumer.invoke()
+    assert level != "DEBUG" or "Record processing exception" in written.getvalue(), (
+        "Powertools says what failed"
+    )
+    assert "jane" not in written.getvalue()
 
 
 HOSTILE = [
@@ -390,6 +593,46 @@ class TestServiceNow:
     """What only ServiceNow has."""
 
     @pytest.mark.parametrize("stack", ["servicenow"], indirect=True)
+    @pytest.mark.parametrize("hidden", ["work_notes", "description", "state"])
+    def test_a_field_that_is_hidden_from_us(self, consumer: Consumer, hidden: str) -> None:
+        consumer.vendor.hidden = frozenset([hidden])
+        consumer.deliver(ABANDONED, RECONNECTED)
+        consumer.forget_events()
+        consumer.deliver(RECONNECTED, ENDED)
+        (ticket,) = tickets(consumer.vendor)
+        assert not ticket.open
+        # What can't be read can't be looked for: a repeated event is noted again.
+        repeated = 2 if hidden == "work_notes" else 1
+        assert Counter(ticket.marks) == {mark(ABANDONED): 1, mark(RECONNECTED): repeated, mark(ENDED): 1}
+        assert not consumer.given_up()
+
+    @pytest.mark.parametrize("stack", ["servicenow"], indirect=True)
+    def test_a_hidden_correlation_id_is_no_reason_for_a_second_incident(
+        self, consumer: Consumer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        consumer.deliver(ABANDONED)
+        consumer.forget_all()
+        consumer.vendor.hidden = frozenset(["correlation_id"])
+        consumer.deliver(RECONNECTED, ABANDONED)
+        assert vars(caplog.records[-1])["reason"] == "CORRELATION_ID_HIDDEN"
+        assert len(tickets(consumer.vendor)) == 1
+        assert len(consumer.given_up()) == 1
+
+    @pytest.mark.parametrize("stack", ["servicenow"], indirect=True)
+    @pytest.mark.parametrize("granted", [{}, {"access_token": 1}, {"access_token": "local-token"}, []])
+    def test_oauth_with_an_answer_that_lacks_something(self, consumer: Consumer, granted: Any) -> None:
+        assert isinstance(consumer.vendor, LocalServiceNow)
+        consumer.vendor.oauth = True
+        consumer.set_secret(json.dumps({"client_id": "client", "client_secret": "local-secret"}))
+        consumer.vendor.garble = lambda answer: (
+            Answer(200, granted) if "access_token" in (answer.body or {}) else answer
+        )
+        consumer.deliver(ABANDONED)
+        consumer.vendor.garble = lambda answer: answer
+        consumer.work_for(60)
+        assert [each.marks for each in tickets(consumer.vendor)] == [[mark(ABANDONED)]]
+
+    @pytest.mark.parametrize("stack", ["servicenow"], indirect=True)
     def test_oauth(self, consumer: Consumer) -> None:
         assert isinstance(consumer.vendor, LocalServiceNow)
         consumer.vendor.oauth = True
@@ -411,6 +654,17 @@ class TestServiceNow:
         assert vars(caplog.records[-1])["reason"] == "NO_RESULT"
         consumer.work_for(120)
         assert [each.marks for each in tickets(consumer.vendor)] == [[mark(ABANDONED)]]
+
+
+@pytest.mark.parametrize("stack", ["jira"], indirect=True)
+@pytest.mark.parametrize("hidden", ["status", "description", "comments", "body"])
+def test_a_field_that_jira_leaves_out(consumer: Consumer, hidden: str) -> None:
+    consumer.vendor.hidden = frozenset([hidden])
+    consumer.deliver(ABANDONED, RECONNECTED, ENDED)
+    (ticket,) = tickets(consumer.vendor)
+    assert not ticket.open
+    assert ticket.marks == [mark(ABANDONED), mark(RECONNECTED), mark(ENDED)]
+    assert not consumer.given_up()
 
 
 @pytest.mark.parametrize("stack", ["jira"], indirect=True)

@@ -1,4 +1,4 @@
-"""The Lambda function: settings, clients, a batch of SQS messages, what becomes of those that failed.
+"""The Lambda function: settings, clients, messages of SQS, what becomes of those that failed.
 
 It is the only place with an environment. What it logs are ids of events and messages, detail-types and
 codes; never anything of a user, and nothing that a vendor answered.
@@ -23,6 +23,7 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
 
 from tickets.desk import Desk, TicketSystem
 from tickets.episode import DetailType, Event
@@ -33,10 +34,9 @@ from tickets.vendor import RefusedError, TryLaterError
 
 # A new password is found this many seconds after it was stored.
 SECRET_SECONDS = 300
-# An event takes up to six requests, as a rule, of up to 13 seconds; with less time left it is not begun.
-EVENT_SECONDS = 80
 # Clocks differ, and a function that ran out of time is not stopped to the second.
 LEASE_MARGIN = 5
+# With the queue's maxReceiveCount this makes an hour and a quarter of trying, whatever the reasons to wait.
 FIRST_WAIT, LONGEST_WAIT = 30, 900
 
 logger = Logger()
@@ -88,20 +88,23 @@ desk = Desk(
 )
 
 
-def see_to(*, event: Event, context: LambdaContext) -> None:
-    """See to one event; raises an error if its ticket does not say it yet."""
+def process(*, event: Event, context: LambdaContext) -> None:
+    """Process one event; raises an error if its ticket does not say it yet."""
     left = context.get_remaining_time_in_millis() / 1000
-    if left < EVENT_SECONDS:
-        raise TryLaterError("NO_TIME_LEFT", 1)
     now = time.time()
-    desk.take(event, context.aws_request_id, now, now + left + LEASE_MARGIN)
-    metadata = event.detail.metadata
-    logger.info("seen to", eventId=metadata.event_id, detailType=event.detail_type.value, episode=event.key)
+    state = desk.take(event, context.aws_request_id, now, now + left + LEASE_MARGIN)
+    logger.info(
+        "processed",
+        eventId=event.detail.metadata.event_id,
+        detailType=event.detail_type.value,
+        episode=event.key,
+        ticket=state.name if state else "NONE",
+    )
 
 
-# An event that was seen to is known at once when it comes again; one that raised an error may come again.
-see_to_once = idempotent_function(
-    see_to,
+# An event that was processed is known at once when it comes again; one that raised an error may come again.
+process_once = idempotent_function(
+    process,
     data_keyword_argument="event",
     persistence_store=DynamoDBPersistenceLayer(
         table_name, boto3_client=aws.client("dynamodb", config=config)
@@ -110,47 +113,51 @@ see_to_once = idempotent_function(
 )
 
 
-def take_record(record: SQSRecord, lambda_context: LambdaContext) -> None:
-    """See to one message; if that fails it stays in the queue, for a time of its own."""
+def process_record(record: SQSRecord, lambda_context: LambdaContext) -> None:
+    """Process one message; if that fails it stays in the queue, for a time of its own."""
     try:
-        see_to_once(event=Event.model_validate_json(record.body), context=lambda_context)
+        process_once(event=Event.model_validate_json(record.body), context=lambda_context)
     except Exception as error:
         postpone(record, error)
         raise
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
-    """See to a batch of messages; the answer names those that failed."""
+    """Process the messages; the answer names those that failed."""
     idempotency.register_lambda_context(context)
-    return process_partial_response(event, take_record, processor, context)
+    return process_partial_response(event, process_record, processor, context)
 
 
 def postpone(record: SQSRecord, error: Exception) -> None:
-    """Say why a message failed, and when it comes again; SQS gives it up after some tries."""
+    """Say why a message failed, and hide it until its next try; SQS gives it up after some tries."""
     tries = int(record.attributes.approximate_receive_count)
     seconds = wait(error, tries)
     logger.warning(
-        "message comes again", messageId=record.message_id, reason=reason(error), tries=tries, seconds=seconds
+        "message is retried", messageId=record.message_id, reason=reason(error), tries=tries, seconds=seconds
     )
     try:
         sqs.change_message_visibility(
             QueueUrl=os.environ["QUEUE_URL"], ReceiptHandle=record.receipt_handle, VisibilityTimeout=seconds
         )
     except (ClientError, BotoCoreError) as failure:
-        # It comes again all the same, when the queue's own time is over.
-        logger.warning("message comes again later", messageId=record.message_id, reason=reason(failure))
+        # It is retried all the same, when the queue's own time is over.
+        logger.warning("message is retried later", messageId=record.message_id, reason=reason(failure))
 
 
 def wait(error: Exception, tries: int) -> int:
-    """Give the seconds until the next try: none where waiting mends nothing, or what the vendor says."""
+    """Return the seconds until the next try; 0 where waiting mends nothing.
+
+    What the vendor says, or we ourselves, is a minimum: SQS counts tries, so each has to be worth its pause.
+    """
+    pause = min(FIRST_WAIT << (tries - 1), LONGEST_WAIT)
     match error:
         # No other try will make it an event, or have it accepted.
-        case RefusedError() | ValueError():
+        case RefusedError() | ValidationError():
             return 0
         case TryLaterError(after=int(after)):
-            return after
+            return max(after, pause)
         case _:
-            return min(FIRST_WAIT << (tries - 1), LONGEST_WAIT)
+            return pause
 
 
 def reason(error: Exception) -> str:

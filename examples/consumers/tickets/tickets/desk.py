@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tickets.episode import DetailType, Episode, Event, comment, description, title, to_tell
 from tickets.episodes import Episodes
-from tickets.vendor import RefusedError, State, Ticket, TryLaterError
+from tickets.vendor import GoneError, RefusedError, State, Ticket, TryLaterError
 
 
 class TicketSystem(Protocol):
@@ -37,27 +37,36 @@ class Desk:
         self._episodes = episodes
         self._opened_by = opened_by
 
-    def take(self, event: Event, holder: str, now: float, until: float) -> None:
-        """See to an event; raises TryLaterError or RefusedError if its ticket does not say it yet."""
+    def take(self, event: Event, holder: str, now: float, until: float) -> State | None:
+        """Process an event; return its ticket's state before, None if nothing opens one.
+
+        Raises TryLaterError or RefusedError if the ticket does not say it yet.
+        """
         with self._episodes.hold(event, holder, now, until) as episode:
             events = to_tell(episode, self._opened_by)
             if not events:
-                return
+                return None
             ticket = self._ticket(episode, events[0], now)
             episode.opened = min(episode.opened or events[0].sequence, events[0].sequence)
             for each in events:
-                # A ticket that people have sealed is theirs.
-                if ticket.state is not State.SEALED:
+                # A ticket that people have sealed or deleted is theirs.
+                if ticket.state in (State.OPEN, State.DONE):
                     if each.mark not in ticket.lines:
                         self._system.comment(ticket.id, comment(each))
                     if each.closes and ticket.state is State.OPEN:
                         self._system.close(ticket.id, title(each))
                 episode.told.append(each)
+            return ticket.state
 
     def _ticket(self, episode: Episode, first: Event, now: float) -> Ticket:
         if episode.ticket:
-            return self._system.read(episode.ticket)
-        ticket = self._system.find(episode.key) or self._open(episode, first, now)
+            try:
+                return self._system.read(episode.ticket)
+            except GoneError:
+                # A vendor that is out of place shows nothing either, but its search then fails, too.
+                ticket = self._system.find(episode.key) or Ticket(episode.ticket, State.GONE, frozenset())
+        else:
+            ticket = self._system.find(episode.key) or self._open(episode, first, now)
         episode.ticket, episode.attempted_at = ticket.id, 0
         return ticket
 

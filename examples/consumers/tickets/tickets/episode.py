@@ -1,8 +1,9 @@
 """What a ticket has to say: the fields of an event that it needs, the event's episode, the words.
 
-An episode is all that the auditor tells of one session, or of one gap in its coverage of a stack and fleet.
-Its ticket is opened by the first event of a detail-type that opens tickets, and told of whatever follows.
-Ended or Audit Recovered closes it; Reconnected does not, for the session lives on and may be left again.
+An episode is all that the auditor tells of one session, or of one gap in its coverage: of a stack and fleet,
+or of a whole account and region. The first event of a detail-type that opens tickets opens its ticket, and
+whatever follows is added. Ended, Unwatched or Audit Recovered closes it, whatever the reason; Reconnected
+does not, for the session lives on and may be left again.
 Plain data in, plain data out: no AWS, no vendor, no clock. Of the auditor it knows docs/schemas alone.
 """
 
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 TEXT_LIMIT = 256
+# Far longer than any name or id of AppStream; fifty events of this size still fit an item of DynamoDB.
+Text = Annotated[str, Field(max_length=1024)]
 
 
 class DetailType(StrEnum):
@@ -27,51 +30,56 @@ class DetailType(StrEnum):
     EXPIRING = "AppStream Session Expiring"
     ABANDONED = "AppStream Session Abandoned"
     ENDED = "AppStream Session Ended"
+    UNWATCHED = "AppStream Session Unwatched"
     AUDIT_DEGRADED = "AppStream Audit Degraded"
     AUDIT_RECOVERED = "AppStream Audit Recovered"
 
 
-CLOSING = frozenset([DetailType.ENDED, DetailType.AUDIT_RECOVERED])
+CLOSING = frozenset([DetailType.ENDED, DetailType.UNWATCHED, DetailType.AUDIT_RECOVERED])
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+    # An error that quotes its input would carry user ids into logs.
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True
+    )
 
 
 class Metadata(_Part):
     """Where an event comes from, and its place in its session's history."""
 
     event_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-    account_id: str
-    region: str
-    observed_at: str
-    sequence: Annotated[int, Field(ge=1)]
+    account_id: Text
+    region: Text
+    observed_at: Text
+    # Numbers of more than 38 digits can't be kept in DynamoDB.
+    sequence: Annotated[int, Field(ge=1, le=10**15)]
 
 
 class Session(_Part):
     """Which session it is; the user id is text of unknown origin."""
 
-    id: Annotated[str, Field(min_length=1)]
-    user_id: str
-    stack_name: str
-    fleet_name: str
-    instance_id: str
+    id: Annotated[Text, Field(min_length=1)]
+    user_id: Text
+    stack_name: Text
+    fleet_name: Text
+    instance_id: Text
 
 
 class SessionData(_Part):
     """What an event says of a session."""
 
     session: Session
-    summary: str
+    summary: Text
 
 
 class AuditData(_Part):
-    """What an event says of a stack and fleet that could not be listed since then, or can be again."""
+    """What an event says of a gap since then; without names it is of the account and region."""
 
-    stack_name: str
-    fleet_name: str
-    since: str
-    summary: str
+    stack_name: Text
+    fleet_name: Text
+    since: Text
+    summary: Text
 
 
 class Detail(_Part):
@@ -104,7 +112,10 @@ class Event(_Part):
 
     @property
     def key(self) -> str:
-        """Name the episode: the same for all of its events, of hex digits and a hyphen, safe in any query."""
+        """Name the episode: the same for all of its events, of hex digits and a hyphen, safe in any query.
+
+        Account and region are part of it, so equal names elsewhere are other episodes.
+        """
         metadata, data = self.detail.metadata, self.detail.data
         if isinstance(data, SessionData):
             identity = ["session", data.session.id]
@@ -145,7 +156,7 @@ def to_tell(episode: Episode, opened_by: frozenset[DetailType]) -> list[Event]:
 
 def title(event: Event) -> str:
     """Head the ticket that the event opens, in one line."""
-    return plain(event.detail.data.summary)
+    return plain(event.detail.data.summary) or event.detail_type
 
 
 def description(event: Event) -> list[str]:

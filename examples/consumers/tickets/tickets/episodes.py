@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A queue keeps a message for 14 days at most, and a session lives for 5.
 KEEP_SECONDS = 15 * 86_400
 _EVENT = "event#"
+_ADD = "SET #event = :event, expiration = :end"
 
 
 class Episodes:
@@ -33,29 +34,38 @@ class Episodes:
         """Add an event to its episode and hold it; what the holder did is written back, come what may.
 
         Nobody can hold an episode after `until`, in seconds of the epoch: by then its holder must have
-        ended. Raises TryLaterError if somebody else holds it; the event is not added then.
+        ended. Raises TryLaterError if somebody else holds it; the event is added, for whoever holds it next.
         """
+        added: dict[str, Any] = {
+            ":event": event.model_dump_json(by_alias=True),
+            ":end": int(now) + KEEP_SECONDS,
+        }
         try:
             item = self._table.update_item(
                 Key=_key(event.key),
-                UpdateExpression="SET #event = :event, holder = :holder, heldUntil = :until, "
-                "expiration = :end",
+                UpdateExpression=f"{_ADD}, holder = :holder, heldUntil = :until",
                 # It may be our own: the SDK asks again if an answer does not arrive.
                 ConditionExpression="attribute_not_exists(holder) OR heldUntil < :now OR holder = :holder",
                 ExpressionAttributeNames={"#event": _attribute(event)},
                 ExpressionAttributeValues={
-                    ":event": event.model_dump_json(by_alias=True),
+                    **added,
                     ":holder": holder,
                     ":until": _number(until),
                     ":now": _number(now),
-                    ":end": int(now) + KEEP_SECONDS,
                 },
                 ReturnValues="ALL_NEW",
             )["Attributes"]
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                raise TryLaterError("EPISODE_HELD", undone=True) from None
-            raise
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            # Else a burst of events would be told one at a time, with a pause of all the others between.
+            self._table.update_item(
+                Key=_key(event.key),
+                UpdateExpression=_ADD,
+                ExpressionAttributeNames={"#event": _attribute(event)},
+                ExpressionAttributeValues=added,
+            )
+            raise TryLaterError("EPISODE_HELD", undone=True) from None
         episode = _episode(event.key, item)
         try:
             yield episode

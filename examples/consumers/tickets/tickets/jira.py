@@ -8,10 +8,22 @@ Search and Reconcile): an issue is found late, but read at once by its id.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from urllib3.util import make_headers
 
-from tickets.vendor import RefusedError, State, Ticket, ask
+from tickets.vendor import (
+    GoneError,
+    RefusedError,
+    State,
+    Ticket,
+    TryLaterError,
+    ask,
+    entries,
+    part,
+    text,
+    ticket_id,
+)
 
 TITLE_LIMIT = 255
 COMMENTS = 100
@@ -37,15 +49,26 @@ class Jira:
     def find(self, key: str) -> Ticket | None:
         """Search for the issue of an episode."""
         query = {"jql": f'labels = "{key}" ORDER BY created ASC', "fields": ["id"], "maxResults": 1}
-        issues = self._ask("POST", "/search/jql", query)["issues"]
-        return self.read(issues[0]["id"]) if issues else None
+        answer = self._ask("POST", "/search/jql", query)
+        if part(answer, "issues") is None:
+            # An issue may be there all the same.
+            raise TryLaterError("NO_RESULT")
+        found = entries(answer, "issues")
+        try:
+            return self.read(ticket_id(found[0], "id")) if found else None
+        except GoneError:
+            raise TryLaterError("INDEX_LAGS") from None
 
     def read(self, ticket: str) -> Ticket:
-        """Read an issue and its latest comments."""
-        fields = self._ask("GET", f"/issue/{ticket}?fields=status,description")["fields"]
-        latest = self._ask("GET", f"/issue/{ticket}/comment?orderBy=-created&maxResults={COMMENTS}")
-        documents = [fields["description"], *(each["body"] for each in latest["comments"])]
-        state = State.DONE if fields["status"]["statusCategory"]["key"] == DONE else State.OPEN
+        """Read an issue and its latest comments; what Jira leaves out counts as empty, and as open."""
+        issue = self._ask("GET", f"{_path(ticket)}?fields=status,description")
+        latest = self._ask("GET", f"{_path(ticket)}/comment?orderBy=-created&maxResults={COMMENTS}")
+        documents = [
+            part(issue, "fields", "description"),
+            *(part(each, "body") for each in entries(latest, "comments")),
+        ]
+        ended = text(issue, "fields", "status", "statusCategory", "key") == DONE
+        state = State.DONE if ended else State.OPEN
         return Ticket(ticket, state, frozenset(line for each in documents for line in _lines(each)))
 
     def create(self, key: str, title: str, description: Iterable[str]) -> Ticket:
@@ -58,20 +81,21 @@ class Jira:
             "labels": ["appstream", key],
         }
         created = self._ask("POST", "/issue", {"fields": issue})
-        return Ticket(created["id"], State.OPEN, frozenset(description))
+        return Ticket(ticket_id(created, "id"), State.OPEN, frozenset(description))
 
     def comment(self, ticket: str, lines: Iterable[str]) -> None:
         """Add a comment."""
-        self._ask("POST", f"/issue/{ticket}/comment", {"body": _document(lines)})
+        self._ask("POST", f"{_path(ticket)}/comment", {"body": _document(lines)})
 
     def close(self, ticket: str, note: str) -> None:  # noqa: ARG002 - its last comment says it
         """Move an issue to its end; raises RefusedError if its workflow has no such transition from here."""
-        possible = self._ask("GET", f"/issue/{ticket}/transitions")["transitions"]
-        for each in possible:
-            ends = each["to"]["statusCategory"]["key"] == DONE
-            if each["name"] == self.transition if self.transition else ends:
+        possible = self._ask("GET", f"{_path(ticket)}/transitions")
+        for each in entries(possible, "transitions"):
+            ends = text(each, "to", "statusCategory", "key") == DONE
+            if text(each, "name") == self.transition if self.transition else ends:
                 fields = {"fields": {"resolution": {"name": self.resolution}}} if self.resolution else {}
-                self._ask("POST", f"/issue/{ticket}/transitions", {"transition": {"id": each["id"]}} | fields)
+                transition = {"transition": {"id": text(each, "id")}}
+                self._ask("POST", f"{_path(ticket)}/transitions", transition | fields)
                 return
         raise RefusedError("NO_TRANSITION")
 
@@ -81,6 +105,10 @@ class Jira:
         return ask(method, f"{self.url}/rest/api/3{path}", authorization, body)
 
 
+def _path(ticket: str) -> str:
+    return f"/issue/{quote(ticket, safe='')}"
+
+
 def _document(lines: Iterable[str]) -> dict[str, Any]:
     """Write lines as paragraphs of text nodes, which are never rendered as anything but text."""
     paragraphs = [{"type": "paragraph", "content": [{"type": "text", "text": line}]} for line in lines]
@@ -88,9 +116,10 @@ def _document(lines: Iterable[str]) -> dict[str, Any]:
 
 
 def _lines(node: Any) -> Iterable[str]:
-    """Give the text nodes of a document, which people may have edited, or removed."""
-    if isinstance(node, dict):
-        if node.get("type") == "text":
-            yield node["text"]
-        for each in node.get("content", ()):
-            yield from _lines(each)
+    """Return the text nodes of a document, which people may have edited, removed, or nested deeply."""
+    nodes = [node]
+    while nodes:
+        node = nodes.pop()
+        if text(node, "type") == "text":
+            yield text(node, "text")
+        nodes += entries(node, "content")

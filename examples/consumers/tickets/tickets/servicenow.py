@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from urllib3.util import make_headers
 
-from tickets.vendor import State, Ticket, TryLaterError, ask
+from tickets.vendor import RefusedError, State, Ticket, TryLaterError, ask, entries, part, text, ticket_id
 
 TITLE_LIMIT = 160
 STATES = {"6": State.DONE, "7": State.SEALED, "8": State.SEALED}
@@ -44,15 +44,20 @@ class ServiceNow:
     _token_until: float = 0
 
     def find(self, key: str) -> Ticket | None:
-        """Search for the incident of an episode."""
+        """Search for the incident of an episode; raises RefusedError if correlation ids are hidden."""
         query = {"sysparm_query": f"correlation_id={key}^ORDERBYsys_created_on", "sysparm_limit": "1"}
-        found = self._ask("GET", f"?{urlencode(_READ | query)}")
-        # ServiceNow leaves out a part of a query that it does not understand, and finds anything.
-        return next((_ticket(each) for each in found if _value(each, "correlation_id") == key), None)
+        answer = self._ask("GET", f"?{urlencode(_READ | query)}")
+        for each in entries(answer, "result"):
+            if part(each, "correlation_id") is None:
+                raise RefusedError("CORRELATION_ID_HIDDEN")
+            # ServiceNow leaves out a part of a query that it does not understand, and finds anything.
+            if text(each, "correlation_id", "value") == key:
+                return _ticket(ticket_id(part(each, "sys_id"), "value"), each)
+        return None
 
     def read(self, ticket: str) -> Ticket:
-        """Read an incident."""
-        return _ticket(self._ask("GET", f"/{ticket}?{urlencode(_READ)}"))
+        """Read an incident; fields that an ACL hides count as empty, a hidden state as open."""
+        return _ticket(ticket, part(self._ask("GET", f"{_path(ticket)}?{urlencode(_READ)}"), "result"))
 
     def create(self, key: str, title: str, description: Iterable[str]) -> Ticket:
         """Open an incident for an episode."""
@@ -64,23 +69,23 @@ class ServiceNow:
             **self.extra,
         }
         created = self._ask("POST", "?sysparm_fields=sys_id", incident)
-        return Ticket(created["sys_id"], State.OPEN, frozenset(description))
+        return Ticket(ticket_id(part(created, "result"), "sys_id"), State.OPEN, frozenset(description))
 
     def comment(self, ticket: str, lines: Iterable[str]) -> None:
         """Add a work note, which the caller of an incident does not see."""
-        self._ask("PATCH", f"/{ticket}?sysparm_fields=sys_id", {"work_notes": _text(lines)})
+        self._ask("PATCH", f"{_path(ticket)}?sysparm_fields=sys_id", {"work_notes": _text(lines)})
 
     def close(self, ticket: str, note: str) -> None:
         """Resolve or close an incident."""
         ending = {"state": self.end_state, "close_code": self.close_code, "close_notes": _text([note])}
-        self._ask("PATCH", f"/{ticket}?sysparm_fields=sys_id", ending)
+        self._ask("PATCH", f"{_path(ticket)}?sysparm_fields=sys_id", ending)
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         answer = ask(method, f"{self.url}/api/now/table/incident{path}", self._authorization(), body)
         # A transaction that a quota rule cancels half-way is answered with status 200 and an error.
-        if not isinstance(answer, dict) or "result" not in answer:
+        if not isinstance(part(answer, "result"), dict | list):
             raise TryLaterError("NO_RESULT")
-        return answer["result"]
+        return answer
 
     def _authorization(self) -> Mapping[str, str]:
         credentials = self.credentials()
@@ -91,20 +96,22 @@ class ServiceNow:
                 name: credentials[name] for name in ("client_id", "client_secret")
             }
             granted = ask("POST", f"{self.url}/oauth_token.do", {}, form=form)
-            self._token = granted["access_token"]
+            self._token, life = text(granted, "access_token"), part(granted, "expires_in")
+            if not self._token:
+                raise TryLaterError("NO_TOKEN", undone=True)
             # Half of its life: it may be used until the end of an invocation.
-            self._token_until = time.time() + int(granted["expires_in"]) / 2
+            self._token_until = time.time() + (life / 2 if isinstance(life, int) and life < 10**9 else 0)
         return {"Authorization": f"Bearer {self._token}"}
 
 
-def _ticket(incident: Mapping[str, Any]) -> Ticket:
-    text = f"{_value(incident, 'description')}\n{incident['work_notes']['display_value']}"
-    state = STATES.get(_value(incident, "state"), State.OPEN)
-    return Ticket(_value(incident, "sys_id"), state, frozenset(line.strip() for line in text.splitlines()))
+def _path(ticket: str) -> str:
+    return f"/{quote(ticket, safe='')}"
 
 
-def _value(incident: Mapping[str, Any], name: str) -> str:
-    return str(incident.get(name, {}).get("value", ""))
+def _ticket(ticket: str, incident: Any) -> Ticket:
+    said = f"{text(incident, 'description', 'value')}\n{text(incident, 'work_notes', 'display_value')}"
+    state = STATES.get(text(incident, "state", "value"), State.OPEN)
+    return Ticket(ticket, state, frozenset(line.strip() for line in said.splitlines()))
 
 
 def _text(lines: Iterable[str]) -> str:
