@@ -9,22 +9,25 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from session_auditor import table as layout
 from session_auditor.comparison import compare
 from session_auditor.events import session_events
 from session_auditor.model import (
     AuthenticationMode,
     Event,
     Gap,
+    Hole,
     Listing,
     Policy,
     Remembered,
     Scope,
     Snapshot,
     Target,
+    UserIdMode,
 )
 from session_auditor.snapshots import FencedError, SnapshotError, Snapshots
 from tests.unit.aws import Wire, client_error, raising
-from tests.unit.history import AWAY, SCOPE, TARGET, at, session
+from tests.unit.history import AWAY, PATIENT, SCOPE, TARGET, at, session
 from tests.unit.table import PARTITION, Table
 from tests.unit.table import table as mocked_table
 
@@ -290,7 +293,7 @@ class TestClear:
         snapshot = committed(snapshots, "s-1")
         remembered = snapshot.sessions["s-1"].remembered
         listing = Listing(at(31), at(31), {"s-1": session(AWAY, state="EXPIRED")}, frozenset([SCOPE]))
-        (ended,) = compare(snapshot, listing, Policy()).transitions
+        (ended,) = compare(snapshot, listing, PATIENT).transitions
         events = tuple(session_events(ended, TARGET, "sweep", at(31)))
         snapshot, _ = snapshots.commit(snapshot, LATER, {"s-1": (ended.after, events)}, always)
         wire.calls.clear()
@@ -474,7 +477,8 @@ class TestStrangeItems:
             {"schema": {"N": "2"}},
             {"state": {"S": "{}"}},
             {"state": {"S": '{"first_begin": "2026-03-02T08:00:00"}'}},
-            {"outbox": {"L": [{"S": "x"}]}},
+            {"version": {"N": "0"}},
+            {"outbox": {"S": "x"}},
         ],
     )
     def test_the_targets_own_item_fails_the_sweep(
@@ -485,12 +489,204 @@ class TestStrangeItems:
         with pytest.raises(SnapshotError, match="delete the item TARGET"):
             snapshots.load(at(9))
 
+    def test_a_broken_entry_of_the_targets_outbox_is_kept_as_it_is(
+        self, table: Table, snapshots: Snapshots
+    ) -> None:
+        snapshot = committed(snapshots, "s-1")
+        broken = [{"S": "x"}, {"M": {"type": {"S": "AppStream Audit Degraded"}, "detail": {"S": "{}"}}}]
+        table.put(table.item("TARGET") | {"outbox": {"L": broken}})
+        snapshot = snapshots.load(at(9))
+        assert (len(snapshot.broken), snapshot.outbox) == (2, ())
+        snapshots.commit_target(snapshot, LATER, (), snapshot.scopes)
+        assert table.item("TARGET")["outbox"] == {"L": broken}
+
+    def test_another_sessions_state_under_a_key_is_left(self, table: Table, snapshots: Snapshots) -> None:
+        committed(snapshots, "s-1")
+        table.put(table.item("SESSION#s-1") | {"sk": {"S": "SESSION#s-2"}})
+        assert snapshots.load(at(9)).unreadable == {"s-2"}
+
+
+class TestParts:
+    """What does not fit the target's item lies beside it, and never reads as covered when it is missing."""
+
+    @staticmethod
+    def many(count: int) -> tuple[frozenset[Scope], Target]:
+        scopes = [Scope("s" * 90 + f"{number:05}", "f" * 100) for number in range(count)]
+        gaps = tuple(Gap(scope, at(1), at(0), "ThrottlingException", begin=at(1)) for scope in scopes)
+        return frozenset(scopes), Target(at(0), at(5), at(6), gaps=gaps, holes=(Hole(SCOPE, at(1), at(1)),))
+
+    def test_it_is_loaded_as_it_was_committed(self, table: Table, snapshots: Snapshots) -> None:
+        scopes, target = self.many(2_000)
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        assert snapshot.parts > 1
+        loaded = table.snapshots().load(at(9))
+        assert loaded == snapshot
+        assert loaded.target
+        assert set(loaded.target.gaps) == set(target.gaps)
+        assert (loaded.target.holes, loaded.scopes) == (target.holes, scopes)
+        sizes = [len(str(item)) for item in table.items()]
+        assert max(sizes) < 400_000
+        assert len(str(table.item("TARGET"))) < 1_000
+
+    def test_what_does_not_change_is_not_written_again(self, snapshots: Snapshots, wire: Wire) -> None:
+        scopes, target = self.many(2_000)
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        wire.calls.clear()
+        snapshot = snapshots.commit_target(snapshot, replace(target, last_begin=at(7)), (), scopes)
+        assert wire.operations() == ["PutItem"]
+        assert snapshots.load(at(9)) == snapshot
+
+    def test_what_fits_again_lies_on_the_item(self, table: Table, snapshots: Snapshots) -> None:
+        scopes, target = self.many(2_000)
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        few = replace(target, gaps=target.gaps[:3])
+        snapshot = snapshots.commit_target(snapshot, few, (), frozenset([SCOPE]))
+        assert snapshot.parts == 0
+        loaded = table.snapshots().load(at(9))
+        assert (loaded.target, loaded.scopes, loaded.unreadable) == (few, {SCOPE}, frozenset())
+
+    @pytest.mark.parametrize("missing", [True, False], ids=["missing", "broken"])
+    def test_without_one_no_scope_reads_as_covered(
+        self, table: Table, snapshots: Snapshots, missing: bool
+    ) -> None:
+        scopes, target = self.many(2_000)
+        snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        if missing:
+            table.delete("TARGET#2")
+        else:
+            table.put(table.item("TARGET#2") | {"state": {"S": "[]"}})
+        loaded = snapshots.load(at(9))
+        assert (loaded.scopes, loaded.unreadable) == (frozenset(), {"TARGET#2"})
+
+    def test_what_fits_no_transaction_reads_as_never_covered(self, snapshots: Snapshots) -> None:
+        scopes, target = self.many(12_000)
+        snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        loaded = snapshots.load(at(9))
+        assert loaded.target
+        gaps = {gap.scope for gap in loaded.target.gaps}
+        assert 5_000 < len(gaps) < 12_000
+        assert loaded.scopes == gaps
+
+    def test_they_are_written_by_one_transaction_or_not_at_all(
+        self, snapshots: Snapshots, wire: Wire
+    ) -> None:
+        scopes, target = self.many(2_000)
+        wire.answers["TransactWriteItems"] = raising(client_error("ThrottlingException"))
+        with pytest.raises(SnapshotError, match="too busy"):
+            snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        assert snapshots.load(at(9)) == Snapshot()
+
+    def test_gaps_of_the_last_release_are_read(self, table: Table, snapshots: Snapshots) -> None:
+        committed(snapshots, "s-1")
+        state = json.loads(table.item("TARGET")["state"]["S"])
+        state["gaps"] = [
+            {
+                "scope": ["office", "cad"],
+                "since": "2026-03-02T08:01:00Z",
+                "covered": "2026-03-02T08:00:00Z",
+                "reason": "ThrottlingException",
+                "untried": 1,
+                "sweeps": 2,
+                "announced": True,
+            }
+        ]
+        table.put(table.item("TARGET") | {"state": {"S": json.dumps(state)}})
+        target = snapshots.load(at(9)).target
+        assert target
+        assert target.gaps == (Gap(SCOPE, at(1), at(0), "ThrottlingException", announced=True),)
+
+
+class TestOvertaken:
+    """DynamoDB says in three ways that another sweep was first; all of them void what this one compared."""
+
+    @pytest.mark.parametrize(
+        ("operation", "error"),
+        [
+            pytest.param("PutItem", client_error("ConditionalCheckFailedException"), id="its condition"),
+            pytest.param(
+                "PutItem", client_error("TransactionConflictException"), id="another's running transaction"
+            ),
+            pytest.param(
+                "TransactWriteItems",
+                client_error(
+                    "TransactionCanceledException", CancellationReasons=[{"Code": "ConditionalCheckFailed"}]
+                ),
+                id="the fence's condition",
+            ),
+            pytest.param(
+                "TransactWriteItems",
+                client_error(
+                    "TransactionCanceledException", CancellationReasons=[{"Code": "TransactionConflict"}]
+                ),
+                id="two transactions at once",
+            ),
+        ],
+    )
+    def test_it_is_fenced(self, snapshots: Snapshots, wire: Wire, operation: str, error: ClientError) -> None:
+        snapshot = committed(snapshots, "s-1")
+        wire.answers[operation] = raising(error)
+        scopes = snapshot.scopes if operation == "PutItem" else frozenset([Scope("lab", "cad")])
+        with pytest.raises(FencedError):
+            snapshots.commit_target(snapshot, LATER, (), scopes)
+
+
+class TestUserIdMode:
+    """After a switch of mode, whatever is worded or written is of the new mode."""
+
+    @pytest.mark.parametrize(
+        ("mode", "expected"),
+        [
+            pytest.param(UserIdMode.PLAIN, "jane.doe@example.com", id="plain"),
+            pytest.param(UserIdMode.HASH, "hash of jane.doe@example.com", id="hash"),
+            pytest.param(UserIdMode.OMIT, "", id="omit"),
+        ],
+    )
+    def test_a_stored_plain_id(self, table: Table, mode: UserIdMode, expected: str) -> None:
+        committed(table.snapshots(), "s-1")
+        stored = in_mode(table, mode).load(at(9)).sessions["s-1"]
+        assert stored.remembered.session.user_id == expected
+        assert stored.rewrite is (mode is not UserIdMode.PLAIN)
+
+    def test_a_stored_hash_stays_the_same(self, table: Table) -> None:
+        hashing = in_mode(table, UserIdMode.HASH)
+        snapshot = hashing.load(at(9))
+        policy = replace(PATIENT, user_id_mode=UserIdMode.HASH)
+        listing = Listing(at(1), at(1), {"s-1": session(user_id="a hash")}, frozenset([SCOPE]))
+        (started,) = compare(snapshot, listing, policy).transitions
+        hashing.commit(snapshot, FIRST, {"s-1": (started.after, ())}, always)
+        for mode in (UserIdMode.HASH, UserIdMode.PLAIN):
+            stored = in_mode(table, mode).load(at(9)).sessions["s-1"]
+            assert (stored.remembered.session.user_id, stored.rewrite) == ("a hash", False)
+
+    def test_an_unchanged_session_is_written_once_in_the_new_mode(self, table: Table) -> None:
+        snapshot = committed(table.snapshots(), "s-1")
+        hashing = in_mode(table, UserIdMode.HASH)
+        policy = replace(PATIENT, user_id_mode=UserIdMode.HASH)
+        seen = {"s-1": session(user_id="hash of jane.doe@example.com")}
+        listing = Listing(at(2), at(2), seen, frozenset([SCOPE]))
+        snapshot = hashing.load(at(9))
+        (rewritten,) = compare(snapshot, listing, policy).transitions
+        assert rewritten.changes == ()
+        outbox = snapshot.sessions["s-1"].outbox
+        hashing.commit(snapshot, LATER, {"s-1": (rewritten.after, outbox)}, always)
+        assert '"hash of jane' in table.item("SESSION#s-1")["state"]["S"]
+        assert compare(hashing.load(at(9)), listing, policy).transitions == ()
+
+
+def in_mode(table: Table, mode: UserIdMode) -> Snapshots:
+    user_id: dict[UserIdMode, Callable[[str], str]] = {
+        UserIdMode.PLAIN: str,
+        UserIdMode.HASH: lambda user_id: f"hash of {user_id}",
+        UserIdMode.OMIT: lambda _: "",
+    }
+    return table.snapshots(user_id_mode=mode, user_id=user_id[mode])
+
 
 class TestOutOfReach:
     """Without the table a sweep cannot go on, and says so without quoting anybody."""
 
     def test_no_such_table(self, table: Table) -> None:
-        nowhere = Snapshots(table.dynamodb, "nowhere", TARGET, at(1) - at(0))
+        nowhere = Snapshots(table.dynamodb, layout.Table("nowhere", TARGET, at(1) - at(0)))
         with pytest.raises(
             SnapshotError, match=r"table nowhere cannot be read \(ResourceNotFoundException\)"
         ):

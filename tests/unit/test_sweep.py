@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from session_auditor.appstream import AppStream, TopologyError
+from session_auditor.appstream import AppStream
 from session_auditor.model import Policy
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import SnapshotError
@@ -290,7 +290,7 @@ def test_an_ended_session_stays_until_its_end_is_published(estate: Estate) -> No
     assert len(estate.table.items("HISTORY#")) == 1
 
 
-def test_a_changed_filter_forgets_once_what_waits_is_published(estate: Estate) -> None:
+def test_a_changed_filter_closes_the_life_of_what_it_leaves_out(estate: Estate) -> None:
     estate.put("s-1")
     accept = estate.wire.answers["PutEvents"]
     estate.fail("PutEvents", "InternalException")
@@ -301,8 +301,25 @@ def test_a_changed_filter_forgets_once_what_waits_is_published(estate: Estate) -
     assert set(estate.table.snapshots().load(at(9)).sessions) == {"s-1"}
     estate.wire.answers["PutEvents"] = accept
     estate.sweep()
-    assert estate.told() == ["Started"]
+    assert estate.told() == ["Started", "Unwatched"]
     assert estate.table.snapshots().load(at(9)).sessions == {}
+    (history,) = estate.table.items("HISTORY#")
+    assert history["endReason"] == {"S": "UNWATCHED"}
+
+
+def test_an_id_that_comes_back_while_its_closing_waits_has_to_wait(estate: Estate) -> None:
+    estate.put("s-1")
+    estate.sweep()
+    everything = estate.auditor.policy
+    estate.auditor = estate.container(fleets=type(everything.fleets)(exclude=("cad",)))
+    accept = estate.wire.answers["PutEvents"]
+    estate.fail("PutEvents", "InternalException")
+    estate.sweep()
+    estate.auditor = estate.container()
+    assert dict(estate.sweep().changes_uncommitted) == {"END_PENDING": 1}
+    estate.wire.answers["PutEvents"] = accept
+    estate.sweep()
+    assert estate.told() == ["Started", "Unwatched", "Started"]
 
 
 def test_no_time_to_list_is_no_coverage(estate: Estate) -> None:
@@ -333,26 +350,57 @@ def test_a_conflicting_item_keeps_its_scopes_window_open(estate: Estate) -> None
     assert estate.told() == ["Started", "Disconnected"]
 
 
-def test_without_table_or_topology_the_sweep_fails(estate: Estate) -> None:
-    estate.put("s-1")
-    estate.auditor = estate.container()
-    estate.fail("DescribeStacks", "AccessDeniedException")
-    with pytest.raises(TopologyError):
-        estate.sweep()
+def test_without_the_table_the_sweep_raises(estate: Estate) -> None:
     estate.fail("Query", "AccessDeniedException")
     with pytest.raises(SnapshotError):
         estate.sweep()
 
 
+def test_without_the_topology_it_fails_and_raises_nothing(estate: Estate) -> None:
+    estate.put("s-1")
+    estate.sweep()
+    serve = estate.wire.answers["DescribeStacks"]
+    estate.auditor = estate.container()
+    estate.fail("DescribeStacks", "AccessDeniedException")
+    outcomes = {estate.sweep().outcome for _ in range(7)}
+    assert outcomes == {Outcome.FAILED}
+    entry = estate.bus[-1]
+    assert estate.told() == ["Started", "Degraded"]
+    degraded = json.loads(entry["Detail"])["data"]
+    assert (degraded["stackName"], degraded["fleetName"]) == ("", "")
+    assert degraded["reason"] == "AccessDeniedException"
+    assert degraded["summary"].startswith("Stacks and fleets could not be read since ")
+    assert entry["Resources"] == []
+    estate.wire.answers["DescribeStacks"] = serve
+    assert estate.sweep().outcome is Outcome.COMPLETED
+    assert estate.told() == ["Recovered"]
+
+
 def test_degraded_and_recovered_reach_the_bus(estate: Estate) -> None:
     serve = estate.wire.answers["DescribeSessions"]
     estate.fail("DescribeSessions", "AccessDeniedException")
-    for _ in range(3):
+    for _ in range(7):
         estate.sweep()
     estate.wire.answers["DescribeSessions"] = serve
     for _ in range(2):
         estate.sweep()
     assert estate.told() == ["Degraded", "Recovered"]
+
+
+def test_the_commit_that_fills_an_outbox_marks_the_session(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session_auditor.comparison.OUTBOX_LIMIT", 3)
+    estate.put("s-1")
+    estate.fail("PutEvents", "InternalException")
+    states = ["CONNECTED", "NOT_CONNECTED", "CONNECTED", "NOT_CONNECTED"]
+    marks = []
+    for state in states:
+        estate.put("s-1", state)
+        estate.sweep()
+        stored = estate.table.snapshots().load(at(9)).sessions["s-1"]
+        marks.append((len(stored.outbox), stored.remembered.outbox_full))
+    assert marks == [(1, False), (2, False), (3, True), (3, True)]
 
 
 def test_many_sessions_are_published_slice_by_slice(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
