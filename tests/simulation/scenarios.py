@@ -92,14 +92,17 @@ def world(verb: str, *arguments: object, **attributes: object) -> Change:
     return lambda trial: getattr(trial.cloud.world, verb)(*arguments, **attributes)
 
 
-def failing(*scopes: str, operation: str = "DescribeSessions") -> Change:
-    """From now on these scopes, or stacks, cannot be listed; none lets all recover."""
+def failing(*scopes: str, operation: str = "DescribeSessions", after_a_page: bool = False) -> Change:
+    """From now on these scopes, or stacks, cannot be listed (whole); none lets all recover."""
 
     def change(trial: Trial) -> None:
         def fails(called: str, params: object) -> str | None:
             assert isinstance(params, dict)
             named = "/".join(params[name] for name in ("StackName", "FleetName") if name in params)
-            return "ThrottlingException" if called == operation and named in scopes else None
+            fails_now = (
+                called == operation and named in scopes and ("NextToken" in params or not after_a_page)
+            )
+            return "ThrottlingException" if fails_now else None
 
         trial.cloud.appstream.fails = fails
 
@@ -129,6 +132,11 @@ def refusing(*types: str) -> Change:
         trial.cloud.appstream.refused_types = frozenset(types)
 
     return change
+
+
+def small_pages(trial: Trial) -> None:
+    """Let AppStream answer with one session a page."""
+    trial.cloud.appstream.most_a_page = 1
 
 
 SCENARIOS = (
@@ -352,6 +360,21 @@ SCENARIOS = (
         ),
     ),
     Scenario(
+        "a scope that is listed by half for long",
+        (
+            Moment(0, all_of(world("fleet", "f1", "s1", disconnect_timeout=900), small_pages)),
+            Moment(MINUTE, arrive("a", "b")),
+            Moment(MINUTE, failing("s1/f1", after_a_page=True)),
+            Moment(4 * MINUTE, each("disconnect", "a")),
+            Moment(4 * MINUTE),
+            Moment(11 * MINUTE),
+            Moment(4 * MINUTE, failing()),
+            Moment(4 * MINUTE),
+            Moment(4 * MINUTE),
+            Moment(4 * MINUTE, each("end", "a")),
+        ),
+    ),
+    Scenario(
         "a filter that changes, and changes back",
         (
             Moment(0, all_of(world("fleet", "f1", "s1", "s2"), arrive("old", ago=3600))),
@@ -392,7 +415,7 @@ SCENARIOS = (
     Scenario(
         "types that there are not",
         (
-            Moment(0, all_of(office, deploy(AUTHENTICATION_TYPES="auto"), refusing("USERPOOL", "AWS_AD"))),
+            Moment(0, all_of(office, deploy(AUTHENTICATION_TYPES="auto"), refusing("AWS_AD"))),
             Moment(MINUTE, arrive("a", "b")),
             Moment(MINUTE, each("end", "a")),
             Moment(MINUTE, arrive("c", authentication="SAML")),

@@ -22,7 +22,7 @@ from tests.simulation.trial import KILLED
 
 PACKAGE = Path(__file__).parents[2] / "layers" / "session_auditor" / "session_auditor"
 # In the order in which they import each other.
-MODULES = ("comparison", "events", "appstream", "snapshots", "publisher", "sweep")
+MODULES = ("coverage", "comparison", "events", "table", "appstream", "snapshots", "publisher", "sweep")
 
 # Given a scenario, and a `cloud` to play it in.
 Play = Callable[..., None]
@@ -82,18 +82,18 @@ class Mutant:
 MUTANTS = [
     Mutant(
         "no condition on the write",
-        "snapshots",
+        "table",
         "    if version == 0:\n",
         "    return {}\n    if version == 0:\n",
         test_interleavings.test_every_order_of_two_sweeps,
-        "published_is_expected",
+        "one_id_per_transition",
     ),
     Mutant(
         "read after listing",
         "sweep",
-        "        comparison = compare(snapshot, listing, self.policy)\n",
-        "        snapshot = self.snapshots.load(begin)\n"
-        "        comparison = compare(snapshot, listing, self.policy)\n",
+        "                comparison = compare(snapshot, listing, self.policy)\n",
+        "                snapshot = self.snapshots.load(begin)\n"
+        "                comparison = compare(snapshot, listing, self.policy)\n",
         test_interleavings.test_every_order_of_two_sweeps,
         "published_is_expected",
     ),
@@ -126,8 +126,8 @@ MUTANTS = [
     Mutant(
         "one miss ends",
         "comparison",
-        "    return replace(before, missed=Miss(last_seen, listing.observed_at)), ()\n",
-        "    return _end(before, listing, last_seen, listing.observed_at)\n",
+        "    return None if before.missed else (replace(before, missed=missed), ())\n",
+        "    return _end(before, listing, last_seen, missed.at, hole=missed.hole)\n",
         day,
         "published_is_expected",
     ),
@@ -142,8 +142,8 @@ MUTANTS = [
     Mutant(
         "reconnect keeps the deadline",
         "comparison",
-        "    if remembered.presence is Presence.DISCONNECTED and timeout is not None:\n",
-        "    if remembered.disconnects and timeout is not None:\n",
+        "    if running and remembered.presence is Presence.DISCONNECTED and timeout is not None:\n",
+        "    if running and remembered.disconnects and timeout is not None:\n",
         day,
         "published_is_expected",
     ),
@@ -197,6 +197,70 @@ MUTANTS = [
         "version + 1",
         partial(test_stalls.test_a_sweep_wakes_up_late, bus="fails"),
         "published_is_committed",
+    ),
+    Mutant(
+        "two misses at once end",
+        "comparison",
+        "MISSING_FOR = timedelta(seconds=30)\n",
+        "MISSING_FOR = timedelta(0)\n",
+        test_interleavings.test_every_order_of_two_sweeps,
+        "published_is_expected",
+    ),
+    Mutant(
+        "a hole counts as observed",
+        "comparison",
+        "    return since if hole_end is None else max(since, hole_end)\n",
+        "    return since\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "an end within a hole is explained",
+        "comparison",
+        "    elif hole or (unwatched and before.presence in _NEVER_SEEN_CONNECTED):\n",
+        "    elif False:\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "a partial listing ends a hole",
+        "coverage",
+        "            running = scope not in self.listing.failed and self.policy.wants(scope)\n",
+        "            running = True\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "a changed filter forgets",
+        "comparison",
+        "            if before.sequence:\n",
+        "            if False:\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "a topology that is refused is empty",
+        "sweep",
+        "            if summary.outcome is Outcome.FAILED:\n",
+        "            if False:\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "degraded at the first failure",
+        "coverage",
+        "    hole_is_open = since is not None and listing.begin - since > coverage.policy.hole\n",
+        "    hole_is_open = True\n",
+        day,
+        "published_is_expected",
+    ),
+    Mutant(
+        "a type that is refused costs the scope",
+        "appstream",
+        "                if error.reason == REFUSED_TYPE and not sessions:\n",
+        "                if False:\n",
+        day,
+        "published_is_expected",
     ),
     Mutant(
         "a kept snapshot is believed unseen",
