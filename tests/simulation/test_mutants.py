@@ -94,7 +94,7 @@ MUTANTS = [
         "                comparison = compare(snapshot, listing, self.policy)\n",
         "                snapshot = self.snapshots.load(begin)\n"
         "                comparison = compare(snapshot, listing, self.policy)\n",
-        test_interleavings.test_every_order_of_two_sweeps,
+        test_interleavings.test_two_sweeps_while_the_world_changes_at_every_place,
         "published_is_expected",
     ),
     Mutant(

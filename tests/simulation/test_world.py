@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.simulation.aws import Blow, Cloud, Fault, Run
 from tests.simulation.oracle import Rules
-from tests.simulation.scenarios import failing
+from tests.simulation.scenarios import denied, failing, refusing
 from tests.simulation.test_crashes import settle
-from tests.simulation.trial import ENVIRONMENT, TALLY, WORLD, Trial
+from tests.simulation.trial import ENVIRONMENT, PARTITION, SESSION, TALLY, TARGET_ITEM, WORLD, Trial
 
 SCOPES = ("s1/f1", "s1/f2", "s2/f2")
 IDENTITIES = "abcdefgh"
@@ -56,14 +56,17 @@ class Estate(RuleBasedStateMachine):
         authentication=st.sampled_from(["auto", "API,SAML"]),
         unfiltered_lists_all=st.booleans(),
         a_page=st.sampled_from([1, 2, 50]),
+        refused=st.sampled_from([(), ("USERPOOL",), ("AWS_AD", "USERPOOL")]),
         baseline_events=st.booleans(),
         here=several,
     )
     def open(
         self,
+        *,
         authentication: str,
         unfiltered_lists_all: bool,
         a_page: int,
+        refused: tuple[str, ...],
         baseline_events: bool,
         here: set[str],
     ) -> None:
@@ -75,6 +78,7 @@ class Estate(RuleBasedStateMachine):
         self.trial.rules = Rules(baseline_events=baseline_events)
         self.cloud.appstream.unfiltered_lists_all = unfiltered_lists_all
         self.cloud.appstream.most_a_page = a_page
+        refusing(*refused)(self.trial)
         for scope in SCOPES:
             self.open_fleet(scope)
         for identity in sorted(here):
@@ -169,9 +173,32 @@ class Estate(RuleBasedStateMachine):
         whole_stacks = bool(what) and "/" not in what[0]
         failing(*what, operation="ListAssociatedFleets" if whole_stacks else "DescribeSessions")(self.trial)
 
-    @rule(minutes=st.sampled_from([1, 5, 16, 61, 200]))
+    @rule(scope=scopes)
+    def fail_by_half(self, scope: str) -> None:
+        """From now on a scope is listed up to its first page."""
+        failing(scope, after_a_page=True)(self.trial)
+
+    @rule(operation=st.sampled_from(["DescribeStacks", "DescribeFleets", "ListAssociatedFleets"]))
+    def deny(self, operation: str) -> None:
+        """From now on an operation on the topology is refused."""
+        denied(operation)(self.trial)
+
+    @rule(stacks=st.sampled_from(["*", "*,!s1", "*,!s2"]))
+    def change_the_filter(self, stacks: str) -> None:
+        """Deploy with another filter."""
+        self.trial.deploy(STACK_FILTER=stacks)
+        self.seen_whole = False
+
+    @precondition(lambda self: self.trial.environment["AUTHENTICATION_TYPES"] != "auto")
+    @rule(types=st.sampled_from(["API,SAML", "API", "SAML"]))
+    def change_the_types(self, types: str) -> None:
+        """Deploy with another list of types."""
+        self.trial.deploy(AUTHENTICATION_TYPES=types)
+        self.seen_whole = False
+
+    @rule(minutes=st.sampled_from([1, 5, 16, 61, 200, 2 * 24 * 60]))
     def wait(self, minutes: int) -> None:
-        """Let time pass, up to a gap of hours; AWS ends what is overdue."""
+        """Let time pass, up to a gap of days; AWS ends what is overdue."""
         self.trial.wait(minutes * 60)
         now = self.cloud.clock.now
         for identity, record in list(self.cloud.world.sessions.items()):
@@ -198,6 +225,17 @@ class Estate(RuleBasedStateMachine):
         """Make a sweep that something befalls."""
         TALLY["crash points"] += 1
         self.made(self.trial.wait(60).sweep(*these))
+        self.seen_whole = False
+
+    @rule(key=st.sampled_from([TARGET_ITEM, *(f"{SESSION}{identity}" for identity in "ab")]))
+    def sweep_while_another_transaction_runs(self, key: str) -> None:
+        """Make a sweep while somebody else's transaction holds an item."""
+        locked = self.cloud.dynamodb.tables["table"].locked
+        locked.add((PARTITION, key))
+        try:
+            self.made(self.trial.wait(60).sweep())
+        finally:
+            locked.clear()
         self.seen_whole = False
 
     @rule(skew=st.sampled_from([-45.0, -5.0, 5.0, 45.0]))

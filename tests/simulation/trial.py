@@ -747,7 +747,8 @@ def _listed(told: Digest, calls: Sequence[Call]) -> None:
     for call in calls[:first]:
         answer = call.answer or {}
         if call.operation == "DescribeStacks":
-            told.unread |= {stack["Name"]: "DEADLINE" for stack in answer.get("Stacks", [])}
+            wanted = {stack["Name"] for stack in answer.get("Stacks", [])} - excluded(told.environment)
+            told.unread |= dict.fromkeys(wanted, "DEADLINE")
             told.stacks_problem = call.error or ("DEADLINE" if "NextToken" in answer else "")
         elif call.operation == "ListAssociatedFleets":
             stack = call.params["StackName"]
