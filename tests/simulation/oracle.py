@@ -120,6 +120,10 @@ class Sight:
     oracle: "Oracle"
     scope: Scope
     out: bool = False
+    # Of this session alone: when it was listed last before its type was refused; its holes, and an open one.
+    refused_since: int | None = None
+    own_holes: tuple[tuple[int, int], ...] = ()
+    own_open: bool = False
 
     @property
     def covered_before(self) -> int | None:
@@ -128,6 +132,7 @@ class Sight:
         Never after the sweep itself, should their clocks differ.
         """
         begin = self.oracle.covered_before(self.scope, self.sweep.load)
+        begin = begin if self.refused_since is None else self.refused_since
         return None if begin is None else min(begin, self.sweep.observed)
 
     @property
@@ -139,12 +144,13 @@ class Sight:
     @property
     def holes(self) -> list[tuple[int, int]]:
         """The holes of the scope that are over: when the sweep that ended each began, and observed it."""
-        return self.oracle.holes(self.scope, self.sweep)
+        return [*self.oracle.holes(self.scope, self.sweep), *self.own_holes]
 
     @property
     def open(self) -> bool:
         """Tell whether this is in a hole that is not over."""
-        return not self.sweep.covered(self.scope) and self.oracle.in_hole(self.scope, self.sweep)
+        in_hole = self.oracle.in_hole(self.scope, self.sweep)
+        return self.own_open or (not self.sweep.covered(self.scope) and in_hole)
 
     @property
     def hole_end(self) -> int | None:
@@ -223,7 +229,7 @@ class Oracle:
         for sight in self._log(identity):
             if not current and (sight.record is None or sight.record.get("State") == "EXPIRED"):
                 continue
-            current = (*current, sight)
+            current = (*current, _with_own_holes(sight, current) if current else sight)
             if _end(current) is not None:
                 lives.append(Life(current, over=True))
                 current = ()
@@ -241,6 +247,7 @@ class Oracle:
         )
         scope: Scope | None = None
         kind = ""
+        refused_since: int | None = None
         for _, number in placed:
             sweep = self.history[number]
             record = sweep.records.get(identity)
@@ -255,11 +262,14 @@ class Oracle:
             narrowed = sweep.types is not None and type_of not in sweep.types
             out = record is None and (scope in sweep.unwanted or narrowed)
             whole = sweep.covered(scope) and type_of not in sweep.refused.get(scope, ())
+            if record is None and not out and sweep.covered(scope) and not whole and refused_since is None:
+                refused_since = self.covered_before(scope, sweep.load)
             if record is not None or out or whole:
                 # The first sweep of all is the first that left anything behind, whole or not.
                 is_first = sweep.load < self.first.first_write
                 began = sweep.begin if is_first else self.first.begin
-                yield Sight(sweep, record, is_first, began, self, scope, out)
+                yield Sight(sweep, record, is_first, began, self, scope, out, refused_since)
+                refused_since = None if sweep.covered(scope) else refused_since
             if out:
                 kind = ""
 
@@ -413,6 +423,19 @@ class Presence:
         return self.since if hole_end is None else max(self.since, hole_end)
 
 
+def _with_own_holes(sight: Sight, before: Sights) -> Sight:
+    """Note holes of one session: its type was refused, or nothing tells when its scope was listed."""
+    own = before[-1].own_holes
+    since = sight.refused_since
+    if since is None and sight.listed_before is None:
+        since = max(before[0].sweep.observed, _presence(before).since)
+    if since is None or sight.sweep.observed - since <= sight.sweep.rules.hole:
+        return replace(sight, own_holes=own)
+    if sight.sweep.covered(sight.scope) and not sight.out:
+        return replace(sight, own_holes=(*own, (sight.sweep.begin, sight.sweep.observed)))
+    return replace(sight, own_holes=own, own_open=True)
+
+
 @lru_cache(maxsize=20_000)
 def _presence(sights: Sights) -> Presence:
     """Replay the connection states of a life; only what was listed alive says anything."""
@@ -434,7 +457,7 @@ def _presence(sights: Sights) -> Presence:
 
 def _clocks(sights: Sights) -> Sight:
     """Return the sight that says when clocks began: those of a session that is missing stand still."""
-    return (_misses(sights) or [sights[-1]])[0]
+    return sights[-1] if sights[-1].out else (_misses(sights) or [sights[-1]])[0]
 
 
 def _transition(sights: Sights) -> str | None:
@@ -501,7 +524,9 @@ def _end(sights: Sights) -> dict[str, Any] | None:
     """Return how a life closed if it did at the last of the sights; `after` is the first without it."""
     last = sights[-1]
     if last.out:
-        return {"reason": "UNWATCHED", "after": last, "before": last.sweep.observed}
+        # What is told of its use goes up to where it was missed.
+        missed = (_misses(sights[:-1]) or [last])[0]
+        return {"reason": "UNWATCHED", "after": last, "before": missed.sweep.observed}
     if last.record is not None:
         if last.record.get("State") != "EXPIRED":
             return None

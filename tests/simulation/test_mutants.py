@@ -69,7 +69,10 @@ def same_day_twice(scenario: Scenario, cloud: Cloud) -> None:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A breakage: what in which module becomes what, how it is played, and the promise that falls."""
+    """A breakage: what in which module becomes what, how it is played, and the promise that falls.
+
+    `first` is the scenario to begin with: one that is known to kill it, so that it need not be searched for.
+    """
 
     name: str
     module: str
@@ -77,6 +80,7 @@ class Mutant:
     new: str
     play: Play
     killer: str
+    first: str = ""
 
 
 MUTANTS = [
@@ -87,6 +91,7 @@ MUTANTS = [
         "    return {}\n    if version == 0:\n",
         test_interleavings.test_every_order_of_two_sweeps,
         "one_id_per_transition",
+        first="a user who drops twice",
     ),
     Mutant(
         "read after listing",
@@ -296,13 +301,13 @@ def mutated(mutant: Mutant) -> Iterator[None]:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_mutant_is_killed(mutant: Mutant) -> None:
     with mutated(mutant), pytest.raises(Broken) as caught:
-        play_every_scenario(mutant.play)
+        play_every_scenario(mutant.play, mutant.first)
     KILLED[mutant.name] = killer_of(caught.value)
     assert KILLED[mutant.name] == mutant.killer, str(caught.value)
 
 
-def play_every_scenario(play: Play) -> None:
-    for scenario in SCENARIOS:
+def play_every_scenario(play: Play, first: str) -> None:
+    for scenario in sorted(SCENARIOS, key=lambda scenario: scenario.name != first):
         with Cloud() as cloud:
             play(scenario, cloud=cloud)
 

@@ -564,8 +564,8 @@ class TestParts:
         loaded = snapshots.load(at(9))
         assert loaded.target
         gaps = {gap.scope for gap in loaded.target.gaps}
-        assert 5_000 < len(gaps) < 12_000
-        assert loaded.scopes == gaps
+        assert 4_000 < len(gaps) < 12_000
+        assert loaded.scopes <= gaps
 
     def test_they_are_written_by_one_transaction_or_not_at_all(
         self, snapshots: Snapshots, wire: Wire

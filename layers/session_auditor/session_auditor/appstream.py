@@ -166,7 +166,7 @@ class AppStream:
         gone: set[Scope] = set()
         sessions: dict[str, Session] = {}
         listed_as: dict[str, AuthenticationType] = {}
-        refused: dict[Scope, frozenset[AuthenticationType]] = {}
+        refused: dict[Scope, frozenset[AuthenticationType | None]] = {}
         for scope, result in results.items():
             if isinstance(result, Failure):
                 failed[scope] = result
@@ -177,7 +177,7 @@ class AppStream:
             if result.failure:
                 failed[scope] = result.failure
             if result.refused:
-                refused[scope] = frozenset(each for each in result.refused if each)
+                refused[scope] = frozenset(result.refused)
             for authentication_type, listed in result.sessions.items():
                 _merge(sessions, listed)
                 if authentication_type:
@@ -226,8 +226,14 @@ class AppStream:
         due = [
             stack for stack in stacks if stack in doubtful or not self._is_fresh(self._fleets.get(stack), now)
         ]
-        # What was never read goes first, then the oldest.
-        due.sort(key=lambda stack: self._fleets[stack].at if stack in self._fleets else _NEVER)
+        # What nobody knows goes first, then what this container never read, then the oldest.
+        known_stacks = {scope.stack for scope in known}
+        due.sort(
+            key=lambda stack: (
+                stack in known_stacks,
+                self._fleets[stack].at if stack in self._fleets else _NEVER,
+            )
+        )
 
         def fleets_of(stack: str) -> Paged[_Fleets]:
             return self._fleets_of(stack, reading_left)

@@ -4,6 +4,7 @@ Plain data in, plain data out. This module decides every rule about sessions and
 no AWS client, no environment, no logger and no clock, and does not word the events.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from session_auditor.coverage import Coverage, Watch
 from session_auditor.model import (
+    AuthenticationType,
     Cause,
     ConnectionState,
     DetailType,
@@ -37,6 +39,9 @@ MISSING_FOR = timedelta(seconds=30)
 # A session commits nothing more while its outbox is full: an item may have 400 KB at most.
 OUTBOX_LIMIT = 50
 OUTBOX_BYTES = 200_000
+# The form of a hashed user id.
+HASH_DIGITS = 32
+_HASHED = re.compile("[0-9a-f]+")
 
 
 class Deadline(NamedTuple):
@@ -107,23 +112,19 @@ def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
         if stored.remembered.ending:
             continue
         scope = stored.remembered.session.scope
-        sight, before = _with_clocks(
-            stored, None, _Sight(coverage.of(scope), listing, policy, snapshot.target)
-        )
-        if _out_of_view(before, listing, policy):
-            if before.sequence:
-                add(before, _unwatched(before, sight), sight.watch)
-            else:
-                forgotten.add(session_id)
-        elif scope not in listing.failed and _type_of(before) not in listing.refused.get(scope, ()):
-            add(before, _absent(before, sight), sight.watch)
+        sight = _Sight(coverage.of(scope), listing, policy, snapshot.target)
+        sight, before = _with_clocks(stored, None, sight)
+        if _out_of_view(before, listing, policy) and not before.sequence:
+            forgotten.add(session_id)
+        else:
+            add(before, _not_listed(stored, before, sight), sight.watch)
     transitions.sort(key=lambda transition: transition.after.session.id)
     return Comparison(tuple(transitions), frozenset(forgotten), frozenset(returned))
 
 
 def outbox_is_full(outbox: Iterable[Event]) -> bool:
     """Return whether a session can commit nothing more until some of these events are published."""
-    sizes = [len(event.detail) for event in outbox]
+    sizes = [len(event.detail.encode()) for event in outbox]
     return len(sizes) >= OUTBOX_LIMIT or sum(sizes) >= OUTBOX_BYTES
 
 
@@ -180,25 +181,38 @@ class _Sight(NamedTuple):
 
 def _with_clocks(stored: Stored, session: Session | None, sight: _Sight) -> tuple[_Sight, Remembered]:
     """Put the clocks of a session off to the end of its latest hole, where that matters."""
-    before, watch = stored.remembered, sight.watch
-    if before.outbox_full:
-        # What it did while it could commit nothing is not known: a hole of its own.
-        whole = session is None or session.scope not in sight.listing.failed
-        over = watch.running and whole and not outbox_is_full(stored.outbox)
-        watch = watch._replace(found=sight.listing.begin, since=sight.listing.observed_at, running=over)
-        sight = sight._replace(watch=watch)
-        before = replace(before, outbox_full=not over)
-    elif session is None and before.missed:
-        # The clocks of a missing session stand still.
+    before, watch, listing = stored.remembered, sight.watch, sight.listing
+    unlisted_since = before.unlisted_since
+    if unlisted_since is None and watch.listed is None:
+        # Nothing tells when its scope was listed last, but it was when the session last changed.
+        unlisted_since = max(before.first_seen, before.presence_since)
+    if unlisted_since is None and not before.outbox_full and _stays_connected(before, session):
+        # Its clocks matter only when something is told, which is seldom.
         return sight, before
-    elif (
+    if before.unlisted_since:
+        watch = watch._replace(covered=before.unlisted_since)
+    out_of_view = session is None and _out_of_view(before, listing, sight.policy)
+    in_hole = unlisted_since is not None and listing.observed_at - unlisted_since > sight.policy.hole
+    if before.outbox_full or in_hole:
+        # What it did is not known while it could commit nothing, or while nobody listed it.
+        listed = session is not None or not _is_refused(before, listing)
+        whole = listed and not out_of_view and before.session.scope not in listing.failed
+        over = watch.running and whole and not outbox_is_full(stored.outbox)
+        watch = watch._replace(found=listing.begin, since=listing.observed_at, running=over)
+        before = replace(before, outbox_full=before.outbox_full and not over)
+    sight = sight._replace(watch=watch)
+    if session is None and before.missed and not out_of_view:
+        # The clocks of a missing session stand still.
+        return sight, stored.remembered
+    return sight, _put_off(before, watch)
+
+
+def _stays_connected(before: Remembered, session: Session | None) -> bool:
+    return (
         before.presence is Presence.CONNECTED
         and session is not None
         and session.connection_state == ConnectionState.CONNECTED
-    ):
-        # The clocks of who is connected matter only when something is told, which is seldom.
-        return sight, before
-    return sight, _put_off(before, watch)
+    )
 
 
 def _put_off(remembered: Remembered, watch: Watch) -> Remembered:
@@ -231,7 +245,7 @@ def _appeared(session: Session, sight: _Sight) -> _Found | None:
         presence_since=listing.observed_at,
         disconnect_timeout=listing.disconnect_timeouts.get(session.scope.fleet),
         listed_as=listing.listed_as.get(session.id),
-        user_id_hashed=policy.user_id_mode is UserIdMode.HASH,
+        user_id_hashed=hash_mark(session.user_id, policy.user_id_mode),
         watched=presence not in _NEVER_SEEN_CONNECTED or _was_watched_before(session, sight),
     )
     started = (Change(DetailType.STARTED),) if policy.baseline_events or not baseline else ()
@@ -252,7 +266,7 @@ def _was_watched_before(session: Session, sight: _Sight) -> bool:
 
 def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Sight) -> _Found | None:
     listing, observed_at = sight.listing, sight.listing.observed_at
-    hashed = sight.policy.user_id_mode is UserIdMode.HASH
+    hashed = hash_mark(session.user_id, sight.policy.user_id_mode)
     if session.state == SessionState.EXPIRED:
         last_seen = _last_seen(before, sight.watch)
         hole = sight.watch.hole_after(last_seen)
@@ -268,8 +282,10 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
         before.disconnect_timeout,
         before.listed_as,
         before.user_id_hashed,
+        before.unlisted_since,
     )
-    if known != (session, None, timeout, listed_as, hashed):
+    unlisted_since = None if sight.watch.running else before.unlisted_since
+    if known != (session, None, timeout, listed_as, hashed, unlisted_since):
         after = replace(
             before,
             session=session,
@@ -277,6 +293,7 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
             disconnect_timeout=timeout,
             listed_as=listed_as,
             user_id_hashed=hashed,
+            unlisted_since=unlisted_since,
         )
     changes: tuple[Change, ...] = ()
     match (before.presence, session.connection_state):
@@ -303,6 +320,23 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
     # A hole alone writes nothing: its end is remembered with the scope.
     changed = after is not before or stored.rewrite or before.outbox_full != stored.remembered.outbox_full
     return (_put_off(after, sight.watch), changes) if changed else None
+
+
+def _not_listed(stored: Stored, before: Remembered, sight: _Sight) -> _Found | None:
+    if _out_of_view(before, sight.listing, sight.policy):
+        return _unwatched(before, sight)
+    if before.session.scope in sight.listing.failed:
+        return None
+    if _is_refused(before, sight.listing):
+        return _unlisted(stored.remembered, sight)
+    return _absent(before, sight)
+
+
+def _unlisted(before: Remembered, sight: _Sight) -> _Found | None:
+    """Remember when a session was listed last whose type is refused now: nobody looks at it."""
+    if before.unlisted_since or sight.watch.covered is None:
+        return None
+    return replace(before, unlisted_since=sight.watch.covered), ()
 
 
 def _absent(before: Remembered, sight: _Sight) -> _Found | None:
@@ -347,7 +381,8 @@ def _end(
 
 def _unwatched(before: Remembered, sight: _Sight) -> _Found:
     """Close the life of a session that a changed filter took out of view; nothing is claimed of its end."""
-    ending = Ending(EndReason.UNWATCHED, _last_seen(before, sight.watch), sight.listing.observed_at)
+    last = before.missed.at if before.missed else sight.listing.observed_at
+    ending = Ending(EndReason.UNWATCHED, _last_seen(before, sight.watch), last)
     return _closed(before, ending, DetailType.UNWATCHED)
 
 
@@ -433,6 +468,25 @@ def _out_of_view(before: Remembered, listing: Listing, policy: Policy) -> bool:
         return True
     types = listing.authentication_types
     return types is not None and _type_of(before) not in types
+
+
+def _is_refused(before: Remembered, listing: Listing) -> bool:
+    """Return whether the call that would list a session is one that AppStream does not take."""
+    refused = listing.refused.get(before.session.scope, frozenset())
+    listed_as = _type_of(before)
+    return listed_as in refused or (None in refused and listed_as not in set(AuthenticationType))
+
+
+def hash_mark(user_id: str, mode: UserIdMode) -> bool | None:
+    """Return what tells a hashed user id from a plain one, where its form does not."""
+    if mode is UserIdMode.HASH:
+        return True
+    return False if len(user_id) == HASH_DIGITS and _HASHED.fullmatch(user_id) else None
+
+
+def is_hashed(user_id: str, mark: bool | None) -> bool:
+    """Return whether a stored user id is a hash; the first release marked none."""
+    return bool(len(user_id) == HASH_DIGITS and _HASHED.fullmatch(user_id)) if mark is None else mark
 
 
 def _type_of(before: Remembered) -> str:

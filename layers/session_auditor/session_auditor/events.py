@@ -38,7 +38,8 @@ _HARMLESS = str.maketrans(
     {"<": "(", ">": ")", "[": "(", "]": ")", "&": "+", "\\": "/"} | dict.fromkeys('"`*~|“”', "'")
 )
 # A mention, and what makes a link of an address. An @ inside a word is a mail address.
-_ACTIVE = re.compile(r"(?<!\w)@|@(?!\w)|:+(?=//)")
+_MENTION = re.compile(r"(?<!\w)@|@(?!\w)")
+_LINK = re.compile(r":+(?=//)")
 # Prints nothing and yet counts as printable: default ignorable code points (Unicode), the empty Braille cell.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -289,11 +290,15 @@ def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_a
 
 
 class Place(NamedTuple):
-    """Which session an event is of ("" for an audit event), in which scope, and its number there."""
+    """Which session an event is of ("" for an audit event), in which scope, and its number there.
+
+    `began` is when that life of the session, or that gap of the scope, began.
+    """
 
     session_id: str
     scope: Scope
     sequence: int
+    began: str
 
     @property
     def subject(self) -> tuple[str, ...]:
@@ -317,6 +322,8 @@ class _Subject(_Part):
     id: str = ""
     stack_name: str
     fleet_name: str
+    start_time: str = ""
+    since: str = ""
 
 
 class _SessionData(_Part):
@@ -338,7 +345,8 @@ class _Committed(_Part):
     @property
     def place(self) -> Place:
         subject = self.data.session if isinstance(self.data, _SessionData) else self.data
-        return Place(subject.id, Scope(subject.stack_name, subject.fleet_name), self.metadata.sequence)
+        scope = Scope(subject.stack_name, subject.fleet_name)
+        return Place(subject.id, scope, self.metadata.sequence, subject.start_time or subject.since)
 
 
 def _committed(detail: str) -> _Committed:
@@ -352,7 +360,7 @@ def _committed(detail: str) -> _Committed:
 def harmless(text: str, limit: int) -> str:
     """Make text of unknown origin safe to print: one line, no markup, no control or format characters."""
     line = "".join(each for each in _INVISIBLE.sub("", text).translate(_HARMLESS) if each.isprintable())
-    return _cut(_ACTIVE.sub("", " ".join(line.split())), limit)
+    return _cut(_LINK.sub("", _MENTION.sub("", " ".join(line.split()))), limit)
 
 
 def _cut(line: str, limit: int) -> str:

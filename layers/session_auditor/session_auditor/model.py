@@ -186,6 +186,8 @@ class Remembered:
     `listed_as` is the type of the call that listed it last, if that had one. `watched` unless somebody may
     have connected unseen before anybody was seen connected. `clocks_from` is the end of its latest hole, and
     `outbox_full` marks one that lasts until its events are published: it can commit nothing meanwhile.
+    `unlisted_since` is when the last sweep began that listed it, while its type is refused.
+    `user_id_hashed` is None where the form of the user id tells.
     """
 
     session: Session
@@ -204,10 +206,11 @@ class Remembered:
     missed: Miss | None = None
     ending: Ending | None = None
     listed_as: AuthenticationType | None = None
-    user_id_hashed: bool = False
+    user_id_hashed: bool | None = None
     watched: bool = True
     clocks_from: Time | None = None
     outbox_full: bool = False
+    unlisted_since: Time | None = None
 
 
 class Event(NamedTuple):
@@ -331,8 +334,8 @@ class Listing:
     A scope that is in neither `scopes` nor `failed` does not exist (any more): it counts as listed,
     empty. `disconnect_timeouts` are seconds by fleet name. `authentication_types` are those that the
     calls asked for; None if none was left out. `listed_as` is the type of the call that listed a session, if
-    it had one; `refused` are the types that AppStream does not take for a scope. `unread` says what
-    else of the topology could not be read, and why.
+    it had one; `refused` are the types that AppStream does not take for a scope, None being a call without
+    one. `unread` says what else of the topology could not be read, and why.
     """
 
     begin: datetime
@@ -343,7 +346,7 @@ class Listing:
     disconnect_timeouts: Mapping[str, int] = field(default_factory=dict)
     authentication_types: frozenset[AuthenticationType] | None = None
     listed_as: Mapping[str, AuthenticationType] = field(default_factory=dict)
-    refused: Mapping[Scope, frozenset[AuthenticationType]] = field(default_factory=dict)
+    refused: Mapping[Scope, frozenset[AuthenticationType | None]] = field(default_factory=dict)
     evidence: Evidence = Evidence()
     unknown_authentication_types: frozenset[str] = frozenset()
     unread: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from session_auditor.events import Place, place_of
+from session_auditor.events import Place, place_of, timestamp
 from session_auditor.model import DetailType, Event, Snapshot
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import Snapshots
@@ -84,7 +84,7 @@ def _may_go(kept: _Kept, others: Iterable[_Kept], snapshot: Snapshot) -> bool:
         return True
     if any(
         other.event.detail_type in CLOSING
-        and other.place.subject == place.subject
+        and (other.place.subject, other.place.began) == (place.subject, place.began)
         and other.event.observed_at >= event.observed_at
         for other in others
     ):
@@ -93,4 +93,6 @@ def _may_go(kept: _Kept, others: Iterable[_Kept], snapshot: Snapshot) -> bool:
         stored = snapshot.sessions.get(place.session_id)
         return stored is not None and stored.remembered.first_seen <= event.observed_at
     gaps = snapshot.target.gaps if snapshot.target else ()
-    return any(gap.scope == place.scope and gap.announced for gap in gaps)
+    return any(
+        (gap.scope, timestamp(gap.since)) == (place.scope, place.began) and gap.announced for gap in gaps
+    )

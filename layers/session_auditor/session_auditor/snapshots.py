@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from session_auditor.comparison import hash_mark, is_hashed
 from session_auditor.errors import error_code
 from session_auditor.model import Event, Remembered, Scope, Snapshot, Stored, Target, UserIdMode
 from session_auditor.table import (
@@ -157,12 +158,12 @@ class Snapshots:
         remembered, user_id = stored.remembered, stored.remembered.session.user_id
         if not user_id or self._user_id_mode is UserIdMode.PLAIN:
             return stored
-        hashed = self._user_id_mode is UserIdMode.HASH
-        if hashed and remembered.user_id_hashed:
+        if self._user_id_mode is UserIdMode.HASH and is_hashed(user_id, remembered.user_id_hashed):
             return stored
         session = replace(remembered.session, user_id=self._user_id(user_id))
+        mark = hash_mark(session.user_id, self._user_id_mode)
         return replace(
-            stored, remembered=replace(remembered, session=session, user_id_hashed=hashed), rewrite=True
+            stored, remembered=replace(remembered, session=session, user_id_hashed=mark), rewrite=True
         )
 
     def keep(self, snapshot: Snapshot) -> None:

@@ -38,8 +38,8 @@ SESSION_PREFIX = "SESSION#"
 PART_BYTES = 250_000
 # Gaps and holes that lie on the target's own item, which every sweep and every transaction writes.
 INLINE_BYTES = 50_000
-# All parts are written in one transaction of at most 4 MB. Scopes that don't fit read as never covered.
-PARTS_BYTES = 3_000_000
+# Gaps and scopes are written in one transaction of at most 4 MB. What doesn't fit reads as never covered.
+PARTS_BYTES = 1_700_000
 PARTS_LIMIT = 40
 
 _REMEMBERED = TypeAdapter(Remembered)
