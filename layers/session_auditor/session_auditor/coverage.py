@@ -8,6 +8,7 @@ are remembered with the target.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from json import dumps
 from typing import NamedTuple
 
 from session_auditor.model import (
@@ -25,8 +26,9 @@ from session_auditor.model import (
     Target,
 )
 
-# Bytes of audit events in the target's outbox: an item may have 400 KB at most, and the rest needs some.
-AUDIT_OUTBOX_BYTES = 200_000
+# Bytes of audit events in the target's outbox: its item is written with every transaction, and stays
+# below 100 KB with whatever else lies on it.
+AUDIT_OUTBOX_BYTES = 60_000
 # Ids kept as evidence that a call without AuthenticationType leaves sessions out; bounds the target's item.
 EVIDENCE_LIMIT = 8
 # Holes that are remembered for a scope each; of more, the latest counts for every scope.
@@ -192,8 +194,8 @@ class _Announcements:
 
     def add(self, detail_type: DetailType, gap: Gap) -> bool:
         """Announce a change of coverage; return whether there was room."""
-        # Names stand in the data and in the summary, and a character may take six bytes.
-        self._left -= 1_000 + 12 * (len(gap.scope.stack) + len(gap.scope.fleet))
+        # The names stand whole in the data, where a character may take six bytes; the summary cuts them.
+        self._left -= 1_000 + len(dumps(gap.scope))
         if self._left < 0:
             return False
         self.changes.append(AuditChange(detail_type, gap, self._coverage.of(gap.scope).covered))

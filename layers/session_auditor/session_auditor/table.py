@@ -38,7 +38,7 @@ SESSION_PREFIX = "SESSION#"
 # What does not fit an item lies in further ones: TARGET#1, SCOPES#1 and so on. An item may have 400 KB.
 PART_BYTES = 250_000
 # Gaps and holes that lie on the target's own item, which every sweep and every transaction writes.
-INLINE_BYTES = 50_000
+INLINE_BYTES = 25_000
 # All parts are written in one transaction of at most 4 MB. Scopes that don't fit read as never covered.
 PARTS_BYTES = 3_000_000
 PARTS_LIMIT = 40
@@ -176,9 +176,11 @@ class Table:
         Returns the target with the gaps that fit, too, and the puts by the number of their item; the items
         `left_alone`, by key, are not written over.
         """
+        # What was announced must not be left out: it has to be taken back.
+        gaps = sorted(target.gaps, key=lambda gap: not gap.announced)
         entries = [
             *(_Rest(holes=(hole,)) for hole in target.holes),
-            *(_Rest(gaps=(gap,)) for gap in target.gaps if gap.scope != WHOLE_TARGET),
+            *(_Rest(gaps=(gap,)) for gap in gaps if gap.scope != WHOLE_TARGET),
         ]
         sizes = [len(_json(_REST, entry).encode()) for entry in entries]
         if sum(sizes) <= INLINE_BYTES:
