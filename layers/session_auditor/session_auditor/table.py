@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import TypeAdapter
 
 from session_auditor.comparison import used
-from session_auditor.events import committed_event, timestamp
+from session_auditor.events import committed_event, place_of, timestamp
 from session_auditor.model import (
     WHOLE_TARGET,
     DetailType,
@@ -116,7 +116,8 @@ class Table:
                 raise ItemError("another session's state")
             if not all(0 < len(name.encode()) <= NAME_BYTES for name in remembered.session.scope):
                 raise ItemError("a scope that AppStream cannot have")
-            return Stored(remembered, tuple(map(self._event, outbox)), version)
+            events = tuple(self._event(entry, remembered.session.id) for entry in outbox)
+            return Stored(remembered, events, version)
 
     def read_target(self, item: Item) -> StoredTarget:
         """Read the target's item; raises ItemError. A broken entry of its outbox is kept as it is."""
@@ -128,7 +129,7 @@ class Table:
             for entry in entries:
                 try:
                     with _readable():
-                        events.append(self._event(entry))
+                        events.append(self._event(entry, ""))
                 except ItemError:
                     broken.append(entry)
             return StoredTarget(target, version, tuple(events), tuple(broken), _parts(item))
@@ -270,9 +271,12 @@ class Table:
             raise ItemError("no outbox")
         return state.validate_json(_text(item["state"])), version, outbox
 
-    def _event(self, entry: Any) -> Event:
+    def _event(self, entry: Any, session_id: str) -> Event:
         detail_type = DetailType(_text(entry["M"]["type"]))
-        return committed_event(self.target_id, detail_type, _text(entry["M"]["detail"]))
+        event = committed_event(self.target_id, detail_type, _text(entry["M"]["detail"]))
+        if place_of(event).session_id != session_id:
+            raise ItemError("another session's event")
+        return event
 
     def _item(
         self, key: str, version: int, state: str, outbox: Sequence[Event], broken: Sequence[Any] = ()
