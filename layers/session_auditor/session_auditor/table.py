@@ -116,7 +116,9 @@ class Table:
                 raise ItemError("another session's state")
             if not all(0 < len(name.encode()) <= NAME_BYTES for name in remembered.session.scope):
                 raise ItemError("a scope that AppStream cannot have")
-            events = tuple(self._event(entry, remembered.session.id) for entry in outbox)
+            events = tuple(map(self._event, outbox))
+            if any(place_of(event).session_id != remembered.session.id for event in events):
+                raise ItemError("another session's event")
             return Stored(remembered, events, version)
 
     def read_target(self, item: Item) -> StoredTarget:
@@ -129,7 +131,7 @@ class Table:
             for entry in entries:
                 try:
                     with _readable():
-                        events.append(self._event(entry, ""))
+                        events.append(self._event(entry))
                 except ItemError:
                     broken.append(entry)
             return StoredTarget(target, version, tuple(events), tuple(broken), _parts(item))
@@ -271,12 +273,9 @@ class Table:
             raise ItemError("no outbox")
         return state.validate_json(_text(item["state"])), version, outbox
 
-    def _event(self, entry: Any, session_id: str) -> Event:
+    def _event(self, entry: Any) -> Event:
         detail_type = DetailType(_text(entry["M"]["type"]))
-        event = committed_event(self.target_id, detail_type, _text(entry["M"]["detail"]))
-        if place_of(event).session_id != session_id:
-            raise ItemError("another session's event")
-        return event
+        return committed_event(self.target_id, detail_type, _text(entry["M"]["detail"]))
 
     def _item(
         self, key: str, version: int, state: str, outbox: Sequence[Event], broken: Sequence[Any] = ()
