@@ -595,6 +595,13 @@ class TestHoles:
         (disconnected,) = history.observe(125, OFF)
         assert disconnected["data"]["usage"]["connectedSeconds"] == 120
 
+    def test_usage_of_who_expires_within_it(self) -> None:
+        history = History(policy=Policy())
+        history.observe(0)
+        history.observe(1, ON)
+        (ended,) = history.observe(9, session(CONNECTED, state="EXPIRED"))
+        assert ended["data"]["usage"]["connectedSeconds"] == 0
+
     def test_a_return_after_it_does_not_say_how_long(self) -> None:
         history = History(policy=Policy())
         history.observe(0)

@@ -308,14 +308,19 @@ class AppStream:
         if kept and not in_doubt and self._is_fresh(kept, now):
             return kept.what, ""
         timeouts: dict[str, int] = {}
+        problem = ""
         try:
             for page in _answers(self._client.get_paginator("describe_fleets").paginate(), time_left):
                 timeouts |= _disconnect_timeouts(page.get("Fleets"))
+                if not _names(page.get("Fleets"))[1]:
+                    problem = MALFORMED
         except CutShortError as error:
+            problem = error.reason
+        if problem:
             remembered = (stored.remembered for stored in snapshot.sessions.values())
             known = {each.session.scope.fleet: each.disconnect_timeout for each in remembered}
             last = {fleet: timeout for fleet, timeout in known.items() if timeout}
-            return last | dict(kept.what if kept else {}) | timeouts, error.reason
+            return last | dict(kept.what if kept else {}) | timeouts, problem
         self._timeouts = _Read(now, timeouts)
         return timeouts, ""
 
@@ -609,6 +614,9 @@ def _answers(
     try:
         for number, page in enumerate(pages, 1):
             yield page
+            # botocore takes a number that is 0 for the end of the listing.
+            if not isinstance(page.get("NextToken"), str | None):
+                raise CutShortError(MALFORMED)
             if page.get("NextToken") and time_left() <= 0:
                 raise CutShortError(DEADLINE)
             if page.get("NextToken") and number >= PAGES_LIMIT:
@@ -616,7 +624,15 @@ def _answers(
     except (ClientError, BotoCoreError) as error:
         # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
         raise CutShortError(error_code(error), refused=is_refusal(error)) from None
-    except (ResponseParserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+    except (
+        ResponseParserError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):
         # An answer that is not of the model's form makes botocore's parser raise what Python does there.
         raise CutShortError(MALFORMED) from None
 

@@ -211,6 +211,7 @@ def _stays_connected(before: Remembered, session: Session | None) -> bool:
     return (
         before.presence is Presence.CONNECTED
         and session is not None
+        and session.state != SessionState.EXPIRED
         and session.connection_state == ConnectionState.CONNECTED
     )
 

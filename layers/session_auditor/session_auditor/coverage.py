@@ -8,6 +8,7 @@ are remembered with the target.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from json import dumps
 from typing import NamedTuple
 
 from session_auditor.model import (
@@ -192,8 +193,8 @@ class _Announcements:
 
     def add(self, detail_type: DetailType, gap: Gap) -> bool:
         """Announce a change of coverage; return whether there was room."""
-        # Names stand in the data and in the summary, and a character may take six bytes.
-        self._left -= 1_000 + 12 * (len(gap.scope.stack) + len(gap.scope.fleet))
+        # The names stand whole in the data, where a character may take six bytes; the summary cuts them.
+        self._left -= 1_000 + len(dumps(gap.scope))
         if self._left < 0:
             return False
         self.changes.append(AuditChange(detail_type, gap, self._coverage.of(gap.scope).covered))

@@ -28,6 +28,8 @@ TRANSIENT = frozenset(["InternalFailure", "InternalException", "ThrottlingExcept
 TRIES = 3
 # Whole calls that one bad entry can spoil.
 INVALID = frozenset(["ValidationException", "ValidationError"])
+# Characters of an error code; AWS's have some tens.
+CODE_LIMIT = 128
 DEADLINE = "DEADLINE"
 MALFORMED = "MALFORMED_ANSWER"
 
@@ -76,8 +78,10 @@ class Publisher:
                 batches = self._round(waiting, suspects)
                 answers = list(pool.map(self._put, batches))
                 for batch, (codes, error) in zip(batches, answers, strict=True):
-                    # Entries without a result stay pending.
+                    # Entries without a result that can be read stay pending.
                     for lane, code in zip(batch, codes, strict=False):
+                        if code is None:
+                            continue
                         _settle(lane, code, published)
                         if lane.events and lane.tries < TRIES:
                             waiting.append(lane)
@@ -102,19 +106,29 @@ class Publisher:
             batches.append([suspects.popleft()] if suspects else self._batch(waiting))
         return batches
 
-    def _put(self, batch: list[_Lane]) -> tuple[list[str], str]:
-        """Give the error code of each entry, "" if it was accepted, and that of the whole call."""
+    def _put(self, batch: list[_Lane]) -> tuple[list[str | None], str]:
+        """Give the error code of each entry, "" if it was accepted, and that of the whole call.
+
+        The code is None where the result cannot be read.
+        """
         entries: list[Any] = [self._entry(lane.events[0]) for lane in batch]
         try:
-            results = self._client.put_events(Entries=entries)["Entries"]
-            codes = [result.get("ErrorCode") or "" for result in results]
+            codes = [_code(result) for result in self._client.put_events(Entries=entries)["Entries"]]
         except (ClientError, BotoCoreError) as error:
             code = error_code(error)
             return ([code], "") if code in INVALID and len(batch) == 1 else ([], code)
-        except (ResponseParserError, AttributeError, LookupError, TypeError, ValueError):
+        except (
+            ResponseParserError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             # An answer that is not of the model's form makes botocore's parser raise what Python does there.
             return [], MALFORMED
-        return (codes, "") if all(isinstance(code, str) for code in codes) else ([], MALFORMED)
+        return (codes, "") if any(code is not None for code in codes) else ([], MALFORMED)
 
     @staticmethod
     def _batch(waiting: deque[_Lane]) -> list[_Lane]:
@@ -136,6 +150,16 @@ class Publisher:
             "Resources": list(event.resources),
             "Detail": event.detail,
         }
+
+
+def _code(result: Any) -> str | None:
+    """Return the error code of an entry's result, "" if it was accepted, None if that cannot be told."""
+    if not isinstance(result, dict):
+        return None
+    code, event_id = result.get("ErrorCode"), result.get("EventId")
+    if code is None or code == "":
+        return "" if isinstance(event_id, str) and event_id else None
+    return code if isinstance(code, str) and 0 < len(code) <= CODE_LIMIT and code.isprintable() else None
 
 
 def _settle(lane: _Lane, refusal: str, published: Published) -> None:

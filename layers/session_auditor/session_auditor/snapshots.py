@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from session_auditor.comparison import hash_mark, is_hashed
 from session_auditor.errors import error_code
@@ -58,6 +59,19 @@ _BUSY = frozenset(
 )
 
 
+# An answer that is not of the model's form makes botocore's parser, or whoever reads it, raise what Python
+# does there.
+_MALFORMED = (
+    ResponseParserError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 class SnapshotError(RuntimeError):
     """The table is out of reach, or the target's own item cannot be read; the sweep cannot go on."""
 
@@ -101,7 +115,7 @@ class Snapshots:
         kept, self._kept, self._wrote = self._kept, None, False
         with self._in_reach("read"):
             found = self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}})
-            item = next((item for item in found if item["sk"]["S"] == TARGET_KEY), None)
+            item = next((item for item in found if _key(item) == TARGET_KEY), None)
             snapshot = self._target(item) if item else Snapshot()
             fresh = timedelta() <= now - self._read_at < KEPT_FOR
             if kept and fresh and (kept.version, kept.target) == (snapshot.version, snapshot.target):
@@ -111,7 +125,7 @@ class Snapshots:
             beside: dict[str, Mapping[str, Any]] = {}
             unreadable: set[str] = set()
             for item in self._items("pk = :pk", {}):
-                key = item["sk"]["S"]
+                key = _key(item)
                 if key.split("#")[0] in {TARGET_KEY, SCOPES_KEY}:
                     beside[key] = item
                     continue
@@ -146,8 +160,11 @@ class Snapshots:
         target = snapshot.target
         for number in range(1, snapshot.parts + 1):
             key = f"{TARGET_KEY}#{number}"
+            if key not in beside:
+                scopes.clear()
+                continue
             try:
-                target = self._table.read_rest(beside.get(key, {}), target) if target else None
+                target = self._table.read_rest(beside[key], target) if target else None
             except ItemError:
                 unreadable.add(key)
                 scopes.clear()
@@ -219,18 +236,19 @@ class Snapshots:
         self, snapshot: Snapshot, target: Target, outbox: tuple[Event, ...], scopes: frozenset[Scope]
     ) -> Snapshot:
         """Write the target's item, the last of a sweep, and what lies beside it. Raises FencedError."""
-        whole, (target, rest) = target, self._table.put_rest(target)
+        whole, (target, rest) = target, self._table.put_rest(target, snapshot.unreadable)
+        parts = max(rest, default=0)
         # What is left out must not read as covered.
         scopes -= {gap.scope for gap in whole.gaps} - {gap.scope for gap in target.gaps}
         known = snapshot.target
         as_before = (
             known is not None
-            and snapshot.parts == len(rest)
+            and snapshot.parts == parts
             and (known.gaps, known.holes) == (target.gaps, target.holes)
         )
-        after = replace(snapshot, target=target, version=snapshot.version + 1, outbox=outbox, parts=len(rest))
+        after = replace(snapshot, target=target, version=snapshot.version + 1, outbox=outbox, parts=parts)
         fence = _Fence(self._table, after, snapshot.version)
-        beside = [] if as_before else list(rest)
+        beside = [] if as_before else list(rest.values())
         scopes_change = scopes != snapshot.scopes and not any(
             key.split("#")[0] == SCOPES_KEY for key in snapshot.unreadable
         )
@@ -351,9 +369,7 @@ class Snapshots:
                     )
                 if code != "TransactionCanceledException":
                     raise
-                reasons = [
-                    reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])
-                ]
+                reasons = _reasons(error)
                 if fence and reasons[:1] and reasons[0] in _OVERTAKEN:
                     raise FencedError from None
                 blamed = frozenset(
@@ -393,10 +409,13 @@ class Snapshots:
     def _in_reach(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, BotoCoreError, *_MALFORMED) as error:
+            reason = "MALFORMED_ANSWER"
+            if isinstance(error, ClientError | BotoCoreError):
+                reason = error_code(error)
             # The cause is cut off: its message may quote an item, and items hold user ids.
             raise SnapshotError(
-                f"table {self._table.name} cannot be {verb} ({error_code(error)}); "
+                f"table {self._table.name} cannot be {verb} ({reason}); "
                 "nothing is lost, the next sweep goes on"
             ) from None
 
@@ -415,6 +434,25 @@ class _Fence:
         target = after.target or Target(first_begin=None)
         stored = StoredTarget(target, self.version + 1, after.outbox, after.broken, after.parts)
         return self.table.put_target(self.version, stored)
+
+
+def _key(item: Any) -> str:
+    """Return the sort key of an item; "" if it has none that can be read."""
+    try:
+        key = item["sk"]["S"]
+    except (LookupError, TypeError):
+        return ""
+    return key if isinstance(key, str) else ""
+
+
+def _reasons(error: ClientError) -> list[str]:
+    """Return what DynamoDB says of each action of a transaction that it cancelled, "None" if nothing."""
+    reasons: Any = error.response.get("CancellationReasons")
+    codes = [
+        reason.get("Code") if isinstance(reason, dict) else None
+        for reason in (reasons if isinstance(reasons, list) else ())
+    ]
+    return [code if isinstance(code, str) else "None" for code in codes]
 
 
 def _apply(sessions: dict[str, Stored], written: Mapping[str, Stored | None], failed: Iterable[str]) -> None:

@@ -4,16 +4,17 @@ It knows DynamoDB's form of an item and no client. Whatever an item holds, readi
 raises ItemError; nothing else.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
 from session_auditor.comparison import used
-from session_auditor.events import committed_event, timestamp
+from session_auditor.events import committed_event, place_of, timestamp
 from session_auditor.model import (
     WHOLE_TARGET,
     DetailType,
@@ -37,10 +38,12 @@ SESSION_PREFIX = "SESSION#"
 # What does not fit an item lies in further ones: TARGET#1, SCOPES#1 and so on. An item may have 400 KB.
 PART_BYTES = 250_000
 # Gaps and holes that lie on the target's own item, which every sweep and every transaction writes.
-INLINE_BYTES = 50_000
+INLINE_BYTES = 25_000
 # Gaps and scopes are written in one transaction of at most 4 MB. What doesn't fit reads as never covered.
 PARTS_BYTES = 1_700_000
 PARTS_LIMIT = 40
+# Of a stack or fleet; what is longer was not written by the auditor, and would fill the items of the target.
+NAME_BYTES = 1_000
 
 _REMEMBERED = TypeAdapter(Remembered)
 _TARGET = TypeAdapter(Target)
@@ -111,12 +114,19 @@ class Table:
             remembered, version, outbox = self._read(item, _REMEMBERED)
             if item["sk"]["S"] != SESSION_PREFIX + remembered.session.id:
                 raise ItemError("another session's state")
-            return Stored(remembered, tuple(map(self._event, outbox)), version)
+            if not all(0 < len(name.encode()) <= NAME_BYTES for name in remembered.session.scope):
+                raise ItemError("a scope that AppStream cannot have")
+            events = tuple(map(self._event, outbox))
+            if any(place_of(event).session_id != remembered.session.id for event in events):
+                raise ItemError("another session's event")
+            return Stored(remembered, events, version)
 
     def read_target(self, item: Item) -> StoredTarget:
         """Read the target's item; raises ItemError. A broken entry of its outbox is kept as it is."""
         with _readable():
             target, version, entries = self._read(item, _TARGET)
+            if target.last_begin and not target.first_begin:
+                raise ItemError("a sweep before the first one")
             events, broken = [], []
             for entry in entries:
                 try:
@@ -140,10 +150,11 @@ class Table:
     def read_refused(self, item: Item) -> RefusedEvent:
         """Read an event that was refused; raises ItemError."""
         with _readable():
-            event = committed_event(self.target_id, DetailType(item["detailType"]["S"]), item["detail"]["S"])
+            detail_type = DetailType(_text(item["detailType"]))
+            event = committed_event(self.target_id, detail_type, _text(item["detail"]))
             if item["sk"]["S"] != event.event_id:
                 raise ItemError("another event's detail")
-            return RefusedEvent(event, str(item["errorCode"]["S"]))
+            return RefusedEvent(event, _text(item["errorCode"]))
 
     def put_session(self, version: int, after: Stored) -> Action:
         """Put a session's item over the version that was read (0: there was none)."""
@@ -162,18 +173,21 @@ class Table:
             put["Item"]["parts"] = {"N": str(after.parts)}
         return {"Put": put | _condition(version)}
 
-    def put_rest(self, target: Target) -> tuple[Target, list[Action]]:
+    def put_rest(self, target: Target, left_alone: Collection[str]) -> tuple[Target, dict[int, Action]]:
         """Put the gaps and holes that do not fit the target's item, if that is so, into further items.
 
-        Returns the target with the gaps that fit, too.
+        Returns the target with the gaps that fit, too, and the puts by the number of their item; the items
+        `left_alone`, by key, are not written over.
         """
+        # What was announced must not be left out: it has to be taken back.
+        gaps = sorted(target.gaps, key=lambda gap: not gap.announced)
         entries = [
             *(_Rest(holes=(hole,)) for hole in target.holes),
-            *(_Rest(gaps=(gap,)) for gap in target.gaps if gap.scope != WHOLE_TARGET),
+            *(_Rest(gaps=(gap,)) for gap in gaps if gap.scope != WHOLE_TARGET),
         ]
         sizes = [len(_json(_REST, entry).encode()) for entry in entries]
         if sum(sizes) <= INLINE_BYTES:
-            return target, []
+            return target, {}
         own = tuple(gap for gap in target.gaps if gap.scope == WHOLE_TARGET)
         parts = [
             _Rest(
@@ -187,10 +201,12 @@ class Table:
             gaps=own + tuple(gap for part in parts for gap in part.gaps),
             holes=tuple(hole for part in parts for hole in part.holes),
         )
-        return kept, [
-            {"Put": self._item(f"{TARGET_KEY}#{number}", 1, _json(_REST, part), ())}
-            for number, part in enumerate(parts, 1)
-        ]
+        keys = ((number, f"{TARGET_KEY}#{number}") for number in count(1))
+        free = ((number, key) for number, key in keys if key not in left_alone)
+        return kept, {
+            number: {"Put": self._item(key, 1, _json(_REST, part), ())}
+            for part, (number, key) in zip(parts, free, strict=False)
+        }
 
     def put_scopes(self, scopes: frozenset[Scope]) -> list[Action]:
         """Put the list of scopes, in as many items as it takes."""
@@ -247,19 +263,19 @@ class Table:
         return {"TableName": self.name, "Key": {"pk": self.refused_partition, "sk": {"S": event.event_id}}}
 
     def _read(self, item: Item, state: TypeAdapter[T]) -> tuple[T, int, Sequence[Any]]:
-        if int(item["schema"]["N"]) > SCHEMA:
+        if _number(item["schema"]) > SCHEMA:
             raise ItemError("written by a newer release")
-        version = int(item["version"]["N"])
+        version = _number(item["version"])
         if version < 1:
             raise ItemError("no version")
         outbox = item.get("outbox", {"L": []})["L"]
         if not isinstance(outbox, list):
             raise ItemError("no outbox")
-        return state.validate_json(item["state"]["S"]), version, outbox
+        return state.validate_json(_text(item["state"])), version, outbox
 
     def _event(self, entry: Any) -> Event:
-        detail_type = DetailType(entry["M"]["type"]["S"])
-        return committed_event(self.target_id, detail_type, entry["M"]["detail"]["S"])
+        detail_type = DetailType(_text(entry["M"]["type"]))
+        return committed_event(self.target_id, detail_type, _text(entry["M"]["detail"]))
 
     def _item(
         self, key: str, version: int, state: str, outbox: Sequence[Event], broken: Sequence[Any] = ()
@@ -312,8 +328,23 @@ def _json(adapter: TypeAdapter[T], state: T) -> str:
     return adapter.dump_json(state, exclude_defaults=True).decode()
 
 
+def _text(value: Any) -> str:
+    text = value["S"]
+    if not isinstance(text, str):
+        raise ItemError("no text")
+    return text
+
+
+def _number(value: Any) -> int:
+    # DynamoDB gives numbers as texts.
+    text = value["N"]
+    if not isinstance(text, str):
+        raise ItemError("no number")
+    return int(text)
+
+
 def _parts(item: Item) -> int:
-    return max(0, min(int(item.get("parts", {"N": "0"})["N"]), PARTS_LIMIT))
+    return max(0, min(_number(item.get("parts", {"N": "0"})), PARTS_LIMIT))
 
 
 def _cut(entries: Sequence[T], sizes: Sequence[int]) -> list[list[T]]:
@@ -321,6 +352,8 @@ def _cut(entries: Sequence[T], sizes: Sequence[int]) -> list[list[T]]:
     parts: list[list[T]] = []
     total = size = 0
     for entry, more in zip(entries, sizes, strict=True):
+        if more > PART_BYTES:
+            continue
         total += more
         if total > PARTS_BYTES:
             break
