@@ -105,9 +105,10 @@ class Run:
     error: BaseException | None = None
     printed: str = ""
     failing: dict[str, str] = field(default_factory=dict)
-    # The function's environment; what its container knew of the fleets' timeouts.
+    # The function's environment; what its container knew: the fleets' timeouts, the stacks without a fleet.
     environment: Mapping[str, str] = field(default_factory=dict)
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    empty: frozenset[str] = frozenset()
     aws_request_id: str = ""
     function_name: str = "auditor"
     function_version: str = "$LATEST"

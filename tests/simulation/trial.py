@@ -139,15 +139,17 @@ _PRINTED = io.StringIO()
 
 @dataclass
 class Told:
-    """What a container was told of the fleets when it last could ask: their disconnect timeouts."""
+    """What a container was told when it last could ask: the fleets' timeouts, the stacks without a fleet."""
 
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    empty: frozenset[str] = frozenset()
 
 
 class Container:
     """One warm execution environment of the function."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
         self.app = ModuleType("app")
         self.app.__file__ = str(HANDLER)
         with (
@@ -185,7 +187,7 @@ class Container:
 
     def handle(self, run: Run) -> None:
         """Call the handler; what it returned or raised is kept on the run."""
-        run.timeouts = self.told.timeouts
+        run.timeouts, run.empty = self.told.timeouts, self.told.empty
         try:
             run.result = self.app.handler({}, run)
         except (Exception, Died) as error:  # noqa: BLE001 - Lambda reports whatever the handler raises
@@ -195,6 +197,7 @@ class Container:
             told = Digest(0)
             _timeouts(told, whole)
             self.told.timeouts = told.timeouts
+        self.told.empty = _empty(run)
 
 
 @dataclass
@@ -308,14 +311,19 @@ class Trial:
         return run
 
     def deploy(self, **changed: str) -> None:
-        """Change variables of the environment: containers of before are not used any more."""
+        """Change variables of the environment, which takes other containers."""
+        if self.container:
+            self.spare.append(self.container)
         self.environment = {**self.environment, **changed}
         self.container = None
-        self.spare = []
 
     def _fresh(self) -> Container:
         """Return a container that remembers nothing; importing the handler takes longer than a sweep."""
-        container = self.spare.pop() if self.spare else Container(self.environment)
+        container = next((each for each in self.spare if each.environment == self.environment), None)
+        if container:
+            self.spare = [each for each in self.spare if each is not container]
+        else:
+            container = Container(self.environment)
         container.remember(container.fresh)
         return container
 
@@ -602,6 +610,7 @@ class Digest:
     gone: set[Scope] = field(default_factory=set)
     timeouts: dict[str, int] = field(default_factory=dict)
     known_timeouts: Mapping[str, int] = field(default_factory=dict)
+    empty: frozenset[str] = frozenset()
     fleets_whole: bool = False
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
@@ -631,7 +640,7 @@ class Digest:
             if problem:
                 of_stack |= {scope for scope in wanted if scope[0] == stack and scope[1]}
                 of_stack |= {scope for scope in self.listings if scope[0] == stack}
-                if not of_stack:
+                if not of_stack and stack not in self.empty:
                     failed[stack, ""] = problem
             scopes |= of_stack
         return Topology(frozenset(scopes - self.gone), failed)
@@ -665,7 +674,7 @@ def digest(run: Run) -> Digest:
 
 
 def _digest(run: Run) -> Digest:
-    told = Digest(int(run.begin), run.environment, known_timeouts=run.timeouts)
+    told = Digest(int(run.begin), run.environment, known_timeouts=run.timeouts, empty=run.empty)
     listing = [
         number for number, call in enumerate(run.calls) if call.operation.startswith(("Describe", "List"))
     ]
@@ -769,6 +778,17 @@ def _listed(told: Digest, calls: Sequence[Call]) -> None:
                     and scope[0] == call.params["StackName"]
                 }
                 told.gone |= {scope for scope in refused if scope[1] not in again[scope[0]]}
+
+
+def _empty(run: Run) -> frozenset[str]:
+    """Return the stacks that a container knows to have no fleet, after a sweep."""
+    empty, fleets = set(run.empty), 0
+    for call in run.calls:
+        if call.operation == "ListAssociatedFleets" and call.answer is not None:
+            fleets = len(call.answer["Names"]) + (fleets if "NextToken" in call.params else 0)
+            if "NextToken" not in call.answer:
+                (empty.discard if fleets else empty.add)(call.params["StackName"])
+    return frozenset(empty)
 
 
 def _timeouts(told: Digest, calls: Iterable[Call]) -> None:
