@@ -758,13 +758,13 @@ class TestFilters:
         history.observe(122)
         assert told(history.observe(123)) == ["Ended UNKNOWN"]
 
-    def test_how_long_it_was_left_out_is_remembered_for_a_week(self) -> None:
+    def test_how_long_it_was_left_out_is_remembered_for_a_month(self) -> None:
         history = History()
         history.observe(0)
         history.policy = self.LEFT_OUT
         history.observe(1, scopes=frozenset())
         assert [gap.reason for gap in history.target.gaps] == ["FILTERED"]
-        history.observe(8 * 24 * 60, scopes=frozenset())
+        history.observe(31 * 24 * 60, scopes=frozenset())
         assert history.target.gaps == ()
 
     @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ EVIDENCE_LIMIT = 8
 # Holes that are remembered for a scope each; of more, the latest counts for every scope.
 HOLES_LIMIT = 1_000
 # How long it is remembered when a scope was listed that a filter leaves out since.
-LEFT_OUT_FOR = timedelta(days=1)
+LEFT_OUT_FOR = timedelta(days=30)
 FILTERED = "FILTERED"
 
 
