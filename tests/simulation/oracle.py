@@ -213,8 +213,10 @@ class Oracle:
                 continue
             *before, now = lives[-1].sights
             known = _last(tuple(before)) if before else None
+            kinds = [kind for sight in before if (kind := sight.sweep.listed_as.get(identity))]
             if (
-                now.record is None
+                now.sweep.listed_as.get(identity, "") not in {"", *kinds[-1:]}
+                or now.record is None
                 or now.record != known
                 or before[-1].record is None
                 or _events(lives[-1], tail=True)
@@ -343,6 +345,8 @@ class Oracle:
                     covered = min(covered, sweep.observed)
                 if scope in sweep.failed and failing_since is None:
                     failing_since = sweep.begin
+                if scope in sweep.unwanted:
+                    failing_since = None
         return covered, failing_since
 
     def asked_before(self, sweep: Sweep) -> frozenset[str] | None:
