@@ -214,11 +214,13 @@ class Oracle:
             *before, now = lives[-1].sights
             known = _last(tuple(before)) if before else None
             kinds = [kind for sight in before if (kind := sight.sweep.listed_as.get(identity))]
+            seen_before = bool(before) and before[-1].record is not None
             if (
-                now.sweep.listed_as.get(identity, "") not in {"", *kinds[-1:]}
-                or now.record is None
-                or now.record != known
-                or before[-1].record is None
+                # A further miss is not stored, unless it ends the session.
+                (now.record is None and seen_before)
+                or (now.record is not None and (not seen_before or now.record != known))
+                or now.sweep.listed_as.get(identity, "") not in {"", *kinds[-1:]}
+                or lives[-1].over
                 or _events(lives[-1], tail=True)
             ):
                 changed.add(identity)
