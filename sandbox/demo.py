@@ -5,6 +5,7 @@ made by the stack's own rules. Only the time is passed in, so that ten hours tak
 """
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -123,7 +124,7 @@ def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
 def kind(message: Message) -> str:
     """Give the detail-type that a message opens with."""
     text: str = message["text"]
-    return text.partition(" on stack ")[0]
+    return re.split(" on stack | in account ", text)[0]
 
 
 def said(message: Message) -> str:

@@ -60,11 +60,11 @@ def baseline() -> dict[str, Any]:
 
 
 def coverage(detail_type: DetailType) -> dict[str, Any]:
-    history = History()
+    history = History(policy=Policy())
     history.observe(0)
-    for minute in (1, 2):
+    for minute in range(1, 7):
         history.observe(minute, failed={SCOPE: "InternalServiceException"})
-    history.observe(3)
+    history.observe(7)
     return envelope(next(event for event in history.events if event.detail_type is detail_type))
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from sandbox.cloud import LocalCloud, Stack
 from session_auditor.events import SOURCE
-from session_auditor.model import DetailType, Event, Scope
-from tests.unit.history import AWAY, SCOPE, History, session
+from session_auditor.model import DetailType, Event, Globs, Policy, Scope
+from tests.unit.history import AWAY, SCOPE, History, at, session
 
 # What a SAML identity provider may hand over as the name of a user.
 HOSTILE = [
@@ -26,7 +26,7 @@ HOSTILE = [
 def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
     """Give an event of every detail-type: a session connects, drops off for 47 minutes, returns and ends.
 
-    It starts at 08:00:30; its fleet ends it an hour after a disconnect.
+    It starts at 08:00:30; its fleet ends it an hour after a disconnect. Then another life of it is left out.
     """
     history = History()
     seen = {"scope": scope} | fields
@@ -40,11 +40,16 @@ def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
         (50, "CONNECTED"),
     ):
         history.observe(minute, session(connection, **seen), scopes=frozenset([scope]))
-    for minute in (51, 52):
-        history.observe(minute, failed={scope: "ThrottlingException"}, scopes=frozenset([scope]))
-    history.observe(53, session(**seen), scopes=frozenset([scope]))
-    history.observe(54, session(state="EXPIRED", **seen), scopes=frozenset([scope]))
-    return {event.detail_type: event for event in history.events}
+    history.policy = Policy()
+    history.observe(56, failed={scope: "ThrottlingException"}, scopes=frozenset([scope]))
+    history.observe(57, session(**seen), scopes=frozenset([scope]))
+    history.observe(58, session(state="EXPIRED", **seen), scopes=frozenset([scope]))
+    again = session(**seen | {"start_time": at(58.5)})
+    history.observe(59, again, scopes=frozenset([scope]))
+    history.policy = Policy(stacks=Globs(exclude=("*",)))
+    history.observe(60, scopes=frozenset())
+    # Of two lives the first is told.
+    return {event.detail_type: event for event in reversed(history.events)}
 
 
 def put(cloud: LocalCloud, stack: Stack, *events: Event) -> None:

@@ -120,9 +120,9 @@ def test_what_cannot_be_listed_is_told_and_when_it_can_again(tell: Tell, hook: S
     assert degraded["text"] == "AppStream Audit Degraded in account 123456789012, region eu-west-1"
     assert [each["attachments"][0]["color"] for each in (degraded, recovered)] == ["danger", "good"]
     assert words(degraded)[0] == (
-        f"Sessions {PLACE} could not be listed since 2026-03-02 08:51 UTC: ThrottlingException"
+        f"Sessions {PLACE} could not be listed since 2026-03-02 08:56 UTC: ThrottlingException"
     )
-    assert words(recovered)[1] == "What happened there since 2026-03-02T08:51:00Z is told now"
+    assert words(recovered)[1] == "What happened there since 2026-03-02T08:56:00Z is told now"
 
 
 def of_target(event: Event) -> Event:

@@ -194,6 +194,7 @@ MUTANTS = [
         "            rest = () if settled & {event.event_id for event in stored.outbox} else stored.outbox\n",
         test_crashes.test_every_crash_point,
         "published_is_committed",
+        first="a baseline that is told",
     ),
     Mutant(
         "versions begin anew with an id that comes back",
@@ -202,6 +203,7 @@ MUTANTS = [
         "version + 1",
         partial(test_stalls.test_a_sweep_wakes_up_late, bus="fails"),
         "published_is_committed",
+        first="an id that comes back",
     ),
     Mutant(
         "two misses at once end",
@@ -274,6 +276,7 @@ MUTANTS = [
         "True",
         test_containers.test_another_container_between_two_sweeps_of_a_warm_one,
         "snapshot_is_world",
+        first="a baseline that is told",
     ),
 ]
 
