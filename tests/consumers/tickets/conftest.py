@@ -320,3 +320,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a vendor that does not answer for less than the ten seconds of the function."""
     timeout = urllib3.Timeout(connect=2, read=0.5)
     monkeypatch.setattr("tickets.vendor._pool", urllib3.PoolManager(timeout=timeout, retries=False))
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a vendor for a minute of real time: while it answers, another worker does all of its work."""
+    pool = urllib3.PoolManager(timeout=urllib3.Timeout(60), retries=False, maxsize=2)
+    monkeypatch.setattr("tickets.vendor._pool", pool)

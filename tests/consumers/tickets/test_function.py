@@ -397,6 +397,7 @@ class TestVendorFails:
         assert not consumer.given_up()
         assert consumer.most_tries == 1, "nobody waited for time at the expense of a try"
 
+    @pytest.mark.usefixtures("patient")
     def test_a_burst_of_one_episode_is_told_whole(self, consumer: Consumer) -> None:
         burst = [event("Abandoned", number) for number in range(3, 23)]
         second = load_app()
