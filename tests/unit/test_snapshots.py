@@ -621,6 +621,11 @@ class TestOvertaken:
                 ),
                 id="two transactions at once",
             ),
+            pytest.param(
+                "TransactWriteItems",
+                client_error("TransactionConflictException"),
+                id="an exception where a reason would do",
+            ),
         ],
     )
     def test_it_is_fenced(self, snapshots: Snapshots, wire: Wire, operation: str, error: ClientError) -> None:

@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from session_auditor.errors import error_code, is_refusal
+from session_auditor.errors import MALFORMED, MALFORMED_ERRORS, error_code, is_refusal
 from session_auditor.model import (
     TIMEOUT_LIMIT,
     WHOLE_TARGET,
@@ -44,7 +43,6 @@ PAGES_LIMIT = 2_000
 TEXT_LIMIT = 512
 # With a time before it an id has to fit a DynamoDB sort key of 1,024 bytes; names are bounded like ids.
 ID_BYTES_LIMIT = 1_000
-MALFORMED = "MALFORMED_ANSWER"
 ENDLESS = "LISTING_TOO_LONG"
 DEADLINE = "DEADLINE"
 NOT_FOUND = "ResourceNotFoundException"
@@ -624,16 +622,7 @@ def _answers(
     except (ClientError, BotoCoreError) as error:
         # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
         raise CutShortError(error_code(error), refused=is_refusal(error)) from None
-    except (
-        ResponseParserError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ):
-        # An answer that is not of the model's form makes botocore's parser raise what Python does there.
+    except MALFORMED_ERRORS:
         raise CutShortError(MALFORMED) from None
 
 

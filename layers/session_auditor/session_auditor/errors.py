@@ -1,6 +1,7 @@
 """Names an error of AWS by its code, never by its message, which may hold anything, user ids included."""
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 # Errors that pass by themselves: too many calls, or AWS's own trouble (API references, common errors).
 _PASSING = (
@@ -11,6 +12,18 @@ _PASSING = (
     "ServiceUnavailable",
     "RequestTimeout",
 )
+
+# What an answer that is not of the model's form makes botocore's parser raise, or whoever reads it.
+MALFORMED_ERRORS = (
+    ResponseParserError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+MALFORMED = "MALFORMED_ANSWER"
 
 
 def error_code(error: ClientError | BotoCoreError) -> str:

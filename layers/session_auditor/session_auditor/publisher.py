@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
-from session_auditor.errors import error_code
+from session_auditor.errors import MALFORMED, MALFORMED_ERRORS, error_code
 from session_auditor.events import SOURCE
 from session_auditor.model import DetailType, Event
 
@@ -31,7 +30,6 @@ INVALID = frozenset(["ValidationException", "ValidationError"])
 # Characters of an error code; AWS's have some tens.
 CODE_LIMIT = 128
 DEADLINE = "DEADLINE"
-MALFORMED = "MALFORMED_ANSWER"
 
 
 @dataclass(slots=True)
@@ -117,16 +115,7 @@ class Publisher:
         except (ClientError, BotoCoreError) as error:
             code = error_code(error)
             return ([code], "") if code in INVALID and len(batch) == 1 else ([], code)
-        except (
-            ResponseParserError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ):
-            # An answer that is not of the model's form makes botocore's parser raise what Python does there.
+        except MALFORMED_ERRORS:
             return [], MALFORMED
         return (codes, "") if any(code is not None for code in codes) else ([], MALFORMED)
 

@@ -11,10 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from session_auditor.comparison import hash_mark, is_hashed
-from session_auditor.errors import error_code
+from session_auditor.errors import MALFORMED, MALFORMED_ERRORS, error_code
 from session_auditor.model import Event, Remembered, Scope, Snapshot, Stored, Target, UserIdMode
 from session_auditor.table import (
     SCHEMA,
@@ -56,19 +55,6 @@ _BUSY = frozenset(
         "ThrottlingException",
         "TransactionInProgressException",
     ]
-)
-
-
-# An answer that is not of the model's form makes botocore's parser, or whoever reads it, raise what Python
-# does there.
-_MALFORMED = (
-    ResponseParserError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
 )
 
 
@@ -367,6 +353,10 @@ class Snapshots:
                     return self._write({key: batch[key] for key in keys[:half]}, fence) | self._write(
                         {key: batch[key] for key in keys[half:]}, fence
                     )
+                if code in _OVERTAKEN:
+                    if fence:
+                        raise FencedError from None
+                    return frozenset(batch)
                 if code != "TransactionCanceledException":
                     raise
                 reasons = _reasons(error)
@@ -409,8 +399,8 @@ class Snapshots:
     def _in_reach(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (ClientError, BotoCoreError, *_MALFORMED) as error:
-            reason = "MALFORMED_ANSWER"
+        except (ClientError, BotoCoreError, *MALFORMED_ERRORS) as error:
+            reason = MALFORMED
             if isinstance(error, ClientError | BotoCoreError):
                 reason = error_code(error)
             # The cause is cut off: its message may quote an item, and items hold user ids.
