@@ -240,8 +240,8 @@ MUTANTS = [
     Mutant(
         "a changed filter forgets",
         "comparison",
-        "            if before.sequence:\n",
-        "            if False:\n",
+        "        if _out_of_view(before, listing, policy) and not before.sequence:\n",
+        "        if _out_of_view(before, listing, policy):\n",
         day,
         "published_is_expected",
     ),

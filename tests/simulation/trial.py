@@ -273,8 +273,9 @@ class Trial:
         _PRINTED.truncate()
         for run in runs:
             run.printed = printed
-        self.container = None if runs[0].dead else containers[0]
-        self.spare += containers[1 if self.container else 0 :]
+        stays_warm = not runs[0].dead and containers[0].environment == self.environment
+        self.container = containers[0] if stays_warm else None
+        self.spare += containers[1 if stays_warm else 0 :]
         self.runs += runs
         TALLY["sweeps"] += sweeps
         TALLY[f"orders of {NUMBERS[sweeps]} sweeps"] += 1
@@ -357,7 +358,7 @@ class Trial:
             dict(world.sessions),
             {scope: dict(records) for scope, records in world.scopes.items()},
         )
-        fails = cloud.appstream.fails
+        fails, environment = cloud.appstream.fails, self.environment
         now, accepted, runs = cloud.clock.now, len(cloud.eventbridge.accepted), len(self.runs)
         container = self.container
         memory = container.memory() if container else []
@@ -372,7 +373,7 @@ class Trial:
                 self.spare = [each for each in self.spare if each is not container]
             table.partitions, table.sizes, table.order = tables
             world.stacks, world.fleets, world.associations, world.sessions, world.scopes = things
-            cloud.appstream.fails = fails
+            cloud.appstream.fails, self.environment = fails, environment
             cloud.clock.now = now
             cloud.clock.show()
             del cloud.eventbridge.accepted[accepted:]
@@ -394,6 +395,7 @@ class Trial:
         rank = {order: place for place, order in enumerate(orders)}
         return (
             self.cloud.clock.now // 60,
+            tuple(sorted(self.environment.items())),
             repr([table.partitions[key][sort] for key in sorted(table.order) for sort in table.order[key]]),
             repr((self.cloud.world.sessions, self.cloud.world.associations)),
             self.container and repr(self.container.memory()),

@@ -560,12 +560,12 @@ class TestParts:
         assert loaded.unreadable == (set() if missing else {"TARGET#2"})
 
     def test_what_fits_no_transaction_reads_as_never_covered(self, snapshots: Snapshots) -> None:
-        scopes, target = self.many(12_000)
+        scopes, target = self.many(6_000)
         snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
         loaded = snapshots.load(at(9))
         assert loaded.target
         gaps = {gap.scope for gap in loaded.target.gaps}
-        assert 4_000 < len(gaps) < 12_000
+        assert 4_000 < len(gaps) < 6_000
         assert loaded.scopes <= gaps
 
     def test_they_are_written_by_one_transaction_or_not_at_all(
