@@ -64,7 +64,7 @@ test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, temp
 	@# A file stays with one worker: what it starts in the local cloud is started once.
 	@$(VENV)/bin/pytest -q -n 2 --dist loadfile --ignore=tests/unit --ignore=tests/simulation
 	@echo "the simulation"
-	@$(VENV)/bin/pytest -q -n 2 tests/simulation
+	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/simulation
 
 .PHONY: unit
 unit: $(VENV)/.done  ## The unit tests alone (seconds)

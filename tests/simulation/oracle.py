@@ -9,7 +9,7 @@ the log it is given.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 Scope = tuple[str, str]
@@ -96,7 +96,7 @@ class Sweep:
             return self.kept[identity]
         return None if identity in self.lost else self.order
 
-    @property
+    @cached_property
     def first_write(self) -> int:
         """Where in the order of writes it first left anything behind."""
         return min([*self.kept.values(), *([] if self.order is None else [self.order])])
@@ -181,10 +181,11 @@ class Oracle:
         )
         # A sweep that could read no topology covers nothing and ends nobody.
         self.committed = [sweep for sweep in self.all_committed if not sweep.unreadable]
+        self._lives: dict[str, list[Life]] = {}
         self._holes: dict[tuple[Scope, int], list[tuple[int, int]]] = {}
         self._lasts: dict[tuple[Scope, int, bool], tuple[int | None, int | None]] = {}
 
-    @property
+    @cached_property
     def first(self) -> Sweep:
         """The sweep that was the first to write anything of what it listed."""
         listed = [sweep for sweep in self.history if not sweep.unreadable]
@@ -228,6 +229,11 @@ class Oracle:
 
     def lives(self, identity: str) -> list[Life]:
         """Cut a session's log into lives."""
+        if identity not in self._lives:
+            self._lives[identity] = self._cut_lives(identity)
+        return self._lives[identity]
+
+    def _cut_lives(self, identity: str) -> list[Life]:
         lives: list[Life] = []
         current: Sights = ()
         for sight in self._log(identity):

@@ -268,7 +268,7 @@ class Estate(RuleBasedStateMachine):
         """Make sweeps at once, while users drop off or not."""
         world = world and self.seen_whole
         change = (lambda: self.happen(who, "disconnect")) if world else None
-        self.trial.wait(60).together(order.choice, change, sweeps)
+        self.trial.wait(60).together(lambda going: order.choice(list(going)), change, sweeps)
         assert WORLD < 0
         self.trial.check(settled=False)
         self.seen_whole = False

@@ -211,6 +211,8 @@ class Trial:
     users: set[str] = field(default_factory=set)
     container: Container | None = None
     spare: list[Container] = field(default_factory=list)
+    # What the last history was made of: what it knew of each run, and the sweep that was told, if any.
+    _told: list[tuple[Hashable, Sweep | None]] = field(default_factory=list)
 
     def sweep(self, *faults: Fault, skew: float = 0.0) -> Run:
         """Make one sweep in the warm container; one that died takes its container with it."""
@@ -231,15 +233,15 @@ class Trial:
 
     def together(
         self,
-        choose: Callable[[Sequence[int]], int],
+        choose: Callable[[Mapping[int, str]], int],
         change: Callable[[], None] | None = None,
         sweeps: int = 2,
     ) -> None:
         """Make several sweeps at once, one in the warm container; perhaps the world changes in between.
 
         Before each call that another sweep could feel, `choose` is told which sweeps could go on, by number,
-        and says which does; WORLD among them is the change. Calls to AppStream change nothing, so they are
-        made without asking, unless the world changes.
+        with the operation that each is about to call, and says which does; WORLD among them is the change.
+        Calls to AppStream change nothing, so they are made without asking, unless the world changes.
         """
         runs = [self._invocation() for _ in range(sweeps)]
         containers = [self.container or self._fresh(), *(self._fresh() for _ in runs[1:])]
@@ -248,7 +250,7 @@ class Trial:
 
         def wait_for_turn(_run: Run, operation: str, _params: Mapping[str, Any]) -> None:
             if change is not None or not operation.startswith(("Describe", "List")):
-                hub.switch()
+                hub.switch(operation)
 
         with _one_thread():
             self.cloud.hook = wait_for_turn
@@ -257,12 +259,11 @@ class Trial:
                     number: (run, greenlet.greenlet(partial(container.handle, run)))
                     for number, (run, container) in enumerate(zip(runs, containers, strict=True))
                 }
-                for sweep in going.values():
-                    self._go_on(*sweep)
-                while going := {number: sweep for number, sweep in going.items() if not sweep[1].dead}:
-                    choice = choose([*going, *([WORLD] if change_is_due else [])])
+                due = {number: self._go_on(*sweep) for number, sweep in going.items()}
+                while due := {number: due[number] for number in due if not going[number][1].dead}:
+                    choice = choose(due | ({WORLD: ""} if change_is_due else {}))
                     if choice != WORLD:
-                        self._go_on(*going[choice])
+                        due[choice] = self._go_on(*going[choice])
                     elif change is not None:
                         change()
                         change_is_due = False
@@ -328,10 +329,10 @@ class Trial:
         container.remember(container.fresh)
         return container
 
-    def _go_on(self, run: Run, sweep: greenlet.greenlet) -> None:
-        """Let a sweep make the call that is due, and run up to the next one."""
+    def _go_on(self, run: Run, sweep: greenlet.greenlet) -> str:
+        """Let a sweep make the call that is due, and run up to the next one; return that one's operation."""
         with self.cloud.floor(run):
-            sweep.switch()
+            return str(sweep.switch())
 
     def wait(self, seconds: float) -> Self:
         """Let time pass."""
@@ -462,63 +463,87 @@ class Trial:
     def history(self) -> list[Sweep]:
         """Tell what the sweeps saw, and what of it was committed."""
         digests = [digest(run) for run in self.runs]
-        history: list[Sweep] = []
-        for each in digests:
-            if each.commit is None and not each.writes:
-                continue
-            overtaken = {
-                identity
-                for other in digests
-                if other is not each and each.commit is not None
-                for identity, order in other.writes.items()
-                if each.load < order < each.commit and identity not in each.writes
-            }
-            known = self._known(history)
-            topology = each.topology(known, frozenset(self._unwanted(each, known)))
-            enough = self._enough(each, digests)
-            unreadable = each.stacks_problem
-            if unreadable in PASSING and (topology.scopes or topology.failed):
-                unreadable = ""
-            if unreadable:
-                topology = Topology()
-            sweep = Sweep(
-                begin=each.begin,
-                observed=each.observed,
-                records={} if unreadable else each.records,
-                scopes=topology.scopes,
-                failed=dict(topology.failed) | each.failed(topology.scopes, enough),
-                timeouts=self._timeouts(each, history),
-                rules=self.rules,
-                load=each.load,
-                order=each.commit,
-                kept=each.writes,
-                lost=each.failed_writes | overtaken,
-                unwanted=frozenset(self._unwanted(each, known)),
-                kept_scopes=each.kept_scopes,
-                unreadable=unreadable,
-                types=self._types(each, enough),
-                listed_as=each.listed_as,
-                refused=each.refused,
-            )
-            # An id that came back while its end still waited to be published had to wait, too.
-            returned = frozenset(
-                identity
-                for identity in each.ends_waiting & each.records.keys()
-                if each.records[identity]["State"] != "EXPIRED"
-            )
-            sweep = replace(sweep, lost=sweep.lost | returned)
-            uncommitted = each.failed_writes | returned
-            if each.late and each.commit is not None:
-                # It had no time to write all that it found; whatever it did not write, it lost.
-                unwritten = Oracle([*history, sweep]).changed_by(sweep) - each.writes.keys()
-                uncommitted |= unwritten
-                sweep = replace(sweep, lost=sweep.lost | unwritten)
-            records = (
-                each.records.get(identity) or self._last_record(history, identity) for identity in uncommitted
-            )
-            scopes = frozenset((record["StackName"], record["FleetName"]) for record in records if record)
-            history.append(replace(sweep, uncommitted=scopes))
-        return history
+        known = [
+            (run.number, len(run.calls), over) for run, over in zip(self.runs, self._over(), strict=True)
+        ]
+        same = 0
+        while same < min(len(known), len(self._told)) and known[same] == self._told[same][0]:
+            same += 1
+        # What sweeps did that were over before any other began stands, and is told once.
+        while same and not known[same - 1][-1]:
+            same -= 1
+        del self._told[same:]
+        for number in range(same, len(digests)):
+            history = [sweep for _, sweep in self._told if sweep]
+            self._told.append((known[number], self._sweep(digests[number], digests, history)))
+        return [sweep for _, sweep in self._told if sweep]
+
+    def _over(self) -> list[bool]:
+        """Tell of each run whether it and all before it were over when those after it began."""
+        first = [run.calls[0].order if run.calls else 0 for run in self.runs]
+        last = [run.calls[-1].order if run.calls else 0 for run in self.runs]
+        return [
+            max(last[:number]) < min(first[number:], default=sys.maxsize)
+            for number in range(1, len(self.runs) + 1)
+        ]
+
+    def _sweep(self, each: "Digest", digests: Sequence["Digest"], history: Sequence[Sweep]) -> Sweep | None:
+        """Tell what one of the sweeps saw, and what of it was committed; None if nothing was."""
+        if each.commit is None and not each.writes:
+            return None
+        overtaken = {
+            identity
+            for other in digests
+            if other is not each and each.commit is not None
+            for identity, order in other.writes.items()
+            if each.load < order < each.commit and identity not in each.writes
+        }
+        known = self._known(history) if each.leans_on_the_table else frozenset()
+        unwanted = frozenset(scope for scope in known if scope[0] in excluded(each.environment))
+        topology = each.topology(known, unwanted)
+        enough = self._enough(each, digests)
+        unreadable = each.stacks_problem
+        if unreadable in PASSING and (topology.scopes or topology.failed):
+            unreadable = ""
+        if unreadable:
+            topology = Topology()
+        sweep = Sweep(
+            begin=each.begin,
+            observed=each.observed,
+            records={} if unreadable else each.records,
+            scopes=topology.scopes,
+            failed=dict(topology.failed) | each.failed(topology.scopes, enough),
+            timeouts=self._timeouts(each, history),
+            rules=self.rules,
+            load=each.load,
+            order=each.commit,
+            kept=each.writes,
+            lost=each.failed_writes | overtaken,
+            unwanted=unwanted,
+            kept_scopes=each.kept_scopes,
+            unreadable=unreadable,
+            types=self._types(each, enough),
+            listed_as=each.listed_as,
+            refused=each.refused,
+        )
+        # An id that came back while its end still waited to be published had to wait, too.
+        returned = frozenset(
+            identity
+            for identity in each.ends_waiting & each.records.keys()
+            if each.records[identity]["State"] != "EXPIRED"
+        )
+        sweep = replace(sweep, lost=sweep.lost | returned)
+        uncommitted = each.failed_writes | returned
+        if each.late and each.commit is not None:
+            # It had no time to write all that it found; whatever it did not write, it lost.
+            unwritten = Oracle([*history, sweep]).changed_by(sweep) - each.writes.keys()
+            uncommitted |= unwritten
+            sweep = replace(sweep, lost=sweep.lost | unwritten)
+        records = (
+            each.records.get(identity) or self._last_record(history, identity) for identity in uncommitted
+        )
+        scopes = frozenset((record["StackName"], record["FleetName"]) for record in records if record)
+        return replace(sweep, uncommitted=scopes)
 
     @staticmethod
     def _last_record(history: Sequence[Sweep], identity: str) -> Record | None:
@@ -559,20 +584,18 @@ class Trial:
         return frozenset(known - {TARGET})
 
     @staticmethod
-    def _unwanted(each: "Digest", known: Iterable[Scope]) -> Iterator[Scope]:
-        """Return the known scopes that the filters of a sweep exclude."""
-        return (scope for scope in known if scope[0] in excluded(each.environment))
-
-    @staticmethod
     def _timeouts(each: "Digest", history: Sequence[Sweep]) -> Mapping[str, int]:
         """Return the fleets' timeouts, as last known if they could not all be read."""
         if each.fleets_whole:
             return each.timeouts
         last: dict[str, int] = {}
-        for identity in Oracle(history).living() if history else ():
+        # A session remembers what was told in its life.
+        oracle = Oracle(history)
+        for identity in oracle.living() if history else ():
             record = Trial._last_record(history, identity)
             fleet = record["FleetName"] if record else ""
-            told = [sweep.timeouts[fleet] for sweep in history if fleet in sweep.timeouts]
+            sweeps = [sight.sweep for sight in oracle.lives(identity)[-1].sights]
+            told = [sweep.timeouts[fleet] for sweep in sweeps if fleet in sweep.timeouts]
             last |= {fleet: told[-1]} if told else {}
         return last | dict(each.known_timeouts) | each.timeouts
 
@@ -627,6 +650,12 @@ class Digest:
             scope: frozenset(kind for kind, problem in listed.items() if kind and problem == REFUSED_TYPE)
             for scope, listed in self.listings.items()
         }
+
+    @property
+    def leans_on_the_table(self) -> bool:
+        """Tell whether it makes a difference which scopes the table knows."""
+        unread = self.stacks_problem or any(self.unread.values()) or self.unread.keys() != self.fleets.keys()
+        return bool(unread or excluded(self.environment))
 
     def topology(self, known: Iterable[Scope], unwanted: frozenset[Scope]) -> Topology:
         """Return the scopes: as they were read, and as the table knows those of stacks that were not."""

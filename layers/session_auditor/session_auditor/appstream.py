@@ -124,7 +124,11 @@ class AppStream:
         topology_for: timedelta,
         user_id: Callable[[str], str],
     ) -> None:
-        self._client = client
+        # Each is made once: thousands of scopes are listed with it.
+        self._stack_pages = client.get_paginator("describe_stacks")
+        self._fleet_pages = client.get_paginator("describe_fleets")
+        self._association_pages = client.get_paginator("list_associated_fleets")
+        self._session_pages = client.get_paginator("describe_sessions")
         self._workers = workers
         self._topology_for = topology_for
         self._user_id = user_id
@@ -285,7 +289,7 @@ class AppStream:
         names: set[str] = set()
         failure = None
         try:
-            for page in _answers(self._client.get_paginator("describe_stacks").paginate(), time_left):
+            for page in _answers(self._stack_pages.paginate(), time_left):
                 readable, whole = _names(page.get("Stacks"))
                 names |= {name for name in readable if policy.stacks.match(name)}
                 if not whole:
@@ -308,7 +312,7 @@ class AppStream:
         timeouts: dict[str, int] = {}
         problem = ""
         try:
-            for page in _answers(self._client.get_paginator("describe_fleets").paginate(), time_left):
+            for page in _answers(self._fleet_pages.paginate(), time_left):
                 timeouts |= _disconnect_timeouts(page.get("Fleets"))
                 if not _names(page.get("Fleets"))[1]:
                     problem = MALFORMED
@@ -327,7 +331,7 @@ class AppStream:
         fleets: set[str] = set()
         if time_left() <= 0:
             return _Fleets(frozenset(), DEADLINE)
-        pages = self._client.get_paginator("list_associated_fleets").paginate(StackName=stack)
+        pages = self._association_pages.paginate(StackName=stack)
         problem = ""
         try:
             for page in _answers(pages, time_left):
@@ -378,9 +382,7 @@ class AppStream:
             parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet}
             if authentication_type:
                 parameters["AuthenticationType"] = authentication_type.value
-            pages = self._client.get_paginator("describe_sessions").paginate(
-                **parameters, PaginationConfig={"PageSize": PAGE_SIZE}
-            )
+            pages = self._session_pages.paginate(**parameters, PaginationConfig={"PageSize": PAGE_SIZE})
             try:
                 for page in _answers(pages, time_left):
                     records = page.get("Sessions")
