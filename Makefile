@@ -59,10 +59,11 @@ demo: $(VENV)/.done  ## Play a working day against the local cloud, and check wh
 .PHONY: test
 test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, template, local cloud
 	@echo "the unit tests, and how much of the layer they cover"
-	@$(VENV)/bin/pytest -q -n 2 --cov --cov-report=term tests/unit
+	@$(VENV)/bin/pytest -q -n 2 --dist worksteal --cov --cov-report=term tests/unit
 	@echo "templates, consumers, the local cloud"
-	@# A file stays with one worker: what it starts in the local cloud is started once.
-	@$(VENV)/bin/pytest -q -n 2 --dist loadfile --ignore=tests/unit --ignore=tests/simulation
+	@# A file stays with one worker: what it starts in the local cloud is started once. Some only wait for it,
+	@# so there are more workers than cores.
+	@$(VENV)/bin/pytest -q -n 4 --dist loadfile --ignore=tests/unit --ignore=tests/simulation
 	@echo "the simulation"
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/simulation
 
