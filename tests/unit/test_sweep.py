@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from session_auditor.appstream import AppStream
-from session_auditor.model import Policy
+from session_auditor.model import AuthenticationType, Policy
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import SnapshotError
 from session_auditor.sweep import Auditor, Outcome, Summary
@@ -304,6 +304,20 @@ def test_a_changed_filter_closes_the_life_of_what_it_leaves_out(estate: Estate) 
     assert estate.table.snapshots().load(at(9)).sessions == {}
     (history,) = estate.table.items("HISTORY#")
     assert history["endReason"] == {"S": "UNWATCHED"}
+
+
+def test_what_could_not_be_forgotten_was_not_covered(estate: Estate) -> None:
+    """For a minute the settings leave a session out; it is wanted again before the table took that."""
+    estate.auditor = estate.container(authentication_types=frozenset([AuthenticationType.API]))
+    estate.fail("TransactWriteItems", "ThrottlingException")
+    assert estate.sweep().changes_uncommitted == {"NOT_COMMITTED": 1}
+    del estate.wire.answers["TransactWriteItems"]
+    estate.auditor = estate.container()
+    estate.sessions["office", "cad"].clear()
+    estate.sweep()
+    estate.sweep()
+    (ended,) = (json.loads(entry["Detail"]) for entry in estate.bus)
+    assert ended["data"]["endedAfter"] == "2026-03-02T08:00:00Z"
 
 
 def test_an_id_that_comes_back_while_its_closing_waits_has_to_wait(estate: Estate) -> None:

@@ -188,10 +188,10 @@ class Auditor:
         target = replace(target, first_begin=target.first_begin or listing.begin)
         snapshot, refused = self.snapshots.commit(snapshot, target, writes, time_left)
         for session_id in refused:
-            remembered, _ = writes[session_id]
+            # One that could not be forgotten may be in view again before it is.
+            remembered = writes[session_id][0] or snapshot.sessions[session_id].remembered
             summary.changes_uncommitted[NOT_COMMITTED] += 1
-            if remembered:
-                uncommitted[remembered.session.scope] = NOT_COMMITTED
+            uncommitted[remembered.session.scope] = NOT_COMMITTED
         coverage = audit(snapshot, listing, uncommitted, self.policy)
         return self._commit_audit(snapshot, coverage, listing, summary)
 
