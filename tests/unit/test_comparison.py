@@ -22,6 +22,7 @@ from session_auditor.model import (
     Policy,
     Scope,
     Session,
+    Target,
 )
 from tests.unit.history import AWAY, CONNECTED, SCOPE, History, at, session, told
 
@@ -540,6 +541,19 @@ class TestHoles:
         assert told(history.observe(40, OFF)) == ["Audit Recovered DEADLINE"]
         lines = [told(history.observe(minute, OFF)) for minute in range(41, 51)]
         assert lines == [[]] * 9 + [["Expiring DISCONNECT_TIMEOUT 5"]]
+
+    def test_that_of_a_session_that_was_written_before_its_scope_is_remembered(self) -> None:
+        """The first sweep died between the two; what failed after it began too late to be a hole."""
+        history = History(policy=Policy())
+        history.observe(0, ON)
+        died = Target(first_begin=at(0))
+        history.snapshot = replace(history.snapshot, target=died, scopes=frozenset())
+        for minute in range(3, 7):
+            history.observe(minute, ON, failed={SCOPE: "DEADLINE"})
+        assert history.observe(7, ON) == []
+        history.observe(8)
+        (ended,) = history.observe(9)
+        assert ended["data"]["usage"]["connectedSeconds"] == 60
 
     @pytest.mark.parametrize(
         ("observations", "reason"),

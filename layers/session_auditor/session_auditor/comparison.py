@@ -268,12 +268,12 @@ def _was_watched_before(session: Session, sight: _Sight) -> bool:
 def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Sight) -> _Found | None:
     listing, observed_at = sight.listing, sight.listing.observed_at
     hashed = hash_mark(session.user_id, sight.policy.user_id_mode)
+    timeout = listing.disconnect_timeouts.get(session.scope.fleet, before.disconnect_timeout)
     if session.state == SessionState.EXPIRED:
         last_seen = _last_seen(before, sight.watch)
         hole = sight.watch.hole_after(last_seen)
-        before = replace(before, session=session, user_id_hashed=hashed)
+        before = replace(before, session=session, user_id_hashed=hashed, disconnect_timeout=timeout)
         return _end(before, listing, last_seen, observed_at, hole=hole)
-    timeout = listing.disconnect_timeouts.get(session.scope.fleet, before.disconnect_timeout)
     listed_as = listing.listed_as.get(session.id, before.listed_as)
     after = before
     # Nearly every session of nearly every sweep is as it was: a copy of each would cost more than the rest.
@@ -318,12 +318,27 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
         case (Presence.UNKNOWN, ConnectionState.NOT_CONNECTED):
             after = _turned(after, Presence.NEVER_CONNECTED, observed_at)
     after, changes = _with_warnings(after, changes, sight)
-    # A hole alone writes nothing: its end is remembered with the scope.
-    changed = after is not before or stored.rewrite or before.outbox_full != stored.remembered.outbox_full
+    # A hole alone writes nothing: its end is remembered with the scope; but not that of a session that was
+    # written before its scope was.
+    own_hole_is_over = (
+        sight.watch.running
+        and sight.watch.listed is None
+        and before.clocks_from != stored.remembered.clocks_from
+    )
+    changed = (
+        after is not before
+        or own_hole_is_over
+        or stored.rewrite
+        or before.outbox_full != stored.remembered.outbox_full
+    )
     return (_put_off(after, sight.watch), changes) if changed else None
 
 
 def _not_listed(stored: Stored, before: Remembered, sight: _Sight) -> _Found | None:
+    # What is known of its fleet now explains an end better than what was known when it was listed last.
+    timeout = sight.listing.disconnect_timeouts.get(before.session.scope.fleet, before.disconnect_timeout)
+    if timeout != before.disconnect_timeout:
+        before = replace(before, disconnect_timeout=timeout)
     if _out_of_view(before, sight.listing, sight.policy):
         return _unwatched(before, sight)
     if before.session.scope in sight.listing.failed:

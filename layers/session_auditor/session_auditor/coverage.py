@@ -95,7 +95,7 @@ class Coverage:
     def unlisted_since(self, scope: Scope) -> datetime | None:
         """Return the same; for a scope that never was listed, when its first failure began."""
         listed = self.listed(scope)
-        if listed is None and (gap := self.gaps.get(scope)):
+        if listed is None and (gap := self.gaps.get(scope)) and gap.failing:
             return self._until_now(gap.begin or gap.since)
         return listed
 
@@ -229,7 +229,7 @@ def _not_failed(
     """Return the gap that is left of a scope that was listed whole, is gone, or that a filter leaves out.
 
     There is one if changes were not committed, for that reason; if its Audit Recovered has to wait; or if the
-    scope was left out not long ago: nobody looks at it, and it may be wanted again.
+    scope was left out not long ago: nobody looks at it, and it may be wanted again before its stack can be read.
     """
     listing, wanted = coverage.listing, coverage.policy.wants(scope)
     known, watch = coverage.gaps.get(scope), coverage.of(scope)
@@ -239,12 +239,12 @@ def _not_failed(
         recovered = replace(known, reason=(known.told or known.reason) if wanted else FILTERED)
         if not announcements.add(DetailType.AUDIT_RECOVERED, recovered):
             return replace(known, failing=False, untried_since=None, covered=covered, listed=listed)
-    remembered = listed is not None and listing.begin - listed <= LEFT_OUT_FOR
-    if not uncommitted and (wanted or not remembered):
+    since = known.since if known else listing.observed_at
+    if not uncommitted and (wanted or listing.begin - (listed or since) > LEFT_OUT_FOR):
         return None
     return Gap(
         scope,
-        since=known.since if known else listing.observed_at,
+        since=since,
         covered=covered,
         reason=uncommitted or FILTERED,
         listed=None if listed == covered else listed,
