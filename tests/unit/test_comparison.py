@@ -321,6 +321,16 @@ class TestEnded:
         assert ended["data"]["endReason"] == "SCOPE_GONE"
         assert ended["metadata"]["previousObservedAt"] == "2026-03-02T08:02:00Z"
 
+    @pytest.mark.parametrize("seen", [(), (EXPIRED,)], ids=["missing", "expired"])
+    def test_a_timeout_that_is_read_at_last_explains_it(self, seen: tuple[Session, ...]) -> None:
+        """DescribeFleets was refused as long as the session was listed."""
+        history = History(timeout=None)
+        history.observe(0)
+        history.observe(1, ON)
+        history.observe(2, OFF)
+        history.timeout = 600
+        assert told(history.observe(13, *seen)) == ["Ended DISCONNECT_TIMEOUT"]
+
     def test_usage_is_what_was_observed(self) -> None:
         history = History()
         history.observe(0)
@@ -780,6 +790,17 @@ class TestFilters:
         assert [gap.reason for gap in history.target.gaps] == ["FILTERED"]
         history.observe(31 * 24 * 60, scopes=frozenset())
         assert history.target.gaps == ()
+
+    def test_a_scope_that_was_never_listed_is_remembered_too(self) -> None:
+        """So it is tried, and its Degraded told, where its stack cannot be read when it is wanted again."""
+        history = History()
+        history.observe(0, failed={SCOPE: "DEADLINE"})
+        history.policy = self.LEFT_OUT
+        history.observe(1, scopes=frozenset())
+        assert [(gap.scope, gap.reason) for gap in history.target.gaps] == [(SCOPE, "FILTERED")]
+        history.policy = Policy()
+        assert history.observe(10, failed={SCOPE: "DEADLINE"}) == [], "nobody had wanted it to be listed"
+        assert told(history.observe(16, failed={SCOPE: "DEADLINE"})) == ["Audit Degraded DEADLINE"]
 
     @pytest.mark.parametrize(
         ("record", "listed_as", "asked_for", "expected"),
