@@ -229,7 +229,7 @@ def _not_failed(
     """Return the gap that is left of a scope that was listed whole, is gone, or that a filter leaves out.
 
     There is one if changes were not committed, for that reason; if its Audit Recovered has to wait; or if the
-    scope was left out not long ago: nobody looks at it, and it may be wanted again before its stack can be read.
+    scope was left out not long ago: nobody looks at it, and it may be wanted again before its stack is read.
     """
     listing, wanted = coverage.listing, coverage.policy.wants(scope)
     known, watch = coverage.gaps.get(scope), coverage.of(scope)
