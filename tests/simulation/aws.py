@@ -105,10 +105,9 @@ class Run:
     error: BaseException | None = None
     printed: str = ""
     failing: dict[str, str] = field(default_factory=dict)
-    # The function's environment; what its container knew: the fleets' timeouts, the stacks without a fleet.
+    # The function's environment, and what of the topology its container knew.
     environment: Mapping[str, str] = field(default_factory=dict)
-    timeouts: Mapping[str, int] = field(default_factory=dict)
-    empty: frozenset[str] = frozenset()
+    told: Any = None
     aws_request_id: str = ""
     function_name: str = "auditor"
     function_version: str = "$LATEST"

@@ -142,10 +142,11 @@ _PRINTED = io.StringIO()
 
 @dataclass
 class Told:
-    """What a container was told when it last could ask: the fleets' timeouts, the stacks without a fleet."""
+    """What a container was told when it last could ask: the stacks, their fleets, the fleets' timeouts."""
 
+    stacks: frozenset[str] = frozenset()
+    fleets: Mapping[str, frozenset[str]] = field(default_factory=dict)
     timeouts: Mapping[str, int] = field(default_factory=dict)
-    empty: frozenset[str] = frozenset()
 
 
 class Container:
@@ -191,7 +192,7 @@ class Container:
 
     def handle(self, run: Run) -> None:
         """Call the handler; what it returned or raised is kept on the run."""
-        run.timeouts, run.empty = self.told.timeouts, self.told.empty
+        run.told = replace(self.told)
         try:
             run.result = self.app.handler({}, run)
         except (Exception, Died) as error:  # noqa: BLE001 - Lambda reports whatever the handler raises
@@ -201,7 +202,7 @@ class Container:
             told = Digest(0)
             _timeouts(told, whole)
             self.told.timeouts = told.timeouts
-        self.told.empty = _empty(run)
+        self.told.stacks, self.told.fleets = _stacks_and_fleets(run)
 
 
 @dataclass
@@ -508,7 +509,7 @@ class Trial:
         enough = self._enough(each, digests)
         unreadable = each.stacks_problem
         # What is only slow is made up for by the stacks that were read, or that the table knows.
-        if unreadable in PASSING and (each.fleets or each.unread or known - unwanted):
+        if unreadable in PASSING and (each.fleets or each.unread or known - unwanted or each.told.stacks):
             unreadable = ""
         if unreadable:
             topology = Topology()
@@ -605,7 +606,7 @@ class Trial:
             sweeps = [sight.sweep for sight in oracle.lives(identity)[-1].sights]
             told = [sweep.timeouts[fleet] for sweep in sweeps if fleet in sweep.timeouts]
             last |= {fleet: told[-1]} if told else {}
-        return last | dict(each.known_timeouts) | each.timeouts
+        return last | dict(each.told.timeouts) | each.timeouts
 
 
 def excluded(environment: Mapping[str, str]) -> set[str]:
@@ -642,8 +643,7 @@ class Digest:
     listings: dict[Scope, dict[str | None, str]] = field(default_factory=dict)
     gone: set[Scope] = field(default_factory=set)
     timeouts: dict[str, int] = field(default_factory=dict)
-    known_timeouts: Mapping[str, int] = field(default_factory=dict)
-    empty: frozenset[str] = frozenset()
+    told: Told = field(default_factory=Told)
     fleets_whole: bool = False
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
@@ -670,7 +670,7 @@ class Digest:
         wanted = {scope for scope in known if scope not in unwanted}
         stacks = set(self.fleets) | set(self.unread)
         if self.stacks_problem:
-            stacks |= {stack for stack, _ in wanted}
+            stacks |= {stack for stack, _ in wanted} | (self.told.stacks - excluded(self.environment))
         scopes: set[Scope] = set(self.listings)
         failed = {TARGET: self.stacks_problem} if self.stacks_problem else {}
         for stack in stacks:
@@ -679,7 +679,8 @@ class Digest:
             if problem:
                 of_stack |= {scope for scope in wanted if scope[0] == stack and scope[1]}
                 of_stack |= {scope for scope in self.listings if scope[0] == stack}
-                if not of_stack and stack not in self.empty:
+                of_stack |= {(stack, fleet) for fleet in self.told.fleets.get(stack, ())}
+                if not of_stack and stack not in self.told.fleets:
                     failed[stack, ""] = problem
             scopes |= of_stack
         return Topology(frozenset(scopes - self.gone), failed)
@@ -713,7 +714,7 @@ def digest(run: Run) -> Digest:
 
 
 def _digest(run: Run) -> Digest:
-    told = Digest(int(run.begin), run.environment, known_timeouts=run.timeouts, empty=run.empty)
+    told = Digest(int(run.begin), run.environment, told=run.told)
     listing = [
         number for number, call in enumerate(run.calls) if call.operation.startswith(("Describe", "List"))
     ]
@@ -819,15 +820,30 @@ def _listed(told: Digest, calls: Sequence[Call]) -> None:
                 told.gone |= {scope for scope in refused if scope[1] not in again[scope[0]]}
 
 
-def _empty(run: Run) -> frozenset[str]:
-    """Return the stacks that a container knows to have no fleet, after a sweep."""
-    empty, fleets = set(run.empty), 0
+def _stacks_and_fleets(run: Run) -> tuple[frozenset[str], Mapping[str, frozenset[str]]]:
+    """Return what a container knows of the topology after a sweep: what was last read whole."""
+    stacks, fleets = run.told.stacks, dict(run.told.fleets)
+    names: set[str] = set()
+    listed = False
     for call in run.calls:
-        if call.operation == "ListAssociatedFleets" and call.answer is not None:
-            fleets = len(call.answer["Names"]) + (fleets if "NextToken" in call.params else 0)
-            if "NextToken" not in call.answer:
-                (empty.discard if fleets else empty.add)(call.params["StackName"])
-    return frozenset(empty)
+        listed |= call.operation == "DescribeSessions"
+        if call.operation not in {"DescribeStacks", "ListAssociatedFleets"}:
+            continue
+        if "NextToken" not in call.params:
+            names = set()
+        answer = call.answer or {}
+        names |= {stack["Name"] for stack in answer.get("Stacks", [])} | set(answer.get("Names", []))
+        whole = call.answer is not None and "NextToken" not in answer
+        if call.operation == "DescribeStacks":
+            if whole:
+                stacks = frozenset(names)
+                fleets = {stack: fleets[stack] for stack in fleets if stack in stacks}
+        elif whole:
+            fleets[call.params["StackName"]] = frozenset(names)
+        elif listed or call.error == "ResourceNotFoundException":
+            # The stack itself may be gone.
+            stacks = frozenset()
+    return stacks, fleets
 
 
 def _timeouts(told: Digest, calls: Iterable[Call]) -> None:
