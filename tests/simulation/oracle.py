@@ -216,10 +216,13 @@ class Oracle:
             known = _last(tuple(before)) if before else None
             kinds = [kind for sight in before if (kind := sight.sweep.listed_as.get(identity))]
             seen_before = bool(before) and before[-1].record is not None
+            # What is known of its fleet is stored with a session that is listed.
+            knew = _timeout(tuple(before)) if before else None
             if (
                 # A further miss is not stored, unless it ends the session.
                 (now.record is None and seen_before)
                 or (now.record is not None and (not seen_before or now.record != known))
+                or (now.record is not None and _timeout((*before, now)) != knew)
                 or now.sweep.listed_as.get(identity, "") not in {"", *kinds[-1:]}
                 or lives[-1].over
                 or _events(lives[-1], tail=True)
