@@ -44,7 +44,8 @@ def serving(answer: Callable[[Post], Answer]) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer((HOST, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # It looks for its end twenty times a second.
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield f"http://{HOST}:{server.server_address[1]}"

@@ -7,7 +7,7 @@ says in Slack's words, and keeps. It knows nothing of AWS.
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
@@ -38,11 +38,12 @@ class Slack:
 
     url: str
 
-    def __init__(self, second: float) -> None:
+    def __init__(self, second: float, clock: Callable[[], float]) -> None:
         self.received: SimpleQueue[Message] = SimpleQueue()
         self.refused: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self.outages: SimpleQueue[int] = SimpleQueue()
         self._second = second
+        self._clock = clock
         self._lock = threading.Lock()
         self._free_at = 0.0
 
@@ -55,7 +56,7 @@ class Slack:
         return Answer(status, text, {"Retry-After": "1"} if status == 429 else {})
 
     def _judge(self, post: Post) -> tuple[int, str]:
-        now = time.monotonic()
+        now = self._clock()
         if post.path != PATH:
             return 404, "no_service"
         if not self.outages.empty():
@@ -129,8 +130,8 @@ def text_objects(part: Any) -> Iterator[bool]:
 
 
 @contextmanager
-def slack(second: float = 1.0) -> Iterator[Slack]:
-    """Listen; `second` is how long a second of Slack's takes."""
-    hook = Slack(second)
+def slack(second: float = 1.0, clock: Callable[[], float] = time.monotonic) -> Iterator[Slack]:
+    """Listen; `second` is how long a second of Slack's takes on the `clock`."""
+    hook = Slack(second, clock)
     with serving(hook.answer) as hook.url:
         yield hook

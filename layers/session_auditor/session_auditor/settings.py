@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -86,12 +87,8 @@ Names = Annotated[
 ]
 
 
-class Settings(BaseModel):
-    """What an administrator can set, by the variable of the same name in capitals.
-
-    Times are in the unit of the name; `api_time_limit` bounds one answer of AppStream and `sweep_time_limit`
-    a whole sweep, both in seconds.
-    """
+class _Environment(BaseModel):
+    """Settings of a function, each by the variable of the same name in capitals."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -99,6 +96,25 @@ class Settings(BaseModel):
         hide_input_in_errors=True,
         alias_generator=AliasGenerator(validation_alias=str.upper),
     )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings; raise SettingsError that names every variable that is wrong."""
+        names = {name.upper(): field.description for name, field in cls.model_fields.items()}
+        try:
+            return cls.model_validate({name: environment[name] for name in names if name in environment})
+        except ValidationError as error:
+            # A default that is wrong is located by the field's name, a value by the variable's.
+            wrong = dict.fromkeys(str(each["loc"][0]).upper() for each in error.errors())
+            raise SettingsError("; ".join(f"{name} should be {names[name]}" for name in wrong)) from None
+
+
+class Settings(_Environment):
+    """What an administrator can set of the auditor.
+
+    Times are in the unit of the name; `api_time_limit` bounds one answer of AppStream and `sweep_time_limit`
+    a whole sweep, both in seconds.
+    """
 
     table_name: str = Field(min_length=1, description="the name of the DynamoDB table")
     event_bus_name: str = Field(min_length=1, description="the name or ARN of the event bus")
@@ -139,16 +155,6 @@ class Settings(BaseModel):
             raise ValueError("no secret")
         return arn
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read the settings; raise SettingsError that names every variable that is wrong."""
-        try:
-            return cls.model_validate({name: environment[name] for name in _NAMES if name in environment})
-        except ValidationError as error:
-            # A default that is wrong is located by the field's name, a value by the variable's.
-            wrong = dict.fromkeys(str(each["loc"][0]).upper() for each in error.errors())
-            raise SettingsError("; ".join(f"{name} should be {_NAMES[name]}" for name in wrong)) from None
-
     @property
     def hole(self) -> timedelta:
         """How long a scope may go without being listed whole until nothing is claimed of that time."""
@@ -170,4 +176,45 @@ class Settings(BaseModel):
         )
 
 
-_NAMES = {name.upper(): field.description for name, field in Settings.model_fields.items()}
+class Channel(StrEnum):
+    """A place that people are told in."""
+
+    SLACK = "slack"
+    TEAMS = "teams"
+    MAIL = "mail"
+    CHAT = "chat"
+
+
+class NotifierSettings(_Environment):
+    """What an administrator can set of the notifier of one channel."""
+
+    channel: Channel = Field(description="slack, teams, mail or chat")
+    queue_url: str = Field(min_length=1, description="the URL of the queue that holds the events")
+    dead_letters_url: str = Field(min_length=1, description="the URL of the queue for what cannot be told")
+    notice_stacks: Names = Globs()
+    notice_fleets: Names = Globs()
+    several_targets: bool = Field(default=False, description="true or false")
+    webhook: str = Field(
+        default="",
+        validate_default=True,
+        description="the name of the SSM parameter (from its /) or the secret with the webhook's URL",
+    )
+    topic_arn: str = Field(default="", validate_default=True, description="the ARN of the SNS topic")
+
+    @field_validator("webhook")
+    @classmethod
+    def _chats_need_it(cls, name: str, info: ValidationInfo) -> str:
+        if not name and info.data.get("channel") in (Channel.SLACK, Channel.TEAMS):
+            raise ValueError("no name")
+        return name
+
+    @field_validator("topic_arn")
+    @classmethod
+    def _topics_need_it(cls, arn: str, info: ValidationInfo) -> str:
+        if not arn and info.data.get("channel") in (Channel.MAIL, Channel.CHAT):
+            raise ValueError("no ARN")
+        return arn
+
+    def wants(self, stack: str, fleet: str) -> bool:
+        """Return whether people are told of a stack and fleet; of the whole target they always are."""
+        return not stack or (self.notice_stacks.match(stack) and self.notice_fleets.match(fleet))

@@ -1,0 +1,218 @@
+"""What people are told of a batch of events: a few messages, however many events there are.
+
+Up to three events of a detail-type are a message each; of more, one message counts them by stack and fleet
+and names some. It knows what the events say, and neither channels nor queues.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Self, assert_never
+
+from session_auditor.events import SOURCE, harmless
+from session_auditor.model import DetailType
+
+# Of a detail-type in one batch, so many events are a message each.
+SINGLES = 3
+# What a digest names: the fullest fleets, and sessions of all of them.
+PLACES_NAMED = 10
+SESSIONS_NAMED = 10
+# What a digest prints of a name; every text in it is bounded by that.
+NAME_LIMIT = 60
+
+
+class NoticeError(ValueError):
+    """What was received is no event of the auditor's; the message says so without quoting it."""
+
+
+class Tone(StrEnum):
+    """How a message is meant: it needs nobody, somebody should look, somebody should act."""
+
+    GOOD = "GOOD"
+    WARNING = "WARNING"
+    DANGER = "DANGER"
+
+
+class Place(NamedTuple):
+    """A stack and fleet of a target; both names are empty where an event is of the whole target."""
+
+    account_id: str
+    region: str
+    stack: str
+    fleet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One event, as far as people are told of it. Times are ISO 8601, "" where there is none."""
+
+    event_id: str
+    detail_type: DetailType
+    observed_at: str
+    place: Place
+    summary: str
+    resources: tuple[str, ...] = ()
+    session_id: str = ""
+    user_id: str = ""
+    began: str = ""
+    deadline: str = ""
+    cause: str = ""
+    since: str = ""
+
+    @classmethod
+    def of(cls, event: Any) -> Self:
+        """Read an event as EventBridge delivers it; raise NoticeError if it is none of the auditor's."""
+        try:
+            if event["source"] != SOURCE:
+                raise NoticeError("the source is not the auditor")
+            metadata, data = event["detail"]["metadata"], event["detail"]["data"]
+            session, deadline = data.get("session", {}), data.get("deadline", {})
+            about = session or data
+            return cls(
+                _text(metadata["eventId"]),
+                DetailType(event["detail-type"]),
+                _text(metadata["observedAt"]),
+                Place(
+                    _text(metadata["accountId"]),
+                    _text(metadata["region"]),
+                    _text(about["stackName"]),
+                    _text(about["fleetName"]),
+                ),
+                _text(data["summary"]),
+                tuple(_text(each) for each in event["resources"]),
+                session_id=_text(session.get("id", "")),
+                user_id=_text(session.get("userId", "")),
+                began=_text(session.get("startTime", "")),
+                deadline=_text(deadline.get("at", "")),
+                cause=_text(deadline.get("cause", "")),
+                since=_text(data.get("since", "")),
+            )
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # An error's own text may quote an event, and events hold user ids.
+            reason = str(error) if isinstance(error, NoticeError) else f"no event: {type(error).__name__}"
+            raise NoticeError(reason) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is told at once, of notices of one detail-type: a heading, some lines, and a remark in small."""
+
+    notices: tuple[Notice, ...]
+    heading: str
+    lines: tuple[str, ...]
+    remark: str
+
+    @property
+    def detail_type(self) -> DetailType:
+        """The detail-type of its notices."""
+        return self.notices[0].detail_type
+
+    @property
+    def tone(self) -> Tone:
+        """How it is meant."""
+        return tone_of(self.detail_type)
+
+    @property
+    def id(self) -> str:
+        """The id of its first event: the same whenever the same is told."""
+        return self.notices[0].event_id
+
+
+def tone_of(detail_type: DetailType) -> Tone:
+    """Return how an event of a detail-type is meant."""
+    match detail_type:
+        case DetailType.ABANDONED | DetailType.AUDIT_DEGRADED:
+            return Tone.DANGER
+        case DetailType.DISCONNECTED | DetailType.EXPIRING:
+            return Tone.WARNING
+        case (
+            DetailType.STARTED
+            | DetailType.CONNECTED
+            | DetailType.RECONNECTED
+            | DetailType.ENDED
+            | DetailType.UNWATCHED
+            | DetailType.AUDIT_RECOVERED
+        ):
+            return Tone.GOOD
+        case _:
+            assert_never(detail_type)
+
+
+def messages(notices: Iterable[Notice], *, several_targets: bool) -> tuple[Message, ...]:
+    """Return what is told of a batch, in order of time; a notice that is there twice is told once.
+
+    With `several_targets` each message says of which account and region it is.
+    """
+    once = {notice.event_id: notice for notice in notices}
+    in_order = sorted(once.values(), key=lambda notice: (notice.observed_at, notice.event_id))
+    by_type: dict[DetailType, list[Notice]] = {}
+    for notice in in_order:
+        by_type.setdefault(notice.detail_type, []).append(notice)
+    told: list[Message] = []
+    for of_type in by_type.values():
+        if len(of_type) > SINGLES:
+            told.append(_digest(of_type, several_targets=several_targets))
+        else:
+            told += [_single(notice, several_targets=several_targets) for notice in of_type]
+    return tuple(sorted(told, key=lambda message: (message.notices[0].observed_at, message.id)))
+
+
+def _single(notice: Notice, *, several_targets: bool) -> Message:
+    place = notice.place
+    where = f" {_scope(place)}" if place.stack else f" in {_target(place)}"
+    if place.stack and several_targets:
+        where += f", {_target(place)}"
+    return Message((notice,), f"{notice.detail_type}{where}", (notice.summary,), _remark(notice))
+
+
+def _remark(notice: Notice) -> str:
+    match notice.detail_type:
+        case DetailType.AUDIT_DEGRADED:
+            return "Every sweep tries again; until one succeeds nobody there is reported as ended"
+        case DetailType.AUDIT_RECOVERED:
+            return f"What happened there since {notice.since} is told now"
+        case _:
+            began = f"Session since {notice.began}" if notice.began else "Session"
+            if not notice.deadline:
+                return f"{began}; no end is known"
+            return f"{began}, until {notice.deadline} at the latest ({notice.cause})"
+
+
+def _digest(notices: Sequence[Notice], *, several_targets: bool) -> Message:
+    what = "sessions" if notices[0].session_id else "stacks and fleets"
+    counted = Counter(notice.place for notice in notices)
+    fullest = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
+    named, rest = fullest[:PLACES_NAMED], fullest[PLACES_NAMED:]
+    lines = [
+        f"{number:,} {_scope(place)}" + (f", {_target(place)}" if several_targets else "")
+        for place, number in named
+    ]
+    if rest:
+        lines.append(f"{sum(number for _, number in rest):,} on {len(rest):,} more")
+    names = list(
+        dict.fromkeys(f"“{name}”" for each in notices if (name := harmless(each.user_id, NAME_LIMIT)))
+    )
+    if names:
+        more = f" and {len(names) - SESSIONS_NAMED:,} more" if len(names) > SESSIONS_NAMED else ""
+        lines.append(", ".join(names[:SESSIONS_NAMED]) + more)
+    first, last = notices[0].observed_at, notices[-1].observed_at
+    seen = f"Observed at {first}" if first == last else f"Observed from {first} to {last}"
+    heading = f"{notices[0].detail_type}: {len(notices):,} {what}"
+    return Message(tuple(notices), heading, tuple(lines), seen)
+
+
+def _scope(place: Place) -> str:
+    if not place.stack:
+        return "of a whole account and region"
+    return f"on stack {harmless(place.stack, NAME_LIMIT)}, fleet {harmless(place.fleet, NAME_LIMIT)}"
+
+
+def _target(place: Place) -> str:
+    return f"account {place.account_id}, region {place.region}"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

@@ -1,0 +1,134 @@
+"""How a message reads in each channel: valid there, plain where words may be hostile, within every limit."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sandbox.vendors import slack, teams
+from session_auditor import channels
+from session_auditor.model import DetailType
+from session_auditor.notices import Message, Notice, messages
+from tests.unit.test_notices import envelope
+
+# What a user may be called, and a fleet, were its name not AWS's to check.
+HOSTILE = [
+    "jane.doe@example.com",
+    "<!channel> <@U1> *bold* _it_ `code` [x](https://evil.example)",
+    "@here & <https://evil.example|Reset your password>",
+    "x" * 128,
+    "“bob” has ended: by its user. eve",
+    "\u202egnp.exe\n\t\u3164",
+    "\U0001f600" * 64,
+]
+
+
+def single(user: str = "jane.doe@example.com", kind: DetailType = DetailType.EXPIRING) -> Message:
+    (message,) = messages([Notice.of(envelope(1, kind, user=user))], several_targets=True)
+    return message
+
+
+def digest(user: str = "jane.doe@example.com", *, length: int = 5) -> Message:
+    """The longest there is: of many fleets of long names, and many users."""
+    events = [
+        envelope(number, stack="s" * length, fleet=f"{number}-".ljust(length, "f"), user=f"{number} {user}")
+        for number in range(1_000)
+    ]
+    (message,) = messages(map(Notice.of, events), several_targets=True)
+    return message
+
+
+EVERY = [
+    *(pytest.param(single(user), id=f"single {number}") for number, user in enumerate(HOSTILE)),
+    *(pytest.param(digest(user), id=f"digest {number}") for number, user in enumerate(HOSTILE)),
+    *(pytest.param(single(kind=kind), id=kind.value) for kind in DetailType),
+    pytest.param(digest(length=128), id="long names"),
+]
+
+
+@pytest.mark.parametrize("message", EVERY)
+def test_slack_takes_it(message: Message) -> None:
+    slack.check(channels.slack(message))
+
+
+@pytest.mark.parametrize("message", EVERY)
+def test_teams_takes_it(message: Message) -> None:
+    body = channels.teams(message)
+    teams.check(body)
+    assert len(json.dumps(body).encode()) < teams.BYTES_LIMIT
+
+
+@pytest.mark.parametrize("message", EVERY)
+def test_sns_takes_it(message: Message) -> None:
+    """A subject is ASCII of 1 to 100 characters on one line; a message has 256 KB at most."""
+    subject, text = channels.mail(message)
+    assert subject.isascii()
+    assert subject.isprintable()
+    assert 1 <= len(subject) <= 100
+    assert len(text.encode()) < 256_000
+
+
+@pytest.mark.parametrize("message", EVERY)
+def test_amazon_q_takes_it(message: Message) -> None:
+    """Of what is not documented as required, all texts are short and none is empty."""
+    notification = channels.amazon_q(message)
+    assert (notification["version"], notification["source"]) == ("1.0", "custom")
+    content = notification["content"]
+    assert content["textType"] == "client-markdown"
+    assert 1 <= len(content["description"]) <= 8_000
+    assert 1 <= len(content["title"]) <= 250
+    assert all(content["keywords"])
+    assert len(notification["metadata"]["threadId"]) <= 1_000
+
+
+@pytest.mark.parametrize("user", HOSTILE)
+def test_words_of_users_stand_in_plain_text_alone(user: str) -> None:
+    for message in (single(user), digest(user)):
+        body = channels.slack(message)
+        texts = [*of_type(body, "mrkdwn"), body["text"]]
+        assert not any("jane" in each or "evil" in each or "bob" in each for each in texts)
+        assert not [*of_type(channels.teams(message), "TextBlock")]
+
+
+def of_type(part: Any, kind: str) -> list[str]:
+    if isinstance(part, list):
+        return [text for each in part for text in of_type(each, kind)]
+    if isinstance(part, dict):
+        here = [str(part["text"])] if part.get("type") == kind else []
+        return here + [text for each in part.values() for text in of_type(each, kind)]
+    return []
+
+
+def test_slack_shows_the_tone_of_a_message_as_a_bar() -> None:
+    colours = {kind: channels.slack(single(kind=kind))["attachments"][0]["color"] for kind in DetailType}
+    assert colours[DetailType.EXPIRING] == "warning"
+    assert colours[DetailType.ABANDONED] == colours[DetailType.AUDIT_DEGRADED] == "danger"
+    assert colours[DetailType.ENDED] == colours[DetailType.AUDIT_RECOVERED] == "good"
+
+
+def test_a_mail_says_it_all() -> None:
+    subject, text = channels.mail(single())
+    assert subject == text.splitlines()[0]
+    assert text.splitlines() == [
+        "AppStream Session Expiring on stack office, fleet cad, account 123456789012, region eu-west-1",
+        "",
+        "The session of “jane.doe@example.com” on stack office, fleet cad ends soon",
+        "",
+        "Session since 2026-03-02T08:30:00Z, until 2026-03-02T15:00:00Z at the latest (MAX_DURATION)",
+        f"Id {1:032x}.",
+    ]
+    assert channels.mail(digest())[1].endswith(f"Id {0:032x} and 999 more.")
+
+
+def test_amazon_q_has_a_thread_for_each_session_and_for_each_scope() -> None:
+    def thread(message: Message) -> str:
+        return str(channels.amazon_q(message)["metadata"]["threadId"])
+
+    assert thread(single()) == "123456789012/eu-west-1/s-1"
+    assert thread(single(kind=DetailType.AUDIT_DEGRADED)) == "123456789012/eu-west-1/office/cad"
+    assert thread(digest()) == f"{0:032x}"
+
+
+def test_amazon_q_renders_no_markdown_of_a_name() -> None:
+    description = channels.amazon_q(single("_eve_"))["content"]["description"]
+    assert "“\\_eve\\_”" in description

@@ -1,0 +1,202 @@
+"""What people are told of a batch: how many messages, of what, in which order, with which words."""
+
+import json
+from typing import Any
+
+import pytest
+
+from session_auditor.events import SOURCE
+from session_auditor.model import DetailType
+from session_auditor.notices import (
+    SINGLES,
+    Message,
+    Notice,
+    NoticeError,
+    Tone,
+    messages,
+    tone_of,
+)
+
+ACCOUNT, REGION = "123456789012", "eu-west-1"
+
+
+def envelope(
+    number: int = 1,
+    detail_type: DetailType = DetailType.EXPIRING,
+    *,
+    stack: str = "office",
+    fleet: str = "cad",
+    user: str = "",
+    minute: int = 0,
+    region: str = REGION,
+) -> dict[str, Any]:
+    """An event as EventBridge delivers it."""
+    user = user or f"user{number}@example.com"
+    told: dict[str, Any] = {"summary": f"The session of “{user}” on stack {stack}, fleet {fleet} ends soon"}
+    if detail_type in {DetailType.AUDIT_DEGRADED, DetailType.AUDIT_RECOVERED}:
+        told = {
+            "stackName": stack,
+            "fleetName": fleet,
+            "since": "2026-03-02T13:30:00Z",
+            "summary": f"Sessions on stack {stack}, fleet {fleet} could not be listed",
+        }
+    else:
+        told["session"] = {
+            "id": f"s-{number}",
+            "userId": user,
+            "stackName": stack,
+            "fleetName": fleet,
+            "startTime": "2026-03-02T08:30:00Z",
+        }
+        told["deadline"] = {"at": "2026-03-02T15:00:00Z", "cause": "MAX_DURATION", "minutesLeft": 60}
+    return {
+        "source": SOURCE,
+        "detail-type": detail_type.value,
+        "resources": [f"arn:aws:appstream:{region}:{ACCOUNT}:fleet/{fleet}"],
+        "detail": {
+            "metadata": {
+                "eventId": f"{number:032x}",
+                "accountId": ACCOUNT,
+                "region": region,
+                "observedAt": f"2026-03-02T14:{minute:02}:00Z",
+            },
+            "data": told,
+        },
+    }
+
+
+def notice(*arguments: Any, **options: Any) -> Notice:
+    return Notice.of(envelope(*arguments, **options))
+
+
+def told(*notices: Notice, several_targets: bool = False) -> tuple[Message, ...]:
+    return messages(notices, several_targets=several_targets)
+
+
+class TestSingles:
+    def test_up_to_three_of_a_detail_type_are_a_message_each(self) -> None:
+        batch = [notice(number, kind) for number, kind in enumerate([*DetailType] * SINGLES)]
+        assert len(told(*batch)) == len(batch)
+
+    def test_it_says_what_where_and_until_when(self) -> None:
+        (message,) = told(notice(7))
+        assert message.heading == "AppStream Session Expiring on stack office, fleet cad"
+        assert message.lines == ("The session of “user7@example.com” on stack office, fleet cad ends soon",)
+        assert message.remark == (
+            "Session since 2026-03-02T08:30:00Z, until 2026-03-02T15:00:00Z at the latest (MAX_DURATION)"
+        )
+        assert message.id == f"{7:032x}"
+
+    def test_where_there_are_several_targets_it_says_which(self) -> None:
+        (message,) = told(notice(), several_targets=True)
+        assert message.heading.endswith("on stack office, fleet cad, account 123456789012, region eu-west-1")
+
+    def test_an_event_of_the_whole_target_names_the_target(self) -> None:
+        (message,) = told(notice(1, DetailType.AUDIT_DEGRADED, stack="", fleet=""))
+        assert message.heading == "AppStream Audit Degraded in account 123456789012, region eu-west-1"
+
+    def test_what_is_there_twice_is_told_once(self) -> None:
+        assert len(told(notice(1), notice(1))) == 1
+
+    def test_they_come_in_the_order_of_time(self) -> None:
+        batch = [
+            notice(3, DetailType.ENDED, minute=2),
+            notice(1, DetailType.STARTED, minute=0),
+            notice(2, DetailType.CONNECTED, minute=1),
+        ]
+        assert [message.id[-1] for message in told(*batch)] == ["1", "2", "3"]
+
+
+class TestDigest:
+    def test_more_than_three_are_counted_by_stack_and_fleet(self) -> None:
+        batch = [notice(number, fleet="cad" if number < 31 else "gis") for number in range(41)]
+        (message,) = told(*batch)
+        assert message.heading == "AppStream Session Expiring: 41 sessions"
+        assert message.lines[:2] == ("31 on stack office, fleet cad", "10 on stack office, fleet gis")
+        assert message.lines[2].startswith("“user0@example.com”, “user1@example.com”, ")
+        assert message.lines[2].endswith(" and 31 more")
+        assert message.lines[2].count("“") == 10
+
+    def test_another_detail_type_in_the_batch_is_told_as_richly_as_ever(self) -> None:
+        batch = [notice(number) for number in range(50)]
+        digest, single = told(*batch, notice(99, DetailType.ABANDONED, minute=1))
+        assert digest.heading == "AppStream Session Expiring: 50 sessions"
+        assert single.lines[0].startswith("The session of “user99@example.com”")
+
+    def test_of_many_fleets_the_fullest_are_named(self) -> None:
+        batch = [notice(number, fleet=f"fleet-{number % 13}") for number in range(13 * 4 + 1)]
+        (message,) = told(*batch)
+        assert message.lines[0] == "5 on stack office, fleet fleet-0"
+        assert message.lines[10] == "12 on 3 more"
+        assert len(message.lines) == 12
+
+    def test_fleets_of_one_name_in_two_regions_are_two(self) -> None:
+        batch = [notice(number, region=f"eu-west-{1 + number % 2}") for number in range(4)]
+        (message,) = told(*batch, several_targets=True)
+        assert message.lines[:2] == (
+            "2 on stack office, fleet cad, account 123456789012, region eu-west-1",
+            "2 on stack office, fleet cad, account 123456789012, region eu-west-2",
+        )
+
+    def test_a_user_of_several_sessions_is_named_once(self) -> None:
+        (message,) = told(*[notice(number, user="eve@example.com") for number in range(4)])
+        assert message.lines[-1] == "“eve@example.com”"
+
+    def test_without_user_ids_nobody_is_named(self) -> None:
+        batch = [envelope(number) for number in range(4)]
+        for each in batch:
+            each["detail"]["data"]["session"]["userId"] = ""
+        (message,) = told(*map(Notice.of, batch))
+        assert message.lines == ("4 on stack office, fleet cad",)
+
+    def test_a_name_can_imitate_neither_a_mention_nor_a_link_nor_a_line(self) -> None:
+        hostile = "<!channel> [Reset](https://evil.example)\n“bob” has ended @here"
+        (message,) = told(*[notice(number, user=hostile) for number in range(4)])
+        assert message.lines[-1] == "“(!channel) (Reset)(https//evil.example)'bob' has ended here”"
+
+    def test_scopes_that_cannot_be_listed_are_counted_too(self) -> None:
+        kind = DetailType.AUDIT_DEGRADED
+        (message,) = told(*[notice(number, kind, fleet=f"f{number}") for number in range(4)])
+        assert message.heading == "AppStream Audit Degraded: 4 stacks and fleets"
+        assert message.lines[0] == "1 on stack office, fleet f0"
+
+    def test_it_says_when(self) -> None:
+        batch = [notice(number, minute=number // 2) for number in range(4)]
+        (message,) = told(*batch)
+        assert message.remark == "Observed from 2026-03-02T14:00:00Z to 2026-03-02T14:01:00Z"
+        (message,) = told(*[notice(number) for number in range(4)])
+        assert message.remark == "Observed at 2026-03-02T14:00:00Z"
+
+
+@pytest.mark.parametrize("detail_type", DetailType)
+def test_every_detail_type_has_a_tone(detail_type: DetailType) -> None:
+    assert tone_of(detail_type) in Tone
+
+
+BROKEN = [
+    pytest.param(lambda event: event.pop("source"), id="no source"),
+    pytest.param(lambda event: event.update(source="somebody.else"), id="another source"),
+    pytest.param(
+        lambda event: event.update({"detail-type": "jane.doe@example.com"}), id="no detail-type of ours"
+    ),
+    pytest.param(lambda event: event["detail"].pop("metadata"), id="no metadata"),
+    pytest.param(lambda event: event["detail"]["data"]["session"].update(userId=["jane.doe"]), id="a list"),
+    pytest.param(lambda event: event["detail"].update(data="jane.doe@example.com"), id="data that is a text"),
+    pytest.param(lambda event: event["detail"]["data"].pop("summary"), id="no summary"),
+]
+
+
+@pytest.mark.parametrize("break_it", BROKEN)
+def test_what_is_no_event_is_refused_without_quoting_it(break_it: Any) -> None:
+    event = envelope(user="jane.doe@example.com")
+    break_it(event)
+    with pytest.raises(NoticeError) as refused:
+        Notice.of(event)
+    assert "jane" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("event", [None, [], "text", 7, json.loads("{}")], ids=repr)
+def test_anything_may_lie_in_the_queue(event: Any) -> None:
+    with pytest.raises(NoticeError):
+        Notice.of(event)
