@@ -448,6 +448,21 @@ class TestTopology:
         gone = listing(auditor, minute=3)
         assert (gone.failed, gone.scopes) == ({}, {CAD, LAB})
 
+    def test_whom_a_scope_listed_before_it_was_gone_was_there(self, estate: Estate) -> None:
+        """The fleet is deleted between two pages: nobody of the first page was missing."""
+        estate.sessions[GIS] = [record(f"g{number}") for number in range(3)]
+        auditor = appstream()
+        listing(auditor, minute=1)
+
+        def fail(parameters: dict[str, Any]) -> None:
+            if parameters["FleetName"] == "gis" and "NextToken" in parameters:
+                del estate.sessions[GIS]
+                raise client_error("ResourceNotFoundException")
+
+        estate.fail = fail
+        gone = listing(auditor, minute=2)
+        assert (gone.failed, gone.scopes, set(gone.sessions)) == ({}, {CAD, LAB}, {"g0", "g1"})
+
     @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "RequestTimeout"])
     def test_what_may_pass_is_not_looked_up_again(self, estate: Estate, code: str) -> None:
         def fail(_: dict[str, Any]) -> None:

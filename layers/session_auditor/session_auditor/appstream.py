@@ -174,9 +174,9 @@ class AppStream:
                 failed[scope] = result
                 continue
             if result.gone:
+                # Whom it had listed until then was there.
                 gone.add(scope)
-                continue
-            if result.failure:
+            elif result.failure:
                 failed[scope] = result.failure
             if result.refused:
                 refused[scope] = frozenset(result.refused)
