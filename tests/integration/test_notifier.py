@@ -36,7 +36,7 @@ def auditor(cloud: LocalCloud) -> Stack:
 
 def deploy(cloud: LocalCloud, auditor: Stack, channel: str, **parameters: str) -> Stack:
     layer = next(value for name, value in auditor.resources.items() if name.startswith("AuditorLayer"))
-    given = {"Channel": channel, "BusName": auditor.outputs["SessionBusName"], "LayerArn": layer}
+    given = {"Channel": channel, "BusName": auditor.outputs["SessionBusName"], "Layer": layer}
     return cloud.deploy(given | parameters, name=channel, template=TEMPLATE)
 
 
