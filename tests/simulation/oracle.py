@@ -154,10 +154,10 @@ class Sight:
 
     @property
     def hole_end(self) -> int | None:
-        """The end of the latest hole; now, while it is not over."""
+        """The end of the latest hole; now, while it is not over, or if another's clock was fast."""
         if self.open:
             return self.sweep.observed
-        return max((end for _, end in self.holes), default=None)
+        return max((min(end, self.sweep.observed) for _, end in self.holes), default=None)
 
 
 @dataclass(frozen=True)
