@@ -347,6 +347,9 @@ class Oracle:
                 known = (
                     missed or scope in sweep.scopes or scope == TARGET or self._is_remembered(scope, sweep)
                 )
+            elif scope in sweep.uncommitted:
+                # That it could not commit is noted with the target, whatever became of the list of scopes.
+                known = True
             if not missed:
                 covered = sweep.begin if known else None
                 failing_since = None
