@@ -211,7 +211,10 @@ class TestFunction:
     def test_records_end(self, resources: dict[str, Any]) -> None:
         table = resources["Episodes"]["Properties"]
         assert table["TimeToLiveSpecification"] == {"AttributeName": "expiration", "Enabled": True}
-        assert table["SSESpecification"] == {"SSEEnabled": True}
+
+    def test_the_table_has_a_key_of_dynamodbs(self, resources: dict[str, Any]) -> None:
+        """SSEEnabled would mean the key aws/dynamodb, and KMS bills its use."""
+        assert "SSESpecification" not in resources["Episodes"]["Properties"]
 
     @pytest.mark.parametrize("vendor", VENDORS)
     def test_its_variables_are_those_it_reads(self, vendor: str) -> None:
