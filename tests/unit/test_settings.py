@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from session_auditor.model import AuthenticationType, Globs, UserIdMode
-from session_auditor.settings import Settings, SettingsError
+from session_auditor.settings import NotifierSettings, Settings, SettingsError
 
 NEEDED = {
     "TABLE_NAME": "sessions",
@@ -139,3 +139,33 @@ def test_a_hole_is_five_minutes_or_two_intervals_and_a_sweep(
 ) -> None:
     settings = Settings.from_environment(NEEDED | {"SWEEP_SCHEDULE": schedule, "SWEEP_TIME_LIMIT": limit})
     assert settings.hole == settings.policy.hole == hole
+
+
+NOTIFIER = {
+    "CHANNEL": "slack",
+    "QUEUE_URL": "https://queue",
+    "DEAD_LETTERS_URL": "https://dead",
+    "WEBHOOK": "/notices/slack",
+}
+
+
+def test_a_notifier_tells_of_what_its_filters_want_and_of_the_whole_target() -> None:
+    settings = NotifierSettings.from_environment(
+        NOTIFIER | {"NOTICE_STACKS": "prod-*,!prod-test", "NOTICE_FLEETS": "cad"}
+    )
+    wanted = [("prod-1", "cad"), ("prod-1", "gis"), ("prod-test", "cad"), ("office", "cad"), ("", "")]
+    assert [settings.wants(*each) for each in wanted] == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("changed", "wrong"),
+    [
+        pytest.param({"CHANNEL": "fax"}, "CHANNEL should be slack, teams, mail or chat", id="a channel"),
+        pytest.param({"WEBHOOK": ""}, "WEBHOOK should be the name of", id="no webhook"),
+        pytest.param({"CHANNEL": "mail"}, "TOPIC_ARN should be the ARN", id="no topic"),
+        pytest.param({"QUEUE_URL": "", "WEBHOOK": ""}, "QUEUE_URL should be", id="the first of two"),
+    ],
+)
+def test_a_wrong_variable_of_a_notifier_is_named(changed: dict[str, str], wrong: str) -> None:
+    with pytest.raises(SettingsError, match=wrong):
+        NotifierSettings.from_environment(NOTIFIER | changed)
