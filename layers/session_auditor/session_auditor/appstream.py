@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, M
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -124,11 +125,8 @@ class AppStream:
         topology_for: timedelta,
         user_id: Callable[[str], str],
     ) -> None:
-        # Each is made once: thousands of scopes are listed with it.
-        self._stack_pages = client.get_paginator("describe_stacks")
-        self._fleet_pages = client.get_paginator("describe_fleets")
-        self._association_pages = client.get_paginator("list_associated_fleets")
-        self._session_pages = client.get_paginator("describe_sessions")
+        # Each is made once, for thousands of scopes, and when it is needed: no cold start waits for it.
+        self._paginator: Callable[[Any], Any] = cache(client.get_paginator)
         self._workers = workers
         self._topology_for = topology_for
         self._user_id = user_id
@@ -289,7 +287,7 @@ class AppStream:
         names: set[str] = set()
         failure = None
         try:
-            for page in _answers(self._stack_pages.paginate(), time_left):
+            for page in _answers(self._paginator("describe_stacks").paginate(), time_left):
                 readable, whole = _names(page.get("Stacks"))
                 names |= {name for name in readable if policy.stacks.match(name)}
                 if not whole:
@@ -312,7 +310,7 @@ class AppStream:
         timeouts: dict[str, int] = {}
         problem = ""
         try:
-            for page in _answers(self._fleet_pages.paginate(), time_left):
+            for page in _answers(self._paginator("describe_fleets").paginate(), time_left):
                 timeouts |= _disconnect_timeouts(page.get("Fleets"))
                 if not _names(page.get("Fleets"))[1]:
                     problem = MALFORMED
@@ -331,7 +329,7 @@ class AppStream:
         fleets: set[str] = set()
         if time_left() <= 0:
             return _Fleets(frozenset(), DEADLINE)
-        pages = self._association_pages.paginate(StackName=stack)
+        pages = self._paginator("list_associated_fleets").paginate(StackName=stack)
         problem = ""
         try:
             for page in _answers(pages, time_left):
@@ -382,7 +380,9 @@ class AppStream:
             parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet}
             if authentication_type:
                 parameters["AuthenticationType"] = authentication_type.value
-            pages = self._session_pages.paginate(**parameters, PaginationConfig={"PageSize": PAGE_SIZE})
+            pages = self._paginator("describe_sessions").paginate(
+                **parameters, PaginationConfig={"PageSize": PAGE_SIZE}
+            )
             try:
                 for page in _answers(pages, time_left):
                     records = page.get("Sessions")
