@@ -322,7 +322,12 @@ def distorted(cloud: Cloud, operation: str, path: Path, new: Any) -> Iterator[No
         return strange
 
     # The trial reads answers, too, and takes them for sound.
-    with patch.object(service, "call", call), patch.object(trial_module, "_timeouts"):
+    known = (frozenset[str](), dict[str, frozenset[str]]())
+    with (
+        patch.object(service, "call", call),
+        patch.object(trial_module, "_timeouts"),
+        patch.object(trial_module, "_stacks_and_fleets", return_value=known),
+    ):
         yield
 
 

@@ -123,8 +123,8 @@ MUTANTS = [
     Mutant(
         "partial list believed",
         "appstream",
-        "            if result.failure:\n",
-        "            if False:\n",
+        "            elif result.failure:\n",
+        "            elif False:\n",
         test_crashes.test_every_crash_point,
         "published_is_expected",
     ),
