@@ -202,6 +202,7 @@ def test_whatever_a_user_or_a_fleet_is_called_the_schema_holds(user_id: str, sta
     history.observe(1, session(user_id=user_id, scope=Scope(stack, fleet)))
     for event in history.events:
         jsonschema.Draft202012Validator(json_schema(event.detail_type)).validate(json.loads(event.detail))
+        assert event.detail.isascii(), "a text of wider characters takes twice the memory, or four times"
 
 
 @given(st.text(), st.integers(4, 60))
