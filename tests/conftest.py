@@ -1,4 +1,4 @@
-"""How hypothesis tries: the same examples in every run, and as slowly as the machine likes."""
+"""How tests run: hypothesis tries the same examples in every run, and garbage is looked for seldom."""
 
 import gc
 

@@ -183,6 +183,7 @@ BROKEN = [
     pytest.param(lambda event: event["detail"]["data"]["session"].update(userId=["jane.doe"]), id="a list"),
     pytest.param(lambda event: event["detail"].update(data="jane.doe@example.com"), id="data that is a text"),
     pytest.param(lambda event: event["detail"]["data"].pop("summary"), id="no summary"),
+    pytest.param(lambda event: event["detail"]["data"].update(summary="jane \ud800"), id="half a pair"),
 ]
 
 

@@ -215,4 +215,6 @@ def _target(place: Place) -> str:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
+    # JSON may hold half a surrogate pair, which no request could carry.
+    value.encode()
     return value

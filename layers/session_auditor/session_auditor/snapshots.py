@@ -85,7 +85,6 @@ class Snapshots:
         user_id: Callable[[str], str] = str,
     ) -> None:
         self._client = client
-        self._pages = client.get_paginator("query")
         self._table = table
         self._user_id_mode = user_id_mode
         self._user_id = user_id
@@ -376,7 +375,7 @@ class Snapshots:
         return frozenset()
 
     def _items(self, condition: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        pages = self._pages.paginate(
+        pages = self._client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression=condition,
             ExpressionAttributeValues={":pk": self._table.partition, **values},
