@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from session_auditor import channels
 from session_auditor.errors import error_code, is_refusal
 from session_auditor.notices import Message, Notice, NoticeError, messages
-from session_auditor.settings import Channel, NotifierSettings
+from session_auditor.notifier_settings import Channel, NotifierSettings
 
 # Seconds. A webhook that was replaced is found this long after it was stored.
 SECRET_SECONDS = 300

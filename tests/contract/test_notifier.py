@@ -8,12 +8,12 @@ from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.cloud import ROOT
 from session_auditor.model import DetailType
-from session_auditor.settings import Channel, NotifierSettings, SettingsError
+from session_auditor.notifier_settings import TOPICS, Channel, NotifierSettings
+from session_auditor.settings import SettingsError
 
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "functions" / "notifier" / "template.yaml").read_text())
 PARAMETERS, RESOURCES = TEMPLATE["Parameters"], TEMPLATE["Resources"]
 FUNCTION = RESOURCES["NotifierFunction"]["Properties"]
-TOPICS = {Channel.MAIL, Channel.CHAT}
 
 
 @pytest.mark.parametrize("notices", ["quiet", "normal", "everything", *DetailType, ",".join(DetailType)])
@@ -32,12 +32,13 @@ def variables(channel: Channel, webhook: str) -> dict[str, str]:
     given |= {"Channel": channel.value, "Webhook": webhook}
     resolved = {}
     for name, value in FUNCTION["Environment"]["Variables"].items():
+        chosen = value
         if isinstance(value, dict) and "Fn::If" in value:
             condition, yes, no = value["Fn::If"]
             assert condition == "TellTopic"
-            value = yes if channel in TOPICS else no  # noqa: PLW2901
-        reference = value["Ref"] if isinstance(value, dict) else ""
-        resolved[name] = given.get(reference, f"physical {reference}") if reference else str(value)
+            chosen = yes if channel in TOPICS else no
+        reference = chosen["Ref"] if isinstance(chosen, dict) else ""
+        resolved[name] = given.get(reference, f"physical {reference}") if reference else str(chosen)
     return resolved
 
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from session_auditor.model import AuthenticationType, Globs, UserIdMode
-from session_auditor.settings import NotifierSettings, Settings, SettingsError
+from session_auditor.notifier_settings import NotifierSettings
+from session_auditor.settings import Settings, SettingsError
 
 NEEDED = {
     "TABLE_NAME": "sessions",

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -87,7 +86,7 @@ Names = Annotated[
 ]
 
 
-class _Environment(BaseModel):
+class Environment(BaseModel):
     """Settings of a function, each by the variable of the same name in capitals."""
 
     model_config = ConfigDict(
@@ -109,7 +108,7 @@ class _Environment(BaseModel):
             raise SettingsError("; ".join(f"{name} should be {names[name]}" for name in wrong)) from None
 
 
-class Settings(_Environment):
+class Settings(Environment):
     """What an administrator can set of the auditor.
 
     Times are in the unit of the name; `api_time_limit` bounds one answer of AppStream and `sweep_time_limit`
@@ -174,47 +173,3 @@ class Settings(_Environment):
             hole=self.hole,
             user_id_mode=self.user_id_mode,
         )
-
-
-class Channel(StrEnum):
-    """A place that people are told in."""
-
-    SLACK = "slack"
-    TEAMS = "teams"
-    MAIL = "mail"
-    CHAT = "chat"
-
-
-class NotifierSettings(_Environment):
-    """What an administrator can set of the notifier of one channel."""
-
-    channel: Channel = Field(description="slack, teams, mail or chat")
-    queue_url: str = Field(min_length=1, description="the URL of the queue that holds the events")
-    dead_letters_url: str = Field(min_length=1, description="the URL of the queue for what cannot be told")
-    notice_stacks: Names = Globs()
-    notice_fleets: Names = Globs()
-    several_targets: bool = Field(default=False, description="true or false")
-    webhook: str = Field(
-        default="",
-        validate_default=True,
-        description="the name of the SSM parameter (from its /) or the secret with the webhook's URL",
-    )
-    topic_arn: str = Field(default="", validate_default=True, description="the ARN of the SNS topic")
-
-    @field_validator("webhook")
-    @classmethod
-    def _chats_need_it(cls, name: str, info: ValidationInfo) -> str:
-        if not name and info.data.get("channel") in (Channel.SLACK, Channel.TEAMS):
-            raise ValueError("no name")
-        return name
-
-    @field_validator("topic_arn")
-    @classmethod
-    def _topics_need_it(cls, arn: str, info: ValidationInfo) -> str:
-        if not arn and info.data.get("channel") in (Channel.MAIL, Channel.CHAT):
-            raise ValueError("no ARN")
-        return arn
-
-    def wants(self, stack: str, fleet: str) -> bool:
-        """Return whether people are told of a stack and fleet; of the whole target they always are."""
-        return not stack or (self.notice_stacks.match(stack) and self.notice_fleets.match(fleet))

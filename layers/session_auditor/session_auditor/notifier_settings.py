@@ -1,0 +1,50 @@
+"""The settings of a channel's notifier; the auditor does not read them."""
+
+from enum import StrEnum
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from session_auditor.model import Globs
+from session_auditor.settings import Environment, Names
+
+
+class Channel(StrEnum):
+    """A place that people are told in."""
+
+    SLACK = "slack"
+    TEAMS = "teams"
+    MAIL = "mail"
+    CHAT = "chat"
+
+
+WEBHOOKS = frozenset([Channel.SLACK, Channel.TEAMS])
+TOPICS = frozenset([Channel.MAIL, Channel.CHAT])
+
+
+class NotifierSettings(Environment):
+    """What an administrator can set of the notifier of one channel."""
+
+    channel: Channel = Field(description="slack, teams, mail or chat")
+    queue_url: str = Field(min_length=1, description="the URL of the queue that holds the events")
+    dead_letters_url: str = Field(min_length=1, description="the URL of the queue for what cannot be told")
+    notice_stacks: Names = Globs()
+    notice_fleets: Names = Globs()
+    several_targets: bool = Field(default=False, description="true or false")
+    webhook: str = Field(
+        default="",
+        validate_default=True,
+        description="the name of the SSM parameter (from its /) or the secret with the webhook's URL",
+    )
+    topic_arn: str = Field(default="", validate_default=True, description="the ARN of the SNS topic")
+
+    @field_validator("webhook", "topic_arn")
+    @classmethod
+    def _its_channels_need_it(cls, value: str, info: ValidationInfo) -> str:
+        needed_by = WEBHOOKS if info.field_name == "webhook" else TOPICS
+        if not value and info.data.get("channel") in needed_by:
+            raise ValueError("nothing")
+        return value
+
+    def wants(self, stack: str, fleet: str) -> bool:
+        """Return whether people are told of a stack and fleet; of the whole target they always are."""
+        return not stack or (self.notice_stacks.match(stack) and self.notice_fleets.match(fleet))
