@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.aws import Blow, Cloud, Fault
 from tests.simulation.invariants import Broken
 from tests.simulation.scenarios import SCENARIOS, Scenario
-from tests.simulation.test_crashes import is_new, replay
+from tests.simulation.test_crashes import is_new, replay, settle
 from tests.simulation.trial import TALLY, Trial
 
 LATER_SWEEPS = 3
@@ -45,3 +45,22 @@ def test_a_sweep_wakes_up_late(scenario: Scenario, bus: str, cloud: Cloud) -> No
                         raise Broken(f"{scenario.name}, {story}: {broken}") from broken
 
     replay(scenario, cloud, stalls)
+
+
+def test_a_former_deployment_reads_what_the_next_one_left(cloud: Cloud) -> None:
+    trial = Trial(cloud)
+    cloud.world.fleet("f1", "s1")
+    trial.deploy(STACK_FILTER="*,!s1")
+    trial.sweep()
+    trial.wait(60)
+    cloud.world.start("a", "s1", "f1", at=cloud.clock.now)
+    trial.users.add("user-of-a@example.com")
+    go_on = trial.wait(60).stall(0, seconds=300)
+    trial.deploy(STACK_FILTER="*")
+    trial.wait(60).sweep()
+    # It knows of stack s1 from the table alone, and the filter that it was deployed with leaves that out.
+    go_on()
+    settle(trial)
+    trial.check()
+    told = [entry["DetailType"].rsplit(" ", 1)[1] for entry in cloud.eventbridge.accepted]
+    assert told == ["Started", "Unwatched", "Started"]

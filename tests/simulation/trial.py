@@ -478,9 +478,15 @@ class Trial:
         while same and not known[same - 1][-1]:
             same -= 1
         del self._told[same:]
-        for number in range(same, len(digests)):
-            history = [sweep for _, sweep in self._told if sweep]
-            self._told.append((known[number], self._sweep(digests[number], digests, history)))
+        # One that stalled before it read the table has read what sweeps that began later left there.
+        rest: dict[int, tuple[Hashable, Sweep | None]] = {}
+        for number in sorted(range(same, len(digests)), key=lambda number: digests[number].load):
+            each = digests[number]
+            before = [
+                sweep for _, sweep in (*self._told, *rest.values()) if sweep and sweep.first_write < each.load
+            ]
+            rest[number] = known[number], self._sweep(each, digests, before)
+        self._told += [rest[number] for number in sorted(rest)]
         return [sweep for _, sweep in self._told if sweep]
 
     def _over(self) -> list[bool]:
@@ -503,7 +509,7 @@ class Trial:
             for identity, order in other.writes.items()
             if each.load < order < each.commit and identity not in each.writes
         }
-        known = self._known(history) if each.leans_on_the_table else frozenset()
+        known = self._known(history, each.load) if each.leans_on_the_table else frozenset()
         unwanted = frozenset(scope for scope in known if scope[0] in excluded(each.environment))
         topology = each.topology(known, unwanted)
         enough = self._enough(each, digests)
@@ -577,10 +583,14 @@ class Trial:
         return frozenset(kind for kind in enough if kind is not None)
 
     @staticmethod
-    def _known(history: Sequence[Sweep]) -> frozenset[Scope]:
-        """Return the scopes that the table knows: by its list, by its gaps, and by its sessions."""
+    def _known(history: Sequence[Sweep], load: int) -> frozenset[Scope]:
+        """Return the scopes that the table knew then: by its list, by its gaps, and by its sessions."""
         committed = sorted(
-            (sweep for sweep in history if sweep.order is not None and not sweep.unreadable),
+            (
+                each
+                for each in history
+                if each.order is not None and each.order < load and not each.unreadable
+            ),
             key=lambda sweep: sweep.order or 0,
         )
         listed = [sweep for sweep in committed if sweep.kept_scopes]
