@@ -338,18 +338,17 @@ class Oracle:
     def _replay_coverage(self, scope: Scope, load: int, *, committed: bool) -> tuple[int | None, int | None]:
         covered: int | None = None
         failing_since: int | None = None
-        known = missed = False
+        stored = missed = False
         for sweep in (each for each in self.committed if (each.order or 0) < load):
             missed_before = missed
             lost = committed and scope in sweep.uncommitted
             missed = scope in sweep.failed or scope in sweep.unwanted or lost
             if sweep.kept_scopes:
-                known = (
-                    missed or scope in sweep.scopes or scope == TARGET or self._is_remembered(scope, sweep)
-                )
-            elif scope in sweep.uncommitted:
-                # That it could not commit is noted with the target, whatever became of the list of scopes.
-                known = True
+                listed = scope in sweep.scopes or scope in sweep.failed or scope == TARGET
+                stored = listed or self._is_remembered(scope, sweep)
+            # What is noted with the target stands there whatever became of the list of scopes; what the
+            # filters left out, there alone.
+            known = stored or missed or scope in sweep.uncommitted
             if not missed:
                 covered = sweep.begin if known else None
                 failing_since = None
