@@ -80,11 +80,12 @@ bench: $(VENV)/.done  ## Measure the auditor against its goals (sixteen minutes;
 	@$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick) $(if $(ALL),--all)
 
 .PHONY: lint
-lint: $(VENV)/.done  ## Style, format, types, and who may import whom
+lint: $(VENV)/.done  ## Style, format, types, who may import whom, and every template
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo --no-cache pyproject.toml
+	@$(VENV)/bin/cfn-lint template.yaml functions/*/template.yaml examples/consumers/*/template.yaml docs/schemas/*.yaml
 
 .PHONY: build
 build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt examples/consumers/tickets/requirements.txt  ## What `sam build` would deploy, in .aws-sam

@@ -15,9 +15,10 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -37,6 +38,7 @@ from sandbox.server import HOST, Answer, Post, serving
 ROOT = Path(__file__).parents[1]
 ACCOUNT_ID = "123456789012"
 REGION = "eu-west-1"
+PACKAGES = "packages"
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
 # ministack refuses a template that holds one. Nothing here tries what it forbids.
@@ -92,66 +94,87 @@ class LocalCloud:
         self,
         parameters: Mapping[str, str],
         name: str = "session-auditor",
-        disabled: Iterable[str] = (),
         template: Path = ROOT / "template.yaml",
     ) -> Stack:
-        """Package and deploy a template; `disabled` schedules never fire by themselves.
+        """Package a template and create the stack, or update it if it is there.
 
         The layer holds the package alone: a local function runs on this very Python, which has the rest.
         Raises LocalCloudError with what CloudFormation said.
         """
-        bucket = f"{name}-packages"
-        self.client("s3").create_bucket(
-            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
-        )
-        packaged = yaml_parse(template.read_text())
-        packaged["Resources"] = {
-            logical_id: resource
-            for logical_id, resource in packaged["Resources"].items()
-            if resource["Type"] not in LEFT_OUT
-        }
-        for logical_id, resource in packaged["Resources"].items():
-            properties = resource.get("Properties", {})
-            for key in ("CodeUri", "ContentUri"):
-                if key in properties:
-                    below = "python" if key == "ContentUri" else ""
-                    properties[key] = self._upload(
-                        bucket, f"{logical_id}.zip", template.parent / properties[key], below
-                    )
-            for event in properties.get("Events", {}).values():
-                if resource["Type"] == "AWS::Serverless::Function" and event["Type"] in disabled:
-                    event["Properties"]["State"] = "DISABLED"
         cloudformation = self.client("cloudformation")
+        write = cloudformation.update_stack if self._status(name) else cloudformation.create_stack
         try:
-            cloudformation.create_stack(
+            write(
                 StackName=name,
-                TemplateBody=json.dumps(packaged),
+                TemplateBody=json.dumps(self._package(template)),
                 Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
                 Parameters=[
                     {"ParameterKey": key, "ParameterValue": each} for key, each in parameters.items()
                 ],
             )
         except ClientError as error:
-            raise LocalCloudError(f"stack {name} cannot be created: {error}") from error
-
-        def settled() -> dict[str, Any] | None:
-            (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
-            return None if stack["StackStatus"].endswith("IN_PROGRESS") else stack
-
-        stack = wait_for(settled, DEPLOY_SECONDS, f"stack {name} to settle")
-        if stack["StackStatus"] != "CREATE_COMPLETE":
+            raise LocalCloudError(f"stack {name} cannot be deployed: {error}") from error
+        status = self._settled(name)
+        if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
             reasons = [
                 f"{each['LogicalResourceId']}: {each.get('ResourceStatusReason', '')}"
                 for each in events
                 if "FAILED" in each["ResourceStatus"]
             ]
-            raise LocalCloudError(f"stack {name} is {stack['StackStatus']}: {'; '.join(reasons)}")
+            raise LocalCloudError(f"stack {name} is {status}: {'; '.join(reasons)}")
+        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
         resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
         return Stack(
             {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])},
             {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources},
         )
+
+    def delete(self, name: str = "session-auditor") -> str:
+        """Delete a stack; return its last status, which is "" when it is gone."""
+        self.client("cloudformation").delete_stack(StackName=name)
+        return self._settled(name)
+
+    def _status(self, name: str) -> str:
+        try:
+            (stack,) = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        except ClientError:
+            return ""
+        status: str = stack["StackStatus"]
+        return "" if status == "DELETE_COMPLETE" else status
+
+    def _settled(self, name: str) -> str:
+        def status() -> tuple[str] | None:
+            now = self._status(name)
+            return None if now.endswith("IN_PROGRESS") else (now,)
+
+        settled: tuple[str] = wait_for(status, DEPLOY_SECONDS, f"stack {name} to settle")
+        return settled[0]
+
+    def _package(self, template: Path) -> dict[str, Any]:
+        """Upload whatever a template names by its path; return the template that names it where it is."""
+        packaged: dict[str, Any] = yaml_parse(template.read_text())
+        packaged["Resources"] = {
+            logical_id: resource
+            for logical_id, resource in packaged["Resources"].items()
+            if resource["Type"] not in LEFT_OUT
+        }
+        for resource in packaged["Resources"].values():
+            properties = resource.get("Properties", {})
+            for key in {"CodeUri", "ContentUri"} & properties.keys():
+                below = "python" if key == "ContentUri" else ""
+                folder = (template.parent / properties[key]).resolve()
+                properties[key] = f"s3://{PACKAGES}/{self._upload(folder.name, zipped(folder, below))}"
+            if resource["Type"] == "AWS::CloudFormation::Stack":
+                nested = self._package(template.parent / properties["TemplateURL"])
+                key = self._upload("template.json", json.dumps(nested).encode())
+                properties["TemplateURL"] = f"{self.endpoint}/{PACKAGES}/{key}"
+        return packaged
+
+    def _upload(self, name: str, content: bytes) -> str:
+        key = f"{sha256(content).hexdigest()}/{name}"
+        self.client("s3").put_object(Bucket=PACKAGES, Key=key, Body=content)
+        return key
 
     def subscribe_webhook(self, bus_name: str, webhook: Webhook, pattern: Mapping[str, Any]) -> None:
         """Have a rule on the bus post what matches to the webhook, as an API destination does."""
@@ -208,13 +231,18 @@ class LocalCloud:
             Rule=name, EventBusName=bus_name, Targets=[{"Id": name, "Arn": target_arn, "RoleArn": role}]
         )
 
-    def _upload(self, bucket: str, key: str, folder: Path, below: str) -> str:
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as package:
-            for path in sorted(folder.rglob("*.py")):
-                package.write(path, Path(below) / path.relative_to(folder))
-        self.client("s3").put_object(Bucket=bucket, Key=key, Body=content.getvalue())
-        return f"s3://{bucket}/{key}"
+
+def zipped(folder: Path, below: str) -> bytes:
+    """Return a package of everything in a folder but bytecode."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as package:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                # A file's time would make every upload another one.
+                entry = zipfile.ZipInfo(str(Path(below) / path.relative_to(folder)))
+                entry.external_attr = 0o644 << 16
+                package.writestr(entry, path.read_bytes())
+    return content.getvalue()
 
 
 @contextmanager
@@ -240,9 +268,9 @@ def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Ite
         log = state / "ministack.log"
         output = stack.enter_context(log.open("w"))
         process = subprocess.Popen(
-            [sys.executable, "-P", str(ROOT / "sandbox" / "eventbridge.py")],
+            [sys.executable, "-P", str(ROOT / "sandbox" / "aws.py")],
             env=_ministack_environment(port, state, appstream_endpoint)
-            | {"EVENTBRIDGE_VENDORS": json.dumps(dict(vendors)), "EVENTBRIDGE_SECOND": str(second)},
+            | {"SANDBOX_VENDORS": json.dumps(dict(vendors)), "SANDBOX_SECOND": str(second)},
             cwd=state,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -264,7 +292,11 @@ def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Ite
                 connection.close()
 
         wait_for(ready, START_SECONDS, "ministack to answer")
-        yield LocalCloud(endpoint, appstream_endpoint, log)
+        cloud = LocalCloud(endpoint, appstream_endpoint, log)
+        cloud.client("s3").create_bucket(
+            Bucket=PACKAGES, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        yield cloud
 
 
 @contextmanager

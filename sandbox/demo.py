@@ -1,17 +1,18 @@
-"""`make demo`: a working day against the local cloud, and whether what Slack was told is what happened.
+"""`make demo`: a working day against the local cloud, and whether what people were told is what happened.
 
-The code that runs is the function's own, with the environment of the deployed stack, and what Slack gets is
-made by the stack's own rules. Only the time is passed in, so that ten hours take half a minute.
+The code that runs is the function's own, with the environment of the deployed stack; the stack's own
+notifiers tell Slack and Teams. Only the time is passed in, so that ten hours take half a minute.
 """
 
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from queue import Empty
+from queue import SimpleQueue
 from textwrap import fill
 from typing import Any
 
@@ -21,20 +22,21 @@ from rich.text import Text
 from sandbox.cloud import CREDENTIALS, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.day import BEGIN, END, FORGOTTEN, STEPS, expected, opening, time_of_day
 from sandbox.meter import Meter, metered
-from sandbox.vendors.slack import ORIGIN, WEBHOOK_URL, Message, Slack, slack
-from session_auditor.model import DetailType
+from sandbox.vendors.slack import Slack, slack
+from sandbox.vendors.teams import Teams, teams
 
 MINUTE = timedelta(minutes=1)
-# Slack and EventBridge agree on one message a second; here their second is a twentieth of ours.
-SECOND = 0.05
-# Everything of a session is told, where the defaults tell of what somebody has to do something about.
+# Notices gather for twenty seconds; here a second is a fiftieth of ours.
+SECOND = 0.02
+# Everything is told, where the defaults tell of what somebody has to do something about.
 TOLD = {
-    "SlackWebhookUrl": WEBHOOK_URL,
-    "GoodEvents": ",".join(
-        [DetailType.STARTED, DetailType.CONNECTED, DetailType.RECONNECTED, DetailType.ENDED]
-    ),
-    "WarningEvents": ",".join([DetailType.DISCONNECTED, DetailType.EXPIRING]),
+    "SlackWebhook": "/demo/slack-webhook",
+    "TeamsWebhook": "/demo/teams-webhook",
+    "Notices": "everything",
+    "DigestSeconds": "20",
+    "Sweeps": "DISABLED",
 }
+EVERYTHING = {"source": ["appstream.auditor"]}
 TICKETS = {
     "source": ["appstream.auditor"],
     "detail-type": ["AppStream Session Abandoned", "AppStream Audit Degraded"],
@@ -44,6 +46,101 @@ COLOURS = {"good": "green", "warning": "yellow", "danger": "red"}
 UNBROKEN = sys.maxsize
 
 
+Posted = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A message as it reads in Slack: a heading, lines, and the colour of its bar."""
+
+    heading: str
+    lines: tuple[str, ...]
+    colour: str
+
+    @classmethod
+    def of(cls, message: Posted) -> "Notice":
+        """Read what was posted to Slack."""
+        (heading,), (attachment,) = message["blocks"], message["attachments"]
+        lines = attachment["blocks"][0]["text"]["text"].splitlines()
+        return cls(heading["text"]["text"], tuple(lines), attachment["color"])
+
+    @property
+    def kind(self) -> str:
+        """The detail-type that it opens with."""
+        return re.split(" on stack | in account |: ", self.heading)[0]
+
+    @property
+    def events(self) -> int:
+        """How many events it tells of."""
+        return told_by(self.heading)
+
+    @property
+    def words(self) -> str:
+        """What it says, in one line."""
+        _, several, number = self.heading.partition(": ")
+        return "; ".join([number, *self.lines] if several else self.lines)
+
+
+def told_by(heading: str) -> int:
+    """Return how many events a message with such a heading tells of."""
+    number = re.search(r": ([0-9,]+) (?:sessions|stacks and fleets)$", heading)
+    return int(number[1].replace(",", "")) if number else 1
+
+
+@dataclass
+class Office:
+    """The local cloud with the product deployed, and where its people are told."""
+
+    cloud: LocalCloud
+    stack: Stack
+    slack: Slack
+    teams: Teams
+    posted: list[tuple[datetime, Posted]] = field(default_factory=list)
+    carded: list[tuple[datetime, Posted]] = field(default_factory=list)
+
+    def receive(self, now: datetime, events: int) -> list[Posted]:
+        """Wait until both channels have told of so many events; return what Slack was posted."""
+        fresh = received(self.slack.received, events, lambda each: str(each["text"]))
+        cards = received(self.teams.received, events, lambda each: str(card(each)["fallbackText"]))
+        self.posted += [(now, message) for message in fresh]
+        self.carded += [(now, message) for message in cards]
+        return fresh
+
+    @property
+    def refused(self) -> int:
+        """How many messages the channels refused, or took beyond what was waited for."""
+        return sum(
+            queue.qsize()
+            for queue in (
+                *(self.slack.refused, self.slack.received),
+                *(self.teams.refused, self.teams.received),
+            )
+        )
+
+
+def card(message: Posted) -> Posted:
+    """Return the card that was posted to Teams."""
+    content: Posted = message["attachments"][0]["content"]
+    return content
+
+
+def received(queue: SimpleQueue[Posted], events: int, heading: Callable[[Posted], str]) -> list[Posted]:
+    """Wait for messages that tell of so many events."""
+    messages: list[Posted] = []
+    while sum(told_by(heading(each)) for each in messages) < events:
+        messages.append(queue.get(timeout=30))
+    return messages
+
+
+@contextmanager
+def office() -> Iterator[Office]:
+    """Start the local cloud and the channels, and deploy the template."""
+    with slack(second=0) as in_slack, teams() as in_teams, local_cloud(second=SECOND) as cloud:
+        for name, url in ((TOLD["SlackWebhook"], in_slack.url), (TOLD["TeamsWebhook"], in_teams.url)):
+            cloud.client("ssm").put_parameter(Name=name, Value=url, Type="SecureString")
+        yield Office(cloud, cloud.deploy(TOLD), in_slack, in_teams)
+
+
 def main() -> int:
     """Play the day; 0 if every event that had to be told was told, once, and nothing else."""
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -51,59 +148,69 @@ def main() -> int:
     def width() -> int:
         return console.width if console.is_terminal else UNBROKEN
 
-    with slack(SECOND) as hook, local_cloud({ORIGIN: hook.url}, SECOND) as cloud:
-        console.print("Deploying template.yaml into it ...")
-        stack = cloud.deploy(TOLD, disabled=["ScheduleV2"])
-        queue_url = cloud.subscribe_queue(stack.outputs["SessionBusName"], "tickets", TICKETS)
-        auditor = deployed_auditor(cloud, stack)
-        told: list[tuple[datetime, Message]] = []
+    console.print("Deploying template.yaml into it ...")
+    with office() as here:
+        bus = here.stack.outputs["SessionBusName"]
+        tickets_url = here.cloud.subscribe_queue(bus, "tickets", TICKETS)
+        events_url = here.cloud.subscribe_queue(bus, "events", EVERYTHING)
+        told: list[tuple[datetime, Notice]] = []
         sweeps = 0
         console.print(
             hung("", f"A working day from {BEGIN} to {END}, a sweep a minute, as Slack is told:", width())
         )
         with metered() as meter, console.status("") as status:
-            for now, live, messages in play(cloud, auditor, hook):
+            for now, live, notices in play(here):
                 sweeps += 1
                 status.update(f"{now:%H:%M}  {live} sessions live")
-                for message in messages:
-                    told.append((now, message))
-                    console.print(line(now, message, width()))
-        tickets = wait_for(lambda: cloud.drain(queue_url), 20, "tickets")
-        surplus = hook.received.qsize()
-        refused = hook.refused.qsize()
+                for notice in notices:
+                    told.append((now, notice))
+                    console.print(line(now, notice, width()))
+        tickets = wait_for(lambda: here.cloud.drain(tickets_url), 20, "tickets")
+        ids = {event["detail"]["metadata"]["eventId"] for event in here.cloud.drain(events_url)}
+        in_teams = Counter(card(message)["fallbackText"] for _, message in here.carded)
+        surplus = here.refused
     console.print(f"\nThe day of {FORGOTTEN}, who left for a meeting and forgot a session:")
-    for now, message in told:
-        if f"“{FORGOTTEN}@" in said(message):
-            console.print(line(now, message, width()))
+    for now, notice in told:
+        if f"“{FORGOTTEN}@" in notice.words:
+            console.print(line(now, notice, width()))
     happened = expected(STEPS)
-    reported = Counter(kind(message) for _, message in told)
+    reported = Counter[str]()
+    for _, notice in told:
+        reported[notice.kind] += notice.events
     console.print()
     for head, words in figures(reported, len(tickets), meter, sweeps).items():
         console.print(hung(f"{head:<7}", words, width()))
-    ids = {message["attachments"][0]["blocks"][0]["block_id"] for _, message in told}
-    if happened == reported and len(ids) == len(told) and not surplus and not refused:
-        console.print(f"{len(told)} events, {len(ids)} different ids: what Slack was told is what happened.")
+    alike = in_teams == Counter(notice.heading for _, notice in told)
+    if happened == reported and len(ids) == reported.total() and alike and not surplus:
+        console.print(
+            hung(
+                "",
+                f"{reported.total()} events, {len(ids)} different ids: what Slack and Teams were told, in "
+                f"{len(told)} messages each, is what happened.",
+                width(),
+            )
+        )
         return 0
     wrong = f"missing: {counted(happened - reported)}; too many: {counted(reported - happened)}"
-    more = f"{len(ids)} different ids; left over: {surplus}; refused by Slack: {refused}"
-    console.print(Text(f"What Slack was told is not what happened. {wrong}; {more}", "red"))
+    more = f"{len(ids)} different ids; the same in Teams: {alike}; refused or left over: {surplus}"
+    console.print(Text(f"What people were told is not what happened. {wrong}; {more}", "red"))
     return 1
 
 
-def play(cloud: LocalCloud, auditor: Any, hook: Slack) -> Iterator[tuple[datetime, int, list[Message]]]:
+def play(here: Office) -> Iterator[tuple[datetime, int, list[Notice]]]:
     """Play the day; give for every sweep its time, the sessions it saw, and what it made Slack receive."""
-    opening(cloud.appstream)
+    appstream = here.cloud.appstream
+    auditor = deployed_auditor(here.cloud, here.stack)
+    opening(appstream)
     steps = list(STEPS)
     now, end = time_of_day(BEGIN), time_of_day(END)
     while now <= end:
         while steps and steps[0].at <= now:
-            steps.pop(0).act(cloud.appstream)
+            steps.pop(0).act(appstream)
         summary = auditor.sweep(f"{now:%Y%m%dT%H%M%SZ}-demo", lambda at=now: at, lambda: 50.0)
-        messages: list[Message] = []
-        # An API destination delivers in its own time; the clock waits for it.
-        with suppress(Empty):
-            messages.extend(hook.received.get(timeout=20) for _ in range(summary.events_published.total()))
-        yield now, summary.sessions_seen, messages
+        # A queue delivers in its own time; the clock waits for it.
+        posted = here.receive(now, summary.events_published.total())
+        yield now, summary.sessions_seen, [Notice.of(message) for message in posted]
         now += MINUTE
 
 
@@ -121,23 +228,11 @@ def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
     return app.auditor
 
 
-def kind(message: Message) -> str:
-    """Give the detail-type that a message opens with."""
-    text: str = message["text"]
-    return re.split(" on stack | in account ", text)[0]
-
-
-def said(message: Message) -> str:
-    """Return the words of a message, as they read in Slack."""
-    words: str = message["attachments"][0]["blocks"][0]["text"]["text"]
-    return words
-
-
-def line(now: datetime, message: Message, width: int) -> Text:
-    """Show a message: when, what, in the colour of its bar, and its words."""
-    head = f"{now:%H:%M}  {kind(message).split()[-1]:<12}  "
-    text = Text(hung(head, said(message), width))
-    text.stylize(COLOURS[message["attachments"][0]["color"]], len("00:00  "), len(head))
+def line(now: datetime, notice: Notice, width: int) -> Text:
+    """Show a notice: when, what, in the colour of its bar, and its words."""
+    head = f"{now:%H:%M}  {notice.kind.split()[-1]:<12}  "
+    text = Text(hung(head, notice.words, width))
+    text.stylize(COLOURS[notice.colour], len("00:00  "), len(head))
     return text
 
 

@@ -1,7 +1,8 @@
-"""`make picture`: docs/slack.png, the messages of an afternoon of the demo's day as they look in Slack.
+"""`make picture`: docs/slack.png and docs/teams.png, messages of the demo's day as they look there.
 
-What is shown was delivered by the stack's own rules. The page is drawn here after Slack's looks, and printed
-by a headless Chromium (on Debian: apt-get install chromium fonts-lato); nothing is fetched.
+What is shown was delivered by the stack's own notifiers, and taken by the local Slack and Teams. The pages
+are drawn here after their looks, and printed by a headless Chromium (on Debian: apt-get install chromium
+fonts-lato fonts-open-sans); nothing is fetched.
 """
 
 import re
@@ -9,22 +10,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from sandbox.cloud import ROOT, local_cloud
+from sandbox.cloud import ROOT
 from sandbox.day import time_of_day
-from sandbox.demo import SECOND, TOLD, deployed_auditor, play
-from sandbox.vendors.slack import ORIGIN, Message, slack
+from sandbox.demo import Posted, card, office, play
 
-PICTURE = ROOT / "docs" / "slack.png"
-# A fleet that cannot be listed, somebody who does not come back from a meeting, a session near its maximum.
-BEGIN, END = time_of_day("13:30"), time_of_day("15:00")
+# A fleet that cannot be listed, somebody who does not come back from a meeting, and everybody who goes home.
+SHOWN = frozenset(time_of_day(at) for at in ("13:35", "13:40", "14:15", "14:55", "17:31"))
 WIDTH = 780
-COLOURS = {"good": "#2eb67d", "warning": "#daa038", "danger": "#c01343"}
-STYLE = """
+SLACK_COLOURS = {"good": "#2eb67d", "warning": "#daa038", "danger": "#c01343"}
+TEAMS_COLOURS = {"good": "#e7f2da", "warning": "#fbf6d9", "attention": "#fdf3f4"}
+SLACK_STYLE = """
 body { margin: 0; background: #fff; color: #1d1c1d; font: 15px/1.4667 Lato, "Noto Sans", sans-serif; }
 main { padding: 12px 20px 18px; }
 .day { display: flex; align-items: center; margin: 2px 0 10px; font-size: 13px; font-weight: 700; }
@@ -39,34 +39,69 @@ article { display: flex; gap: 10px; padding: 6px 0; }
 time { color: #616061; font-size: 12px; margin-left: 5px; }
 .attachment { display: flex; gap: 12px; margin: 4px 0 2px; }
 .bar { flex: none; width: 4px; border-radius: 8px; }
+.lines { white-space: pre-line; }
 .context { color: #616061; font-size: 13px; margin-top: 4px; }
+"""
+TEAMS_STYLE = """
+body { margin: 0; background: #f5f5f5; color: #242424; font: 14px/1.43 "Segoe UI", "Open Sans", sans-serif; }
+main { padding: 16px 24px; }
+article { display: flex; gap: 12px; margin-bottom: 14px; }
+.face { flex: none; width: 32px; height: 32px; border-radius: 50%; background: #3a4a9f; display: flex;
+  align-items: center; justify-content: center; }
+.post { flex: 1; background: #fff; border-radius: 6px; padding: 10px 16px 14px;
+  box-shadow: 0 0 2px #0002, 0 1px 2px #0003; }
+.who { font-weight: 600; margin-right: 8px; }
+time { color: #616161; font-size: 12px; }
+.card { border: 1px solid #d1d1d1; border-radius: 6px; margin-top: 6px; padding: 0 16px 12px;
+  overflow: hidden; }
+.container { margin: 0 -16px 8px; padding: 10px 16px; }
+.bolder { font-weight: 600; }
+.subtle { color: #616161; font-size: 12px; margin-top: 8px; }
 """
 FACE = """<svg width="22" height="22" viewBox="0 0 22 22" fill="none" stroke="#fff" stroke-width="1.8"
 stroke-linecap="round" stroke-linejoin="round"><rect x="2" y="3.5" width="18" height="12" rx="2"/>
 <path d="M7.5 19h7M11 15.5V19M7.5 9.5l2.5 2.5 4.5-5"/></svg>"""
 
 
-def page(messages: Iterable[tuple[datetime, Message]]) -> str:
-    """Draw messages as Slack does, one below the other."""
-    drawn = "".join(article(at, message) for at, message in messages)
-    day = f"{BEGIN:%A, %B} {BEGIN.day}"
+def page(style: str, articles: Iterable[str]) -> str:
+    """Draw messages one below the other; the page's title becomes its height."""
     return (
-        f'<!doctype html><meta charset="utf-8"><title>Slack</title><style>{STYLE}</style>'
-        f'<main><div class="day"><span>{day}</span></div>{drawn}</main>'
+        f'<!doctype html><meta charset="utf-8"><style>{style}</style><main>{"".join(articles)}</main>'
         "<script>document.title = Math.ceil(document.documentElement.getBoundingClientRect().height)</script>"
     )
 
 
-def article(at: datetime, message: Message) -> str:
-    (attachment,) = message["attachments"]
+def in_slack(at: datetime, message: Posted) -> str:
+    """Draw a message as Slack does."""
+    (heading,), (attachment,) = message["blocks"], message["attachments"]
     section, context = attachment["blocks"]
+    bar = SLACK_COLOURS[attachment["color"]]
     return (
         f'<article><div class="face">{FACE}</div><div><span class="who">AppStream session auditor</span>'
-        f'<span class="app">APP</span><time>{at:%H:%M}</time><div>{escape(message["text"])}</div>'
-        f'<div class="attachment"><div class="bar" style="background:{COLOURS[attachment["color"]]}"></div>'
-        f"<div><div>{escape(section['text']['text'])}</div>"
+        f'<span class="app">APP</span><time>{at:%H:%M}</time><div>{escape(heading["text"]["text"])}</div>'
+        f'<div class="attachment"><div class="bar" style="background:{bar}"></div>'
+        f'<div><div class="lines">{escape(section["text"]["text"])}</div>'
         f'<div class="context">{escape(context["elements"][0]["text"])}</div></div></div></div></article>'
     )
+
+
+def in_teams(at: datetime, message: Posted) -> str:
+    """Draw a card as Teams does."""
+    container, *lines = card(message)["body"]
+    drawn = "".join(run(block) for block in lines)
+    return (
+        f'<article><div class="face">{FACE}</div><div class="post"><span class="who">Workflows</span>'
+        f'<time>{at:%H:%M}</time><div class="card"><div class="container" '
+        f'style="background:{TEAMS_COLOURS[container["style"]]}">{run(container["items"][0])}</div>'
+        f"{drawn}</div></div></article>"
+    )
+
+
+def run(block: Mapping[str, list[Posted]]) -> str:
+    """Draw a RichTextBlock of one TextRun."""
+    (text,) = block["inlines"]
+    style = "bolder" if text.get("weight") == "Bolder" else "subtle" if text.get("isSubtle") else ""
+    return f'<div class="{style}">{escape(text["text"])}</div>'
 
 
 def chromium(*options: str) -> str:
@@ -91,31 +126,36 @@ def chromium(*options: str) -> str:
         ).stdout
 
 
-def main() -> int:
-    """Play the day and print its afternoon."""
-    if not shutil.which("chromium"):
-        print("make picture needs chromium and its fonts (on Debian: apt-get install chromium fonts-lato)")
-        return 1
-    with slack(SECOND) as hook, local_cloud({ORIGIN: hook.url}, SECOND) as cloud:
-        stack = cloud.deploy(TOLD, disabled=["ScheduleV2"])
-        messages = [
-            (now, message)
-            for now, _, arrived in play(cloud, deployed_auditor(cloud, stack), hook)
-            for message in arrived
-            if BEGIN <= now <= END
-        ]
+def draw(name: str, html: str) -> None:
+    """Print a page, as high as it is."""
+    picture = ROOT / "docs" / f"{name}.png"
     with tempfile.TemporaryDirectory(prefix="picture-") as folder:
-        html = Path(folder) / "slack.html"
-        html.write_text(page(messages))
-        dom = chromium(f"--window-size={WIDTH},600", "--dump-dom", html.as_uri())
+        path = Path(folder) / f"{name}.html"
+        path.write_text(html)
+        dom = chromium(f"--window-size={WIDTH},600", "--dump-dom", path.as_uri())
         (height,) = re.findall(r"<title>(\d+)</title>", dom)
         chromium(
             f"--window-size={WIDTH},{height}",
             "--force-device-scale-factor=1.5",
-            f"--screenshot={PICTURE}",
-            html.as_uri(),
+            f"--screenshot={picture}",
+            path.as_uri(),
         )
-    print(f"{PICTURE.relative_to(ROOT)}: {len(messages)} messages")
+    print(picture.relative_to(ROOT))
+
+
+def main() -> int:
+    """Play the day and print some of it."""
+    if not shutil.which("chromium"):
+        print("make picture needs chromium and its fonts")
+        print("(on Debian: apt-get install chromium fonts-lato fonts-open-sans)")
+        return 1
+    with office() as here:
+        for _ in play(here):
+            pass
+    day = next(iter(sorted(SHOWN)))
+    head = f'<div class="day"><span>{day:%A, %B} {day.day}</span></div>'
+    draw("slack", page(SLACK_STYLE, [head, *(in_slack(at, each) for at, each in here.posted if at in SHOWN)]))
+    draw("teams", page(TEAMS_STYLE, [in_teams(at, each) for at, each in here.carded if at in SHOWN]))
     return 0
 
 

@@ -18,9 +18,7 @@ from slack_sdk.models.blocks import Block
 
 from sandbox.server import Answer, Post, serving
 
-ORIGIN = "https://hooks.slack.com"
 PATH = "/services/T00000000/B00000000/local"
-WEBHOOK_URL = ORIGIN + PATH
 # https://docs.slack.dev: messages are cut off after this many characters, and hold this many blocks and
 # attachments; a webhook takes one message a second.
 TEXT_LIMIT, BLOCKS_LIMIT, ATTACHMENTS_LIMIT = 40_000, 50, 100
@@ -133,5 +131,6 @@ def text_objects(part: Any) -> Iterator[bool]:
 def slack(second: float = 1.0, clock: Callable[[], float] = time.monotonic) -> Iterator[Slack]:
     """Listen; `second` is how long a second of Slack's takes on the `clock`."""
     hook = Slack(second, clock)
-    with serving(hook.answer) as hook.url:
+    with serving(hook.answer) as url:
+        hook.url = url + PATH
         yield hook

@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from session_auditor.model import DetailType
+from session_auditor.notifier_settings import Channel
 from session_auditor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -45,12 +46,17 @@ LAMBDA_ENVIRONMENT = 4096
 MADE = {"TABLE_NAME", "EVENT_BUS_NAME", "USER_ID_SECRET_ARN", "POWERTOOLS_SERVICE_NAME"}
 LONGEST_MADE = 255
 DEFAULTS = {name: str(each["Default"]) for name, each in PARAMETERS.items()}
-# EventBridge's guide has API destinations there, cfn-lint's copy of CloudFormation's registry has none.
-DOUBTFUL = {"ap-southeast-5", "ca-west-1", "il-central-1"}
 
 
 def of_type(kind: str) -> dict[str, Any]:
     return {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == kind}
+
+
+CHANNELS = {
+    name: each
+    for name, each in of_type("AWS::CloudFormation::Stack").items()
+    if "Channel" in each.get("Parameters", {})
+}
 
 
 def parts(value: Any) -> Iterator[Any]:
@@ -175,15 +181,11 @@ class TestParameters:
                 "arn:aws-eusc:sns:eusc-de-east-1:123456789012:ops",
                 "arn:aws:sqs:eu-west-1:1:ops",
             ),
-            (
-                "SlackWebhookUrl",
-                "https://hooks.slack.com/services/T0/B0/a1",
-                "https://example.com/services/T0/B0/a1",
-            ),
+            ("SlackWebhook", "/notices/slack", "https://hooks.slack.com/services/T0/B0/a1"),
+            ("TeamsWebhook", "notices/teams-2", "https://prod.logic.azure.com:443/workflows/1?sig=x"),
             ("NoticeEmail", "ops@example.com", "ops"),
-            ("GoodEvents", "AppStream Session Started, AppStream Session Ended", "Started"),
-            ("NoticeStacks", "office,lab-1", "office;lab"),
-            ("NoticeFleets", "Werkstatt Süd", 'office"'),
+            ("NoticeStacks", "office,!lab-*", "office;lab"),
+            ("NoticeFleets", "Buero Nord", 'office"'),
         ],
     )
     def test_patterns(self, name: str, right: str, wrong: str) -> None:
@@ -191,18 +193,15 @@ class TestParameters:
         assert re.fullmatch(pattern, right)
         assert not re.fullmatch(pattern, wrong)
 
-    @pytest.mark.parametrize("name", ["GoodEvents", "WarningEvents", "DangerEvents"])
-    def test_every_detail_type_of_a_session_can_be_told(self, name: str) -> None:
-        session = [each.value for each in DetailType if each.value.startswith("AppStream Session ")]
-        pattern = PARAMETERS[name]["AllowedPattern"]
-        # CloudFormation holds each member of a list to the pattern; the SAM CLI perhaps the whole text.
-        assert all(re.fullmatch(pattern, each) for each in [*session, ", ".join(session)])
+    def test_they_are_asked_in_the_order_of_their_groups(self) -> None:
+        groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        assert list(PARAMETERS) == [name for group in groups for name in group["Parameters"]]
 
-    def test_a_deployment_that_asks_can_be_answered(self) -> None:
-        """`sam deploy --guided` asks for a NoEcho parameter until it is given something."""
-        optional = [name for name, each in PARAMETERS.items() if each.get("NoEcho") and "Default" in each]
-        told = [(ROOT / name).read_text() for name in ("README.md", "samconfig.toml")]
-        assert not optional or not any("sam deploy --guided" in text for text in told)
+    def test_what_to_set_first_is_asked_first_and_stands_in_samconfig(self) -> None:
+        first, *_ = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        offered = re.findall(r'^    # "(\w+)=', (ROOT / "samconfig.toml").read_text(), re.MULTILINE)
+        assert first["Parameters"] == offered
+        assert len(offered) == 3
 
 
 class TestFunction:
@@ -332,6 +331,14 @@ class TestFunction:
         }
         assert {"GroupName", "DeadLetterConfig"} <= schedule["Properties"].keys()
 
+    def test_it_can_be_paused_without_an_alarm(self) -> None:
+        (schedule,) = RESOURCES["AuditorFunction"]["Properties"]["Events"].values()
+        assert schedule["Properties"]["State"] == {"Ref": "Sweeps"}
+        assert PARAMETERS["Sweeps"]["AllowedValues"] == ["ENABLED", "DISABLED"]
+        assert TEMPLATE["Conditions"]["Sweep"] == {"Fn::Equals": [{"Ref": "Sweeps"}, "ENABLED"]}
+        alarm = RESOURCES["NoCompletedSweep"]["Properties"]
+        assert alarm["ActionsEnabled"] == {"Fn::If": ["Sweep", True, False]}
+
     def test_it_runs_where_the_layer_was_built_for(self) -> None:
         runtime = TEMPLATE["Globals"]["Function"]
         assert (runtime["Runtime"], runtime["Architectures"]) == ("python3.13", ["arm64"])
@@ -412,7 +419,7 @@ class TestResources:
         }
 
     def test_queues_are_encrypted(self) -> None:
-        assert len(of_type("AWS::SQS::Queue")) == 3
+        assert len(of_type("AWS::SQS::Queue")) == 2
         assert all(queue["SqsManagedSseEnabled"] for queue in of_type("AWS::SQS::Queue").values())
 
     def test_logs_end(self) -> None:
@@ -493,101 +500,47 @@ class TestNotices:
             *("NoCompletedSweep", "FailedSweep", "UndeliveredSweep", "EventsPending", "EventsRefused"),
             *("FunctionErrors", "ItemsUnreadable", "OnlyTheAuditor"),
         }
-        for parameter in ("SlackWebhookUrl", "NoticeEmail"):
+        for parameter in ("SlackWebhook", "TeamsWebhook", "NoticeEmail"):
             assert PARAMETERS[parameter]["Default"] == ""
         off = {"ChatTopic": "false", "SchemaRegistry": "false", "ArchiveDays": 0}
         assert {name: PARAMETERS[name]["Default"] for name in off} == off
 
-    def test_the_webhook_is_a_secret_and_stands_in_one_place(self) -> None:
-        assert PARAMETERS["SlackWebhookUrl"]["NoEcho"] is True
-        users = [name for name, each in RESOURCES.items() if {"Ref": "SlackWebhookUrl"} in parts(each)]
-        assert users == ["SlackDestination"]
-        assert {"Ref": "SlackWebhookUrl"} not in list(parts(TEMPLATE["Outputs"]))
+    @pytest.mark.parametrize("name", CHANNELS)
+    def test_a_channel_is_the_notifiers_template_with_what_it_asks_for(self, name: str) -> None:
+        properties = CHANNELS[name]
+        assert properties["TemplateURL"] == "functions/notifier/template.yaml"
+        asked = yaml_parse((ROOT / properties["TemplateURL"]).read_text())["Parameters"]
+        given = properties["Parameters"]
+        assert given.keys() <= asked.keys()
+        needed = {each for each, parameter in asked.items() if "Default" not in parameter}
+        assert needed <= given.keys()
+        # Whatever both have goes through, as wide as it is here.
+        for each in asked.keys() & PARAMETERS.keys():
+            assert given[each] == {"Ref": each}
+            for bound in ("AllowedValues", "AllowedPattern", "Default"):
+                if bound in asked[each]:
+                    assert asked[each][bound] == PARAMETERS[each].get(bound), f"{each}: {bound}"
+        assert TEMPLATE["Resources"][name]["Condition"] == f"Tell{name}"
 
-    def test_rules_may_post_to_slack_and_nothing_more(self) -> None:
-        assert statements("SlackRole") == [
-            {
-                "Effect": "Allow",
-                "Action": "events:InvokeApiDestination",
-                "Resource": {"Fn::GetAtt": ["SlackDestination", "Arn"]},
-            }
-        ]
+    def test_every_channel_has_one(self) -> None:
+        assert sorted(each["Parameters"]["Channel"] for each in CHANNELS.values()) == sorted(Channel)
 
-    def test_topics_and_their_dead_letters_are_open_to_eventbridge_alone(self) -> None:
-        policies = [*of_type("AWS::SNS::TopicPolicy").values(), *of_type("AWS::SQS::QueuePolicy").values()]
-        granted = [each["PolicyDocument"]["Statement"] for each in policies]
-        assert [(each["Principal"], each["Action"]) for (each,) in granted] == [
-            ({"Service": "events.amazonaws.com"}, "sns:Publish"),
-            ({"Service": "events.amazonaws.com"}, "sns:Publish"),
-            ({"Service": "events.amazonaws.com"}, "sqs:SendMessage"),
-        ]
-        rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${SessionBus}/*"
-        assert granted[-1][0]["Condition"] == {"ArnLike": {"aws:SourceArn": {"Fn::Sub": rules}}}
-
-    @pytest.mark.parametrize(
-        "rule",
-        [name for name, each in of_type("AWS::Events::Rule").items() if "Audit" in str(each["EventPattern"])],
-    )
-    def test_an_event_of_the_whole_target_passes_every_filter(self, rule: str) -> None:
-        data = RESOURCES[rule]["Properties"]["EventPattern"]["detail"]["data"]
-        for field, parameter in (("stackName", "NoticeStacks"), ("fleetName", "NoticeFleets")):
-            _, everything, some = data[field]["Fn::If"]
-            assert everything == [{"exists": True}]
-            names = {"Fn::Join": [",", {"Ref": parameter}]}
-            assert some == {"Fn::Split": [",", {"Fn::Join": [",", ["", names]]}]}, "the empty name, and those"
-
-    def test_a_thread_of_the_chat_is_of_one_account_and_region(self) -> None:
-        threads = [
-            (found[1], target["InputTransformer"]["InputPathsMap"])
-            for rule in of_type("AWS::Events::Rule").values()
-            for part in rule["Targets"]
-            for target in part.get("Fn::If", [part])
-            if isinstance(target, dict) and "InputTransformer" in target
-            if (found := re.search(r'"threadId": (.*?), "', target["InputTransformer"]["InputTemplate"]))
-        ]
-        assert len(threads) == 2
-        for thread, paths in threads:
-            assert thread.startswith('"<account>/<region>/')
-            assert paths["account"] == "$.detail.metadata.accountId"
-            assert paths["region"] == "$.detail.metadata.region"
-
-    def test_slack_gets_one_message_a_second_for_an_hour_at_most(self) -> None:
-        destination = RESOURCES["SlackDestination"]["Properties"]
-        assert destination["InvocationRateLimitPerSecond"] == 1
-        targets = [
-            target
-            for rule in of_type("AWS::Events::Rule").values()
-            for target in rule["Targets"]
-            if target.get("Arn") == {"Fn::GetAtt": ["SlackDestination", "Arn"]}
-        ]
-        assert len(targets) == 5
-        for target in targets:
-            assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] <= 3600
-            assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["UndeliveredNotices", "Arn"]}}
+    def test_a_nested_template_may_be_expanded(self) -> None:
+        """CloudFormation asks for it where a nested template has a transform."""
+        configured = tomllib.loads((ROOT / "samconfig.toml").read_text())
+        capabilities = configured["default"]["deploy"]["parameters"]["capabilities"].split()
+        assert capabilities == ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 
 class TestRules:
     """What a deployment is refused for, before anything is made."""
 
-    @pytest.mark.parametrize(
-        ("parameter", "value", "types"),
-        [
-            pytest.param(
-                *("SlackWebhookUrl", "https://hooks.slack.com/services/T0/B0/a1"),
-                {"AWS::Events::ApiDestination", "AWS::Events::Connection"},
-                id="API destinations",
-            ),
-            pytest.param("SchemaRegistry", "true", {"AWS::EventSchemas::Registry"}, id="schema registry"),
-        ],
-    )
-    def test_what_a_region_lacks_is_said(self, parameter: str, value: str, types: set[str]) -> None:
+    def test_what_a_region_lacks_is_said(self) -> None:
         for region in REGIONS:
-            known = types <= set(PROVIDER_SCHEMA_MANAGER.get_resource_types(region))
-            if known or region not in DOUBTFUL or parameter != "SlackWebhookUrl":
-                values = {**DEFAULTS, "AWS::Region": region, parameter: value}
-                assert [parameter in each for each in refused_by(TEMPLATE["Rules"], values)] == [True][
-                    known:
-                ], region
+            known = "AWS::EventSchemas::Registry" in PROVIDER_SCHEMA_MANAGER.get_resource_types(region)
+            values = {**DEFAULTS, "AWS::Region": region, "SchemaRegistry": "true"}
+            refused = refused_by(TEMPLATE["Rules"], values)
+            assert ["SchemaRegistry" in each for each in refused] == [True][known:], region
 
     @pytest.mark.parametrize("region", REGIONS)
     def test_what_is_not_asked_for_is_not_refused(self, region: str) -> None:
@@ -595,7 +548,6 @@ class TestRules:
 
     def test_a_region_that_nobody_knows_yet_is_let_through(self) -> None:
         everything = DEFAULTS | {
-            "SlackWebhookUrl": "https://hooks.slack.com/services/T0/B0/a1",
             "SchemaRegistry": "true",
             "AWS::Region": "eusc-de-east-2",
         }

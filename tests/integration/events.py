@@ -9,6 +9,8 @@ from session_auditor.events import SOURCE
 from session_auditor.model import DetailType, Event, Globs, Policy, Scope
 from tests.unit.history import AWAY, SCOPE, History, at, session
 
+# The most that one call of PutEvents takes.
+ENTRIES_LIMIT = 10
 # What a SAML identity provider may hand over as the name of a user.
 HOSTILE = [
     pytest.param("<!channel> pay @here", id="mentions"),
@@ -54,17 +56,17 @@ def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
 
 def put(cloud: LocalCloud, stack: Stack, *events: Event) -> None:
     """Put events on the stack's bus as the auditor does; EventBridge sees them in this order."""
-    for event in events:
-        answer = cloud.client("events").put_events(
-            Entries=[
-                {
-                    "EventBusName": stack.outputs["SessionBusName"],
-                    "Source": SOURCE,
-                    "DetailType": event.detail_type.value,
-                    "Time": event.observed_at,
-                    "Resources": list(event.resources),
-                    "Detail": event.detail,
-                }
-            ]
-        )
+    entries: list[Any] = [
+        {
+            "EventBusName": stack.outputs["SessionBusName"],
+            "Source": SOURCE,
+            "DetailType": event.detail_type.value,
+            "Time": event.observed_at,
+            "Resources": list(event.resources),
+            "Detail": event.detail,
+        }
+        for event in events
+    ]
+    for start in range(0, len(entries), ENTRIES_LIMIT):
+        answer = cloud.client("events").put_events(Entries=entries[start : start + ENTRIES_LIMIT])
         assert answer["FailedEntryCount"] == 0

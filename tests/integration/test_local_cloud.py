@@ -139,11 +139,6 @@ def test_a_template_that_fails_says_why(cloud: LocalCloud, tmp_path: Path) -> No
         cloud.deploy({}, name="broken", template=broken)
 
 
-def test_an_endpoint_beyond_this_machine_fails_the_stack(cloud: LocalCloud) -> None:
-    with pytest.raises(LocalCloudError, match=r"nobody stands for https://hooks\.slack\.com here"):
-        cloud.deploy({"SlackWebhookUrl": "https://hooks.slack.com/services/T0/B0/a"}, name="outward")
-
-
 IMPATIENT = """
 Parameters: {Url: {Type: String}}
 Resources:
@@ -173,6 +168,13 @@ Resources:
             InputPathsMap: {said: $.detail.said}
             InputTemplate: '{"said": "<said>"}'
 """
+
+
+def test_an_endpoint_beyond_this_machine_fails_the_stack(cloud: LocalCloud, tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(IMPATIENT)
+    with pytest.raises(LocalCloudError, match=r"nobody stands for https://events\.pagerduty\.com here"):
+        cloud.deploy({"Url": "https://events.pagerduty.com/v2"}, name="outward", template=template)
 
 
 def test_a_target_is_tried_as_often_as_its_template_says(cloud: LocalCloud, tmp_path: Path) -> None:

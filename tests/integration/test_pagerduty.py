@@ -38,15 +38,15 @@ def cloud(service: PagerDuty) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="module")
 def auditor(cloud: LocalCloud) -> Stack:
-    return cloud.deploy({}, disabled=["ScheduleV2"])
+    return cloud.deploy({"Sweeps": "DISABLED"})
 
 
 @pytest.fixture(scope="module")
 def consumer(cloud: LocalCloud, auditor: Stack) -> Stack:
+    cloud.client("secretsmanager").create_secret(Name="pagerduty", SecretString=ROUTING_KEY)
     return cloud.deploy(
         {
             "BusName": auditor.outputs["BusNameParameter"],
-            "RoutingKey": ROUTING_KEY,
             "ServiceRegion": "eu",
         },
         name="pagerduty",

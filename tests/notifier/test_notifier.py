@@ -24,7 +24,7 @@ def hook() -> Iterator[slack.Slack]:
 @pytest.fixture
 def channel(monkeypatch: pytest.MonkeyPatch, hook: slack.Slack) -> Iterator[Line]:
     with line(monkeypatch, "slack") as channel:
-        channel.secrets["/notices/webhook"] = hook.url + slack.PATH
+        channel.secrets["/notices/webhook"] = hook.url
         yield channel
 
 
@@ -43,7 +43,7 @@ def test_what_it_told_is_done(channel: Line, hook: slack.Slack) -> None:
 
 def test_a_secret_of_secrets_manager_does_as_well(monkeypatch: pytest.MonkeyPatch, hook: slack.Slack) -> None:
     with line(monkeypatch, "slack", WEBHOOK="notices/webhook") as channel:
-        channel.secrets["notices/webhook"] = hook.url + slack.PATH + "\n"
+        channel.secrets["notices/webhook"] = hook.url + "\n"
         channel.send(envelope())
         channel.invoke()
     assert len(texts(hook)) == 1
@@ -89,7 +89,7 @@ def test_what_the_bus_delivered_twice_is_told_once(channel: Line, hook: slack.Sl
 
 def test_what_nobody_wants_is_done_with(monkeypatch: pytest.MonkeyPatch, hook: slack.Slack) -> None:
     with line(monkeypatch, "slack", NOTICE_STACKS="prod-*,!prod-test", NOTICE_FLEETS="cad") as channel:
-        channel.secrets["/notices/webhook"] = hook.url + slack.PATH
+        channel.secrets["/notices/webhook"] = hook.url
         for number, (stack, fleet) in enumerate(
             [("prod-1", "cad"), ("prod-1", "gis"), ("prod-test", "cad"), ("office", "cad")]
         ):
@@ -104,7 +104,7 @@ def test_what_nobody_wants_is_done_with(monkeypatch: pytest.MonkeyPatch, hook: s
 
 def test_with_several_targets_it_says_which(monkeypatch: pytest.MonkeyPatch, hook: slack.Slack) -> None:
     with line(monkeypatch, "slack", SEVERAL_TARGETS="true") as channel:
-        channel.secrets["/notices/webhook"] = hook.url + slack.PATH
+        channel.secrets["/notices/webhook"] = hook.url
         channel.send(envelope())
         channel.invoke()
     assert texts(hook)[0].endswith("account 123456789012, region eu-west-1")

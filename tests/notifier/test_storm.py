@@ -61,7 +61,7 @@ def test_a_storm_reaches_slack(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     with slack.slack(1.0, clock) as hook, line(monkeypatch, "slack") as channel:
         clock.channel = channel
-        channel.secrets["/notices/webhook"] = hook.url + slack.PATH
+        channel.secrets["/notices/webhook"] = hook.url
         headings = told_of_a_storm(channel, lambda: drained(hook.received, lambda each: str(each["text"])))
     assert len(headings) <= 24
 
@@ -86,7 +86,7 @@ def test_a_channel_that_was_down_for_half_an_hour_gets_everything(monkeypatch: p
     clock = Clock()
     with slack.slack(1.0, clock) as hook, line(monkeypatch, "slack") as channel:
         clock.channel = channel
-        channel.secrets["/notices/webhook"] = hook.url + slack.PATH
+        channel.secrets["/notices/webhook"] = hook.url
         for minute in range(30):
             channel.send(*[envelope(minute * 10 + number, minute=minute) for number in range(10)])
             for _ in range(10):
