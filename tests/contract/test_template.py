@@ -27,7 +27,10 @@ SAM = ROOT / ".sam-venv" / "bin" / "sam"
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
-SERVICES = {"appstream", "dynamodb", "events", "secretsmanager", "sts"}
+FUNCTIONS = sorted((ROOT / "functions").glob("*/*.py"))
+SERVICES = {"sts"} | {
+    service for path in FUNCTIONS for service in re.findall(r'client\(\s*"(\w+)"', path.read_text())
+}
 PSEUDO = {
     "AWS::AccountId": "123456789012",
     "AWS::Region": "eu-west-1",
