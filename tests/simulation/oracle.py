@@ -320,9 +320,15 @@ class Oracle:
             self._holes[key] = [
                 (each.begin, each.observed)
                 for each in (*known, sweep)
-                if each.covered(scope) and self.in_hole(scope, each)
+                # Where nobody swept, that holds for a scope, too, of which the table knows a session alone.
+                if each.covered(scope) and (self.in_hole(scope, each) or self._nobody_swept_before(each))
             ]
         return self._holes[key]
+
+    def _nobody_swept_before(self, sweep: Sweep) -> bool:
+        """Tell whether no sweep that read the topology was committed for too long before this one looked."""
+        before = [each for each in self.committed if (each.order or 0) < sweep.load and not each.unreadable]
+        return bool(before) and sweep.observed - before[-1].begin > sweep.rules.hole
 
     def _unlisted_since(self, scope: Scope, sweep: Sweep) -> int | None:
         listed, failing_since = self._last_whole(scope, sweep.load, committed=False)
@@ -344,11 +350,11 @@ class Oracle:
             lost = committed and scope in sweep.uncommitted
             missed = scope in sweep.failed or scope in sweep.unwanted or lost
             if sweep.kept_scopes:
-                listed = scope in sweep.scopes or scope in sweep.failed or scope == TARGET
+                listed = scope in sweep.scopes or scope in sweep.failed
                 stored = listed or self._is_remembered(scope, sweep)
             # What is noted with the target stands there whatever became of the list of scopes; what the
             # filters left out, there alone.
-            known = stored or missed or scope in sweep.uncommitted
+            known = scope == TARGET or stored or missed or scope in sweep.uncommitted
             if not missed:
                 covered = sweep.begin if known else None
                 failing_since = None
