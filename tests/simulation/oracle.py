@@ -320,8 +320,8 @@ class Oracle:
             self._holes[key] = [
                 (each.begin, each.observed)
                 for each in (*known, sweep)
-                # Where nobody swept, that holds for a scope, too, of which the table knows a session alone.
-                if each.covered(scope) and (self.in_hole(scope, each) or self._nobody_swept_before(each))
+                # Where nobody swept, that holds for a scope, too, that has not been listed whole yet.
+                if (each.covered(scope) and self.in_hole(scope, each)) or self._nobody_swept_before(each)
             ]
         return self._holes[key]
 
