@@ -128,6 +128,7 @@ def bury(delivery: Delivery, retries: int, why: str) -> None:
     )
 
 
+Api = Callable[[dict[str, Any]], Any]
 DESTINATIONS: dict[str, Destination] = {}
 invoke_other_target: Callable[..., None] = eventbridge._invoke_target
 
@@ -168,8 +169,8 @@ def local(url: str) -> str:
     return url
 
 
-def resource(create: Callable[[dict[str, Any]], Any], arn: str, **renamed: str) -> dict[str, Any]:
-    """Make a CloudFormation resource of a call of the EventBridge API; `arn` is where the answer has it."""
+def resource(create: Api, delete: Api, arn: str, **renamed: str) -> dict[str, Any]:
+    """Make a CloudFormation resource of two calls of EventBridge; `arn` is where the answer has it."""
 
     def provision(
         logical_id: str, properties: Mapping[str, Any], stack_name: str
@@ -186,7 +187,7 @@ def resource(create: Callable[[dict[str, Any]], Any], arn: str, **renamed: str) 
             raise ValueError(f"{logical_id}: {answer}")
         return name, {"Arn": answer[arn]}
 
-    return {"create": provision}
+    return {"create": provision, "delete": lambda name, _properties: delete({renamed["Name"]: name})}
 
 
 def create_api_destination(parameters: dict[str, Any]) -> Any:
@@ -222,11 +223,22 @@ if __name__ == "__main__":
     sqs._receive_messages_for_esm = receive_in_windows
     eventbridge._invoke_target = invoke_target
     provisioners._RESOURCE_HANDLERS |= {
-        "AWS::Events::Connection": resource(eventbridge._create_connection, "ConnectionArn", Name="Name"),
-        "AWS::Events::ApiDestination": resource(create_api_destination, "ApiDestinationArn", Name="Name"),
-        "AWS::Events::Archive": resource(
-            eventbridge._create_archive, "ArchiveArn", Name="ArchiveName", SourceArn="EventSourceArn"
+        "AWS::Events::Connection": resource(
+            eventbridge._create_connection, eventbridge._delete_connection, "ConnectionArn", Name="Name"
         ),
+        "AWS::Events::ApiDestination": resource(
+            create_api_destination, eventbridge._delete_api_destination, "ApiDestinationArn", Name="Name"
+        ),
+        "AWS::Events::Archive": resource(
+            *(eventbridge._create_archive, eventbridge._delete_archive, "ArchiveArn"),
+            Name="ArchiveName",
+            SourceArn="EventSourceArn",
+        ),
+        # Nothing here tries what it forbids.
+        "AWS::Events::EventBusPolicy": {
+            "create": lambda logical_id, _properties, _stack: (logical_id, {}),
+            "delete": lambda _id, _properties: None,
+        },
     }
     parse = engine._parse_template
     # It transforms the outermost template alone; this is what it reads a nested one with.

@@ -182,14 +182,8 @@ def main() -> int:
         console.print(hung(f"{head:<7}", words, width()))
     alike = in_teams == Counter(notice.heading for _, notice in told)
     if happened == reported and len(ids) == reported.total() and alike and not surplus:
-        console.print(
-            hung(
-                "",
-                f"{reported.total()} events, {len(ids)} different ids: what Slack and Teams were told, in "
-                f"{len(told)} messages each, is what happened.",
-                width(),
-            )
-        )
+        told_alike = f"{len(told)} messages in Slack and in Teams"
+        console.print(f"{reported.total()} events, {len(ids)} ids, {told_alike}: that is what happened.")
         return 0
     wrong = f"missing: {counted(happened - reported)}; too many: {counted(reported - happened)}"
     more = f"{len(ids)} different ids; the same in Teams: {alike}; refused or left over: {surplus}"

@@ -73,6 +73,11 @@ EXAMPLES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "one-stack": (started(), started(scope=LAB)),
     "saml-users": (started(), started(authentication_type="API")),
     "user-domain": (started(user_id="kim@Partner.example"), started(user_id="kim@partner.example.net")),
+    "user-who-left": (
+        started(user_id="contractor-7@example.com"),
+        started(user_id="contractor@example.com"),
+    ),
+    "sign-in-method": (started(authentication_type="USERPOOL"), started()),
     "other-fleets": (started(scope=LAB), started()),
     "no-baseline": (started(), baseline()),
     "expiring-while-connected": (

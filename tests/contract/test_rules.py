@@ -82,7 +82,7 @@ def without(event: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
 def test_each_rule_is_a_folder_with_a_pattern_and_two_events() -> None:
     folders = {path.name for path in RULES.iterdir() if path.is_dir()}
     assert folders == PATTERNS.keys() == EXAMPLES.keys()
-    assert len(folders) == 10
+    assert len(folders) == 12
 
 
 def test_the_readme_lists_every_rule_and_no_other() -> None:

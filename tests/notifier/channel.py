@@ -73,6 +73,7 @@ class Line:
     published: list[dict[str, Any]] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict)
     invocations: int = 0
+    opened: float | None = None
     numbers: Iterator[int] = field(default_factory=count)
 
     def clock(self) -> float:
@@ -89,16 +90,16 @@ class Line:
     def wait(self, seconds: float) -> None:
         """Let time pass; batches are taken when they are full, or their window is over."""
         end = self.now + seconds
-        opened: float | None = None
         while self.now < end:
             self.now += 1
             self.traveller.move_to(self.now)
             for _ in range(AT_ONCE):
                 visible = [each for each in self.waiting.values() if each.visible_at <= self.now]
-                opened = (self.now if opened is None else opened) if visible else None
-                if opened is not None and (self.now - opened >= WINDOW or len(visible) >= BATCH):
+                # A window opens with the first message.
+                self.opened = (self.now if self.opened is None else self.opened) if visible else None
+                if self.opened is not None and (self.now - self.opened >= WINDOW or len(visible) >= BATCH):
                     self.invoke(visible[:BATCH])
-                    opened = None
+                    self.opened = None
 
     def invoke(self, taken: Iterable[Queued] | None = None, context: Context | None = None) -> dict[str, Any]:
         """Let Lambda call the function with these messages, or with all."""

@@ -1,6 +1,8 @@
 """Many events at once, and a channel that is down: on a simulated clock, at the vendors' own rates."""
 
+import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -8,10 +10,12 @@ from typing import Any
 import pytest
 
 from sandbox.vendors import slack, teams
-from tests.notifier.channel import Line, line
+from tests.notifier.channel import ROOT, Line, line
 from tests.unit.test_notices import envelope
 
 EXPIRIES = 10_000
+# A batch of a thousand is a message.
+A_STORMS_MESSAGES = 10
 
 
 def counted(headings: list[str]) -> int:
@@ -20,12 +24,17 @@ def counted(headings: list[str]) -> int:
     return sum(int(found[1].replace(",", "")) if found else 1 for found in digests)
 
 
-def drained(received: SimpleQueue[dict[str, Any]], heading: Callable[[dict[str, Any]], str]) -> list[str]:
-    return [heading(received.get()) for _ in range(received.qsize())]
+def drained(received: SimpleQueue[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [received.get() for _ in range(received.qsize())]
 
 
 def heading_in_teams(message: dict[str, Any]) -> str:
     return str(message["attachments"][0]["content"]["fallbackText"])
+
+
+def named(messages: list[dict[str, Any]]) -> Counter[str]:
+    """Whom messages name, and how often."""
+    return Counter(re.findall(r"user[0-9]+@", json.dumps(messages, ensure_ascii=False)))
 
 
 def storm(channel: Line) -> None:
@@ -46,15 +55,15 @@ class Clock:
         return self.channel.now if self.channel else 0.0
 
 
-def told_of_a_storm(channel: Line, heading: Callable[[], list[str]]) -> list[str]:
+def stand(channel: Line, messages: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return what was told within two minutes of the first event."""
     storm(channel)
     channel.wait(60)
     assert channel.waiting == {}
     assert channel.dead == []
-    headings = heading()
-    assert counted(headings) == EXPIRIES
-    return headings
+    told = messages()
+    assert len(told) == A_STORMS_MESSAGES
+    return told
 
 
 def test_a_storm_reaches_slack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +71,11 @@ def test_a_storm_reaches_slack(monkeypatch: pytest.MonkeyPatch) -> None:
     with slack.slack(1.0, clock) as hook, line(monkeypatch, "slack") as channel:
         clock.channel = channel
         channel.secrets["/notices/webhook"] = hook.url
-        headings = told_of_a_storm(channel, lambda: drained(hook.received, lambda each: str(each["text"])))
-    assert len(headings) <= 24
+        told = stand(channel, lambda: drained(hook.received))
+    assert counted([each["text"] for each in told]) == EXPIRIES
+    # Ten of each batch, and nobody twice.
+    assert set(named(told).values()) == {1}
+    assert len(named(told)) == 10 * A_STORMS_MESSAGES
 
 
 def test_a_storm_reaches_teams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,15 +83,22 @@ def test_a_storm_reaches_teams(monkeypatch: pytest.MonkeyPatch) -> None:
     with teams.teams(clock) as hook, line(monkeypatch, "teams") as channel:
         clock.channel = channel
         channel.secrets["/notices/webhook"] = hook.url
-        headings = told_of_a_storm(channel, lambda: drained(hook.received, heading_in_teams))
-    assert len(headings) <= 24
+        told = stand(channel, lambda: drained(hook.received))
+    assert counted([heading_in_teams(each) for each in told]) == EXPIRIES
+    assert set(named(told).values()) == {1}
 
 
 @pytest.mark.parametrize("kind", ["mail", "chat"])
 def test_a_storm_reaches_a_topic(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     with line(monkeypatch, kind) as channel:
-        headings = told_of_a_storm(channel, lambda: [each["Subject"] for each in channel.published])
-    assert len(headings) <= 24
+        told = stand(channel, lambda: channel.published)
+    assert counted([each["Subject"] for each in told]) == EXPIRIES
+    assert set(named(told).values()) == {1}
+
+
+def test_the_readme_says_how_many_messages_a_storm_is() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"10,000 expiries within a minute are {A_STORMS_MESSAGES} messages" in readme
 
 
 def test_a_channel_that_was_down_for_half_an_hour_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,5 +116,5 @@ def test_a_channel_that_was_down_for_half_an_hour_gets_everything(monkeypatch: p
         channel.wait(15 * 60)
         assert channel.waiting == {}
         assert channel.dead == []
-        told = drained(hook.received, lambda each: str(each["text"]))
-    assert counted(told) == 300
+        told = drained(hook.received)
+    assert counted([each["text"] for each in told]) == 300

@@ -73,7 +73,7 @@ class History:
             sessions={each.id: each for each in sessions},
             scopes=scopes,
             failed={scope: Failure(reason) for scope, reason in (failed or {}).items()},
-            disconnect_timeouts={} if self.timeout is None else {SCOPE.fleet: self.timeout},
+            disconnect_timeouts={scope.fleet: self.timeout for scope in scopes if self.timeout is not None},
             **listing,
         )
         comparison = compare(self.snapshot, seen, self.policy)
