@@ -82,13 +82,16 @@ class Webhook:
     def __call__(self, message: Message) -> None:
         """Post the message; raises LaterError or RefusedError."""
         url = self._url()
-        status, after = self._post(url, message)
-        if status in GONE and (replaced := self._url(force_fetch=True)) != url:
-            status, after = self._post(replaced, message)
-        if status in LATER or status >= 500:
-            raise LaterError(f"HTTP {status}", after)
-        if not 200 <= status < 300:
-            raise RefusedError(f"HTTP {status}")
+        answer = self._post(url, message)
+        if answer.status in GONE and (replaced := self._url(force_fetch=True)) != url:
+            answer = self._post(replaced, message)
+        reason = f"HTTP {answer.status}{_reason_in(answer.data)}"
+        if answer.status in LATER or answer.status >= 500:
+            after = answer.headers.get("Retry-After", "")
+            seconds = min(int(after), GIVEN_UP_AFTER) if re.fullmatch("[0-9]{1,9}", after) else 0
+            raise LaterError(reason, seconds)
+        if not 200 <= answer.status < 300:
+            raise RefusedError(reason)
 
     def _url(self, *, force_fetch: bool = False) -> str:
         try:
@@ -96,10 +99,9 @@ class Webhook:
         except GetParameterError as error:
             raise LaterError(f"the webhook's URL cannot be read: {_code_in(str(error))}") from None
 
-    def _post(self, url: str, message: Message) -> tuple[int, int]:
-        """Return the status, and the seconds after which to try again if the answer says so."""
+    def _post(self, url: str, message: Message) -> urllib3.BaseHTTPResponse:
         try:
-            answer = pool.request(
+            return pool.request(
                 "POST",
                 url,
                 body=json.dumps(self._body(message)),
@@ -110,8 +112,6 @@ class Webhook:
         except urllib3.exceptions.HTTPError as error:
             # It may have arrived all the same; then it is told twice, with the same id.
             raise LaterError(type(error).__name__) from None
-        after = answer.headers.get("Retry-After", "")
-        return answer.status, min(int(after), GIVEN_UP_AFTER) if re.fullmatch("[0-9]{1,9}", after) else 0
 
 
 class Topic:
@@ -138,6 +138,13 @@ def _code_in(text: str) -> str:
     """Return the error code that botocore's message names: the rest may name what nobody else should read."""
     found = re.search(r"\((\w+)\) when calling", text)
     return found[1] if found else "unknown error"
+
+
+def _reason_in(body: bytes) -> str:
+    """Return the code that Slack's or Workflows' answer gives, if it is one: other words may be of users."""
+    text = body[:1_000].decode(errors="replace")
+    found = re.search(r'"code": *"(\w{1,60})"', text) or re.fullmatch(r"(\w{1,60})", text)
+    return f": {found[1]}" if found else ""
 
 
 def _notification(message: Message) -> tuple[str, str]:

@@ -221,7 +221,7 @@ def test_what_cannot_be_told_is_a_dead_letter_of_its_channel(
 
     (letter,) = wait_for(dead_letters, 30, "the dead letter")
     assert json.loads(letter["Body"])["detail"] == json.loads(event.detail)
-    assert letter["MessageAttributes"]["reason"]["StringValue"] == "HTTP 410"
+    assert letter["MessageAttributes"]["reason"]["StringValue"] == "HTTP 410: outage"
 
 
 def patterns() -> dict[str, dict[str, Any]]:

@@ -191,7 +191,7 @@ def test_dead_letters_say_why_and_can_be_purged(
 
     wait_for(letters, 30, "the dead letter")
     printed = run("--message-attribute-names All")
-    assert '"HTTP 410"' in printed
+    assert '"HTTP 410: outage"' in printed
     assert "s-4" in printed
     run("purge-queue")
     assert not letters()

@@ -19,6 +19,7 @@ import boto3
 import pytest
 import time_machine
 
+from sandbox.vendors import topic
 from tests.unit.aws import Wire
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,7 @@ class Line:
     secrets: dict[str, str] = field(default_factory=dict)
     invocations: int = 0
     opened: float | None = None
+    chat: bool = False
     numbers: Iterator[int] = field(default_factory=count)
 
     def clock(self) -> float:
@@ -134,6 +136,7 @@ class Line:
 
     def publish(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """SNS's Publish."""
+        topic.check(parameters, chat=self.chat)
         self.published.append(dict(parameters))
         return {"MessageId": "m"}
 
@@ -188,7 +191,7 @@ def line(monkeypatch: pytest.MonkeyPatch, channel: str, **environment: str) -> I
         handler.setStream(log)
     wire = Wire(monkeypatch)
     with time_machine.travel(START, tick=False) as traveller:
-        line = Line(wire, traveller, function, log)
+        line = Line(wire, traveller, function, log, chat=channel == "chat")
         wire.answers |= {
             "ChangeMessageVisibilityBatch": line.hide,
             "SendMessageBatch": line.bury,

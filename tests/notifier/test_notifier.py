@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.server import Answer, Post, serving
 from sandbox.vendors import slack, teams
 from session_auditor.model import DetailType
 from tests.notifier.channel import START, TOPIC, Context, Line, line
@@ -157,7 +158,7 @@ class TestLater:
         hook.outages.put(503)
         assert channel.invoke() == {"batchItemFailures": []}
         ((body, reason),) = channel.dead
-        assert (json.loads(body), reason) == (envelope(user=USER), "HTTP 503")
+        assert (json.loads(body), reason) == (envelope(user=USER), "HTTP 503: outage")
 
     def test_a_channel_out_of_reach_is_waited_for(self, channel: Line) -> None:
         channel.secrets["/notices/webhook"] = "http://127.0.0.1:1/services/T0/B0/x"
@@ -200,14 +201,31 @@ class TestGivenUp:
         channel.send(envelope(user=USER))
         hook.outages.put(status)
         assert channel.invoke() == {"batchItemFailures": []}
-        assert [reason for _, reason in channel.dead] == [f"HTTP {status}"]
+        assert [reason for _, reason in channel.dead] == [f"HTTP {status}: outage"]
+
+    def test_workflows_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with teams.teams() as hook, line(monkeypatch, "teams") as channel:
+            channel.secrets["/notices/webhook"] = f"{hook.url}/gone"
+            channel.send(envelope())
+            channel.invoke()
+        assert [reason for _, reason in channel.dead] == ["HTTP 404: WorkflowNotFound"]
+
+    def test_an_answer_that_is_no_code_is_not_quoted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def quote(_: Post) -> Answer:
+            return Answer(400, f"cannot show {USER}", {})
+
+        with serving(quote) as url, line(monkeypatch, "slack") as channel:
+            channel.secrets["/notices/webhook"] = url
+            channel.send(envelope(user=USER))
+            channel.invoke()
+            assert [reason for _, reason in channel.dead] == ["HTTP 400"]
 
     def test_a_webhook_that_was_replaced_is_found_at_once(self, channel: Line, hook: slack.Slack) -> None:
         valid = channel.secrets["/notices/webhook"]
         channel.secrets["/notices/webhook"] = hook.url + "/services/T0/B0/revoked"
         channel.send(envelope(1))
         channel.invoke()
-        assert [reason for _, reason in channel.dead] == ["HTTP 404"]
+        assert [reason for _, reason in channel.dead] == ["HTTP 404: no_service"]
         channel.secrets["/notices/webhook"] = valid
         channel.send(envelope(2))
         channel.invoke()

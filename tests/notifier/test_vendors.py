@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sandbox.vendors import teams
+from sandbox.vendors import teams, topic
 from sandbox.vendors.slack import Message, PayloadError, check, slack
 from session_auditor import channels
 from session_auditor.notices import Notice, messages
@@ -110,6 +110,31 @@ def test_teams_refuses_what_is_no_card(changed: dict[str, Any]) -> None:
     teams.check(card())
     with pytest.raises(teams.CardError, match="InvalidCard"):
         teams.check(card(**changed))
+
+
+def published(subject: str = "subject", message: str = "message", **notification: Any) -> dict[str, str]:
+    custom = {"version": "1.0", "source": "custom", "content": {"description": "text"}} | notification
+    return {"Subject": subject, "Message": json.dumps(custom) if notification else message}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(published(subject=""), id="no subject"),
+        pytest.param(published(subject="x" * 101), id="a long subject"),
+        pytest.param(published(subject="Büro"), id="a subject that is not ASCII"),
+        pytest.param(published(subject="a\nb"), id="a subject of two lines"),
+        pytest.param(published(message="x" * 262_145), id="a long message"),
+        pytest.param(published(version="2.0"), id="a version that Amazon Q does not know"),
+        pytest.param(published(content={"description": ""}), id="an empty text"),
+        pytest.param(published(content={"description": "x", "text": "x"}), id="a field it does not know"),
+        pytest.param(published(metadata={"additionalContext": {"a": None}}), id="a null"),
+    ],
+)
+def test_a_topic_refuses_what_would_not_arrive(broken: dict[str, str]) -> None:
+    topic.check(published(id="1"), chat=True)
+    with pytest.raises(topic.PublishError):
+        topic.check(broken, chat=broken["Message"].startswith("{"))
 
 
 def post(url: str, message: Message) -> tuple[int, str, str | None]:
