@@ -1,4 +1,4 @@
-"""What stands behind a topic: SNS's limits on what is published, Amazon Q Developer's on a custom notification.
+"""What stands behind a topic: SNS's limits on what is published, and Amazon Q's on a custom notification.
 
 Both as they are documented; a field that is not is refused, since Amazon Q drops a notification silently.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-# https://docs.aws.amazon.com/sns: a subject is printable ASCII of at most 100 characters, a message of 256 KB.
+# https://docs.aws.amazon.com/sns: a subject is printable ASCII, at most 100 characters; a message has 256 KB.
 SUBJECT_LIMIT, MESSAGE_LIMIT = 100, 262_144
 TEXT = {"type": "string", "minLength": 1}
 # https://docs.aws.amazon.com/chatbot: the schema of custom notifications, version 1.0, as far as it is used.
