@@ -96,5 +96,5 @@ schemas: $(VENV)/.done  ## Write the JSON Schemas of the events into docs/schema
 	@$(VENV)/bin/python -m sandbox.schemas
 
 .PHONY: picture
-picture: $(VENV)/.done  ## Draw the README's picture of Slack from messages that were delivered
+picture: $(VENV)/.done  ## Draw the README's pictures from messages that Slack and Teams took
 	@$(VENV)/bin/python -m sandbox.picture

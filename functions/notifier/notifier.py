@@ -29,9 +29,12 @@ from session_auditor.notifier_settings import Channel, NotifierSettings
 
 # Seconds. A webhook that was replaced is found this long after it was stored.
 SECRET_SECONDS = 300
-CONNECT_SECONDS, ANSWER_SECONDS = 3, 10
-# What one message may take; with less time left, the rest goes back to the queue.
-MESSAGE_SECONDS = 15
+CONNECT_SECONDS, ANSWER_SECONDS = 2, 5
+# What one message may take at worst: its URL read, the message posted, and both again for a webhook that was
+# replaced. With less time left, the rest goes back to the queue.
+MESSAGE_SECONDS = 30
+# Slack takes a message a second, Teams four (their documentation); what is posted sooner has to wait longer.
+PACE = {Channel.SLACK: 1.0, Channel.TEAMS: 0.25}
 FIRST_WAIT, LONGEST_WAIT = 5, 300
 GIVEN_UP_AFTER = 3600
 # The most that SendMessageBatch and ChangeMessageVisibilityBatch take (API reference).
@@ -46,9 +49,11 @@ aws = boto3.Session()
 config = Config(
     connect_timeout=CONNECT_SECONDS,
     read_timeout=ANSWER_SECONDS,
-    retries={"mode": "standard", "max_attempts": 3},
+    # The queue is what tries again.
+    retries={"mode": "standard", "total_max_attempts": 1},
 )
-sqs = aws.client("sqs", config=config)
+sqs = aws.client("sqs", config=config.merge(Config(retries={"total_max_attempts": 2})))
+pause = time.sleep
 pool = urllib3.PoolManager(
     timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS), retries=False
 )
@@ -71,6 +76,7 @@ class Webhook:
 
     def __init__(self, name: str, body: Callable[[Message], Mapping[str, Any]]) -> None:
         self._body = body
+        self._free_at = 0.0
         self._secret: Callable[..., Any]
         if name.startswith("/"):
             parameters = SSMProvider(boto3_client=aws.client("ssm", config=config))
@@ -80,7 +86,9 @@ class Webhook:
             self._secret = partial(secrets.get, name, max_age=SECRET_SECONDS)
 
     def __call__(self, message: Message) -> None:
-        """Post the message; raises LaterError or RefusedError."""
+        """Post the message, no sooner than the vendor takes it; raises LaterError or RefusedError."""
+        pause(max(0.0, self._free_at - time.time()))
+        self._free_at = time.time() + PACE[settings.channel]
         url = self._url()
         answer = self._post(url, message)
         if answer.status in GONE and (replaced := self._url(force_fetch=True)) != url:
@@ -95,9 +103,15 @@ class Webhook:
 
     def _url(self, *, force_fetch: bool = False) -> str:
         try:
-            return str(self._secret(force_fetch=force_fetch)).strip()
+            url = str(self._secret(force_fetch=force_fetch)).strip()
         except GetParameterError as error:
             raise LaterError(f"the webhook's URL cannot be read: {_code_in(str(error))}") from None
+        # Without https the words of users, and the secret itself, would be sent in the clear.
+        if url.startswith(("https://", "http://127.0.0.1:")):
+            return url
+        if not force_fetch:
+            return self._url(force_fetch=True)
+        raise LaterError("what is stored as the webhook's URL is none")
 
     def _post(self, url: str, message: Message) -> urllib3.BaseHTTPResponse:
         try:
@@ -108,7 +122,7 @@ class Webhook:
                 headers={"Content-Type": "application/json"},
             )
         except urllib3.exceptions.LocationValueError:
-            raise RefusedError("the webhook's URL is none") from None
+            raise LaterError("what is stored as the webhook's URL is none") from None
         except urllib3.exceptions.HTTPError as error:
             # It may have arrived all the same; then it is told twice, with the same id.
             raise LaterError(type(error).__name__) from None
@@ -168,14 +182,17 @@ class Batch:
     later: list[tuple[Mapping[str, Any], int]] = field(default_factory=list)
     dead: list[tuple[Mapping[str, Any], str]] = field(default_factory=list)
 
-    def postpone(self, records: Iterable[Mapping[str, Any]], reason: str, after: int) -> None:
-        """Hide records for a while, or give them up when people should have been told an hour ago."""
+    def postpone(self, records: Iterable[Mapping[str, Any]], reason: LaterError, *, progress: bool) -> None:
+        """Hide records for a while, or give them up when people should have been told an hour ago.
+
+        With `progress` others were told, so the channel is busy and not down: it is tried again soon.
+        """
         for record in records:
-            tries = int(record["attributes"]["ApproximateReceiveCount"])
+            tries = 1 if progress else int(record["attributes"]["ApproximateReceiveCount"])
             waited = time.time() - int(record["attributes"]["SentTimestamp"]) / 1000
-            seconds = max(after, min(FIRST_WAIT << min(tries - 1, 10), LONGEST_WAIT))
+            seconds = max(reason.after, min(FIRST_WAIT << min(tries - 1, 10), LONGEST_WAIT))
             if waited + seconds > GIVEN_UP_AFTER:
-                self.dead.append((record, reason))
+                self.dead.append((record, str(reason)))
             else:
                 self.later.append((record, seconds))
 
@@ -214,9 +231,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
                 told += 1
                 continue
         # Whatever follows a message that has to wait waits, too: a channel that is busy is busy for all.
-        batch.postpone(records, str(stopped), stopped.after)
+        batch.postpone(records, stopped, progress=told > 0)
     kept = hide(batch.later) | bury(batch.dead)
-    logger.info(
+    say = logger.warning if stopped else logger.info
+    say(
         "told",
         messages=told,
         events=len(event["Records"]),

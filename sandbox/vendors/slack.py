@@ -40,7 +40,7 @@ class Slack:
         self.received: SimpleQueue[Message] = SimpleQueue()
         self.refused: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self.outages: SimpleQueue[int] = SimpleQueue()
-        self._second = second
+        self.second = second
         self._clock = clock
         self._lock = threading.Lock()
         self._free_at = 0.0
@@ -61,7 +61,7 @@ class Slack:
             return self.outages.get(), "outage"
         if now < self._free_at:
             return 429, "rate_limited"
-        self._free_at = now + self._second
+        self._free_at = now + self.second
         if post.headers.get_content_type() != "application/json":
             return 400, "invalid_payload"
         try:

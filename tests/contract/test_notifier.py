@@ -21,7 +21,10 @@ def test_it_takes_every_level_and_detail_type(notices: str) -> None:
     assert re.fullmatch(PARAMETERS["Notices"]["AllowedPattern"], notices)
 
 
-@pytest.mark.parametrize("notices", ["", "loud", "Session Ended", "AppStream Session Ended,", "normal,quiet"])
+@pytest.mark.parametrize(
+    "notices",
+    ["", "loud", "Session Ended", "AppStream Session Expired", "AppStream Session Ended,", "normal,quiet"],
+)
 def test_it_takes_nothing_else(notices: str) -> None:
     assert not re.fullmatch(PARAMETERS["Notices"]["AllowedPattern"], notices)
 

@@ -26,6 +26,8 @@ OPERATE = (ROOT / "docs" / "operate.md").read_text()
 BOXES = re.findall(r"```bash\n(.*?)```", OPERATE, re.DOTALL)
 NAME = "appstream-session-auditor"
 SECOND = 0.01
+# What an administrator fills in.
+VARIABLES = {"webhook_url": "", "rule": "to-all"}
 Run = Callable[..., str]
 Deploy = Callable[..., Stack]
 
@@ -37,6 +39,14 @@ def hook() -> Iterator[Slack]:
 
 
 @pytest.fixture(scope="module")
+def former() -> Iterator[Slack]:
+    """The webhook that is in use until another takes its place."""
+    with slack(second=0) as former:
+        VARIABLES["webhook_url"] = former.url
+        yield former
+
+
+@pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     with local_cloud(second=SECOND) as cloud:
         cloud.appstream.add_scope("office", Fleet("cad"))
@@ -45,14 +55,14 @@ def cloud() -> Iterator[LocalCloud]:
 
 
 @pytest.fixture(scope="module")
-def run(cloud: LocalCloud, hook: Slack, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(cloud: LocalCloud, former: Slack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run the box of the document that has these words, after the first one; return what it printed."""
     home = tmp_path_factory.mktemp("home")
 
     def box(words: str) -> str:
         script = next(each for each in BOXES if words in each)
         ran.add(script)
-        return shell(cloud, f"{BOXES[0]}\n{script}", home, webhook_url=hook.url)
+        return shell(cloud, f"{BOXES[0]}\n{script}", home, ROOT, **VARIABLES)
 
     return box
 
@@ -114,7 +124,7 @@ def told(bus: Callable[[], list[dict[str, Any]]], number: int = 1) -> list[str]:
 
 
 def test_the_first_sweep_is_silent_and_the_next_ones_tell(
-    cloud: LocalCloud, run: Run, stack: Stack, hook: Slack, bus: Callable[[], list[dict[str, Any]]]
+    cloud: LocalCloud, run: Run, stack: Stack, former: Slack, bus: Callable[[], list[dict[str, Any]]]
 ) -> None:
     start(cloud, "s-1", "office", "cad")
     first = sweep(run)
@@ -123,13 +133,15 @@ def test_the_first_sweep_is_silent_and_the_next_ones_tell(
     start(cloud, "s-2", "lab", "render")
     assert sweep(run)["eventsPublished"] == {"AppStream Session Started": 1}
     assert told(bus) == ["Session Started"]
-    assert hook.received.get(timeout=30)["text"] == "AppStream Session Started on stack lab, fleet render"
+    assert former.received.get(timeout=30)["text"] == "AppStream Session Started on stack lab, fleet render"
 
 
 def test_a_rotated_webhook_needs_no_deployment(
-    cloud: LocalCloud, run: Run, stack: Stack, hook: Slack, bus: Callable[[], list[dict[str, Any]]]
+    cloud: LocalCloud, run: Run, former: Slack, hook: Slack, bus: Callable[[], list[dict[str, Any]]]
 ) -> None:
+    VARIABLES["webhook_url"] = hook.url
     run("--overwrite")
+    former.outages.put(404)
     start(cloud, "s-3", "lab", "render")
     sweep(run)
     assert told(bus) == ["Session Started"]
@@ -209,6 +221,8 @@ def test_the_archive_is_replayed_to_one_rule(
 ) -> None:
     bus()
     run("start-replay")
+    replayed = wait_for(bus, 30, "events that are replayed")
+    assert all(event["replay-name"].startswith("missed-") for event in replayed)
 
     def completed() -> bool:
         (replay,) = cloud.client("events").list_replays()["Replays"]

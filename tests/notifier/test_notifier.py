@@ -58,6 +58,16 @@ def test_the_secret_is_read_once_in_five_minutes(channel: Line, hook: slack.Slac
     assert len(texts(hook)) == 2
 
 
+def test_the_secret_is_read_again_after_five_minutes(channel: Line, hook: slack.Slack) -> None:
+    channel.send(envelope(1))
+    channel.invoke()
+    channel.secrets["/notices/webhook"] = f"{hook.url}/revoked"
+    channel.pause(301)
+    channel.send(envelope(2))
+    channel.invoke()
+    assert [reason for _, reason in channel.dead] == ["HTTP 404: no_service"]
+
+
 def test_teams_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with teams.teams() as hook, line(monkeypatch, "teams") as channel:
         channel.secrets["/notices/webhook"] = hook.url
@@ -95,10 +105,12 @@ def test_what_nobody_wants_is_done_with(monkeypatch: pytest.MonkeyPatch, hook: s
             [("prod-1", "cad"), ("prod-1", "gis"), ("prod-test", "cad"), ("office", "cad")]
         ):
             channel.send(envelope(number, stack=stack, fleet=fleet))
+        channel.send(envelope(8, DetailType.AUDIT_DEGRADED, stack="prod-1", fleet=""))
         channel.send(envelope(9, DetailType.AUDIT_DEGRADED, stack="", fleet=""))
         assert channel.invoke() == {"batchItemFailures": []}
     assert texts(hook) == [
         "AppStream Session Expiring on stack prod-1, fleet cad",
+        "AppStream Audit Degraded on stack prod-1",
         "AppStream Audit Degraded in account 123456789012, region eu-west-1",
     ]
 
@@ -143,13 +155,30 @@ class TestLater:
         channel.invoke()
         assert queued.visible_at - START == seconds
 
-    def test_what_it_asks_for_counts_if_it_is_longer(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with teams.teams() as hook, line(monkeypatch, "teams") as channel:
-            channel.secrets["/notices/webhook"] = hook.url
-            channel.send(*[envelope(number, kind) for number, kind in enumerate(DetailType)])
+    @pytest.mark.parametrize("status", [408, 425, 429, 503])
+    def test_what_it_asks_for_counts_if_it_is_longer(
+        self, monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
+        def busy(_: Post) -> Answer:
+            return Answer(status, "", {"Retry-After": "77"})
+
+        with serving(busy) as url, line(monkeypatch, "teams") as channel:
+            channel.secrets["/notices/webhook"] = url
+            channel.send(envelope())
             channel.invoke()
-            assert (hook.received.qsize(), hook.refused.qsize()) == (teams.A_SECOND, 1)
-            assert {each.visible_at - START for each in channel.waiting.values()} == {5.0}
+            assert {each.visible_at - START for each in channel.waiting.values()} == {77.0}
+
+    def test_a_channel_that_is_busy_is_tried_again_soon(self, channel: Line, hook: slack.Slack) -> None:
+        """However often its messages were received: some were told."""
+        channel.send(envelope(0), envelope(1, minute=1))
+        for queued in channel.waiting.values():
+            queued.receives = 9
+        # A pause of zero makes the second too early for Slack.
+        channel.function.__dict__["pause"] = lambda _: None
+        hook.second = 1.0
+        channel.invoke()
+        assert hook.received.qsize() == 1
+        assert {each.visible_at - channel.now for each in channel.waiting.values()} == {5.0}
 
     def test_an_hour_is_enough(self, channel: Line, hook: slack.Slack) -> None:
         channel.send(envelope(user=USER))
@@ -164,6 +193,18 @@ class TestLater:
         channel.secrets["/notices/webhook"] = "http://127.0.0.1:1/services/T0/B0/x"
         channel.send(envelope())
         assert len(channel.invoke()["batchItemFailures"]) == 1
+
+    @pytest.mark.parametrize(
+        "stored", ['{"url": "x"}', "hooks.slack.com/services/T0", "http://hooks.slack.com/x"]
+    )
+    def test_what_is_no_url_is_waited_for_and_nothing_is_sent(self, channel: Line, stored: str) -> None:
+        channel.secrets["/notices/webhook"] = stored
+        channel.send(envelope())
+        assert len(channel.invoke()["batchItemFailures"]) == 1
+        assert "what is stored as the webhook's URL is none" in channel.log.getvalue()
+        assert stored not in channel.log.getvalue()
+        # It is read again at once, so that a correction counts.
+        assert channel.wire.operations().count("GetParameter") == 2
 
     def test_a_secret_that_cannot_be_read_is_waited_for(self, channel: Line) -> None:
         def refuse(_: Any) -> Any:

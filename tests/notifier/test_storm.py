@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sandbox.vendors import slack, teams
+from session_auditor.model import DetailType
 from tests.notifier.channel import ROOT, Line, line
 from tests.unit.test_notices import envelope
 
@@ -94,6 +95,40 @@ def test_a_storm_reaches_a_topic(monkeypatch: pytest.MonkeyPatch, kind: str) -> 
         told = stand(channel, lambda: channel.published)
     assert counted([each["Subject"] for each in told]) == EXPIRIES
     assert set(named(told).values()) == {1}
+
+
+@pytest.mark.parametrize("events", [6, 12, 30])
+@pytest.mark.parametrize("kind", ["slack", "teams"])
+def test_many_single_messages_go_at_the_vendors_pace(
+    monkeypatch: pytest.MonkeyPatch, kind: str, events: int
+) -> None:
+    """Three of each detail-type are a message each; the last is told soon after the window."""
+    clock = Clock()
+    vendor = slack.slack(1.0, clock) if kind == "slack" else teams.teams(clock)
+    with vendor as hook, line(monkeypatch, kind) as channel:
+        clock.channel = channel
+        channel.secrets["/notices/webhook"] = hook.url
+        kinds = [each for each in DetailType for _ in range(3)][:events]
+        channel.send(*[envelope(number, each) for number, each in enumerate(kinds)])
+        channel.wait(100)
+        assert channel.waiting == {}
+        assert (hook.received.qsize(), hook.refused.qsize()) == (events, 0)
+
+
+def test_batches_that_share_a_storm_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lambda may gather in several batches at once, each with a part: then there are more messages."""
+    clock = Clock()
+    with slack.slack(1.0, clock) as hook, line(monkeypatch, "slack") as channel:
+        clock.channel = channel
+        channel.secrets["/notices/webhook"] = hook.url
+        channel.send(*[envelope(number) for number in range(40)])
+        waiting = list(channel.waiting.values())
+        for part in range(5):
+            channel.invoke(waiting[part::5])
+        told = drained(hook.received)
+    assert channel.waiting == {}
+    assert counted([each["text"] for each in told]) == 40
+    assert len(told) == 5
 
 
 def test_the_readme_says_how_many_messages_a_storm_is() -> None:

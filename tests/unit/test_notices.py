@@ -163,9 +163,49 @@ class TestDigest:
     def test_it_says_when(self) -> None:
         batch = [notice(number, minute=number // 2) for number in range(4)]
         (message,) = told(*batch)
-        assert message.remark == "Observed from 2026-03-02T14:00:00Z to 2026-03-02T14:01:00Z"
-        (message,) = told(*[notice(number) for number in range(4)])
+        ends = "they end at 2026-03-02T15:00:00Z (MAX_DURATION)"
+        assert message.remark == f"Observed from 2026-03-02T14:00:00Z to 2026-03-02T14:01:00Z; {ends}"
+        (message,) = told(*[notice(number, DetailType.ENDED) for number in range(4)])
         assert message.remark == "Observed at 2026-03-02T14:00:00Z"
+
+    def test_it_says_from_when_to_when_its_sessions_end_and_why(self) -> None:
+        batch = [envelope(number) for number in range(4)]
+        batch[1]["detail"]["data"]["deadline"] = {
+            "at": "2026-03-02T14:05:00Z",
+            "cause": "DISCONNECT_TIMEOUT",
+        }
+        (message,) = told(*map(Notice.of, batch))
+        ends = "2026-03-02T14:05:00Z to 2026-03-02T15:00:00Z (DISCONNECT_TIMEOUT, MAX_DURATION)"
+        assert message.remark.endswith(f"; they end from {ends}")
+
+    def test_a_session_that_is_warned_of_twice_is_one(self) -> None:
+        batch = [envelope(number, minute=number) for number in range(4)]
+        for number, each in enumerate(batch):
+            each["detail"]["data"]["session"]["id"] = f"s-{number % 2}"
+        (message,) = told(*map(Notice.of, batch))
+        assert message.heading == "AppStream Session Expiring: 2 sessions"
+        assert message.lines[0] == "2 on stack office, fleet cad"
+
+
+class TestRemark:
+    """What stands below a message, in small."""
+
+    @pytest.mark.parametrize("kind", [DetailType.ENDED, DetailType.UNWATCHED])
+    def test_what_is_over_has_no_end_to_come(self, kind: DetailType) -> None:
+        (message,) = told(notice(1, kind))
+        assert message.remark == "Session since 2026-03-02T08:30:00Z"
+
+    def test_what_a_filter_leaves_out_is_not_told_now(self) -> None:
+        event = envelope(1, DetailType.AUDIT_RECOVERED)
+        (message,) = told(Notice.of(event))
+        assert message.remark == "What happened there since 2026-03-02T13:30:00Z is told now"
+        event["detail"]["data"]["reason"] = "FILTERED"
+        (message,) = told(Notice.of(event))
+        assert message.remark == "Not listed since 2026-03-02T13:30:00Z"
+
+    def test_a_stack_without_known_fleets_names_none(self) -> None:
+        (message,) = told(notice(1, DetailType.AUDIT_DEGRADED, fleet=""))
+        assert message.heading == "AppStream Audit Degraded on stack office"
 
 
 @pytest.mark.parametrize("detail_type", DetailType)

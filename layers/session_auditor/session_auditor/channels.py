@@ -100,12 +100,21 @@ def amazon_q(message: Message) -> dict[str, Any]:
             "threadId": message.id if message.notices[1:] else "/".join(thread),
             "summary": _escaped(message.lines[0]),
             "eventType": message.detail_type.value,
-            "relatedResources": list(first.resources),
-            "additionalContext": {"began": first.began, "deadline": first.deadline, "cause": first.cause}
-            if first.session_id
-            else {"stack": place.stack, "fleet": place.fleet, "since": first.since},
+            "relatedResources": sorted({each for notice in message.notices for each in notice.resources})[
+                :20
+            ],
+            "additionalContext": _context(message),
         },
     }
+
+
+def _context(message: Message) -> dict[str, str]:
+    first = message.notices[0]
+    if message.notices[1:]:
+        return {"events": str(len(message.notices))}
+    if first.session_id:
+        return {"began": first.began, "deadline": first.deadline, "cause": first.cause}
+    return {"stack": first.place.stack, "fleet": first.place.fleet, "since": first.since}
 
 
 def _escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Self, assert_never
 
+from session_auditor.coverage import FILTERED
 from session_auditor.events import SOURCE, harmless
 from session_auditor.model import DetailType
 
@@ -59,6 +60,7 @@ class Notice:
     deadline: str = ""
     cause: str = ""
     since: str = ""
+    reason: str = ""
 
     @classmethod
     def of(cls, event: Any) -> Self:
@@ -87,6 +89,7 @@ class Notice:
                 deadline=_text(deadline.get("at", "")),
                 cause=_text(deadline.get("cause", "")),
                 since=_text(data.get("since", "")),
+                reason=_text(data.get("reason", "")),
             )
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # An error's own text may quote an event, and events hold user ids.
@@ -170,18 +173,27 @@ def _remark(notice: Notice) -> str:
     match notice.detail_type:
         case DetailType.AUDIT_DEGRADED:
             return "Every sweep tries again; until one succeeds nobody there is reported as ended"
+        case DetailType.AUDIT_RECOVERED if notice.reason == FILTERED:
+            return f"Not listed since {notice.since}"
         case DetailType.AUDIT_RECOVERED:
             return f"What happened there since {notice.since} is told now"
+        case DetailType.ENDED | DetailType.UNWATCHED:
+            return _since(notice)
         case _:
-            began = f"Session since {notice.began}" if notice.began else "Session"
             if not notice.deadline:
-                return f"{began}; no end is known"
-            return f"{began}, until {notice.deadline} at the latest ({notice.cause})"
+                return f"{_since(notice)}; no end is known"
+            return f"{_since(notice)}, until {notice.deadline} at the latest ({notice.cause})"
+
+
+def _since(notice: Notice) -> str:
+    return f"Session since {notice.began}" if notice.began else "Session of unknown begin"
 
 
 def _digest(notices: Sequence[Notice], *, several_targets: bool) -> Message:
     what = "sessions" if notices[0].session_id else "stacks and fleets"
-    counted = Counter(notice.place for notice in notices)
+    # Of one session there may be several: it is warned of an hour and a quarter before its end.
+    distinct = {(notice.place, notice.session_id) for notice in notices}
+    counted = Counter(place for place, _ in distinct)
     fullest = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
     named, rest = fullest[:PLACES_NAMED], fullest[PLACES_NAMED:]
     lines = [
@@ -198,14 +210,25 @@ def _digest(notices: Sequence[Notice], *, several_targets: bool) -> Message:
         lines.append(", ".join(names[:SESSIONS_NAMED]) + more)
     first, last = notices[0].observed_at, notices[-1].observed_at
     seen = f"Observed at {first}" if first == last else f"Observed from {first} to {last}"
-    heading = f"{notices[0].detail_type}: {len(notices):,} {what}"
-    return Message(tuple(notices), heading, tuple(lines), seen)
+    heading = f"{notices[0].detail_type}: {len(distinct):,} {what}"
+    return Message(tuple(notices), heading, tuple(lines), seen + _ends(notices))
+
+
+def _ends(notices: Sequence[Notice]) -> str:
+    """Return when the sessions of a digest end, unless they have."""
+    ends = sorted(notice.deadline for notice in notices if notice.deadline)
+    if not ends or notices[0].detail_type in {DetailType.ENDED, DetailType.UNWATCHED}:
+        return ""
+    causes = ", ".join(sorted({notice.cause for notice in notices if notice.deadline}))
+    until = f"at {ends[0]}" if ends[0] == ends[-1] else f"from {ends[0]} to {ends[-1]}"
+    return f"; they end {until} ({causes})"
 
 
 def _scope(place: Place) -> str:
     if not place.stack:
         return "of a whole account and region"
-    return f"on stack {harmless(place.stack, NAME_LIMIT)}, fleet {harmless(place.fleet, NAME_LIMIT)}"
+    stack = f"on stack {harmless(place.stack, NAME_LIMIT)}"
+    return f"{stack}, fleet {harmless(place.fleet, NAME_LIMIT)}" if place.fleet else stack
 
 
 def _target(place: Place) -> str:

@@ -46,5 +46,7 @@ class NotifierSettings(Environment):
         return value
 
     def wants(self, stack: str, fleet: str) -> bool:
-        """Return whether people are told of a stack and fleet; of the whole target they always are."""
-        return not stack or (self.notice_stacks.match(stack) and self.notice_fleets.match(fleet))
+        """Return whether people are told of a stack and fleet; a name that is empty stands for all."""
+        return (not stack or self.notice_stacks.match(stack)) and (
+            not fleet or self.notice_fleets.match(fleet)
+        )
