@@ -212,8 +212,12 @@ class TestTemplates:
             properties = alarm.get("Properties", {})
             if alarm["Type"] == "AWS::CloudWatch::Alarm" and properties["Namespace"] == "AWS/SQS":
                 (dimension,) = properties["Dimensions"]
+                queue = dimension["Value"]["Fn::GetAtt"][0]
                 watched = properties["MetricName"], properties["Statistic"]
-                if dimension["Value"]["Fn::GetAtt"][0] in redriven and not any(
+                if queue not in dead_letter_queues(resources):
+                    # What only passes through speaks when it does not.
+                    assert watched == ("ApproximateAgeOfOldestMessage", "Maximum")
+                elif queue in redriven and not any(
                     each.get("Properties", {}).get("Namespace") == "AWS/Lambda" for each in resources.values()
                 ):
                     assert watched == ("ApproximateNumberOfMessagesVisible", "Maximum")
