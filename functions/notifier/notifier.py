@@ -107,7 +107,7 @@ class Webhook:
         except GetParameterError as error:
             raise LaterError(f"the webhook's URL cannot be read: {_code_in(str(error))}") from None
         # Without https the words of users, and the secret itself, would be sent in the clear.
-        if url.startswith(("https://", "http://127.0.0.1:")):
+        if url.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
             return url
         if not force_fetch:
             return self._url(force_fetch=True)

@@ -154,6 +154,8 @@ class TestParameters:
             assert "AllowedValues" in parameter or {"MinValue", "MaxValue"} <= parameter.keys()
         else:
             assert "AllowedValues" in parameter or "AllowedPattern" in parameter
+        # CloudFormation would show the pattern.
+        assert ("AllowedPattern" in parameter) is ("ConstraintDescription" in parameter)
         used = [RESOURCES, TEMPLATE["Globals"], TEMPLATE["Conditions"]]
         assert {"Ref": name} in [part for each in used for part in parts(each)]
         groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]

@@ -159,6 +159,18 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
     assert code == 0, screen
     assert parameters(cloud, STACK) == first | {"StackFilter": "prod-*,!prod-test"}
 
+    # What is taken out again keeps its value; a value with a space needs quotes; nothing is two quotes.
+    configure(
+        checkout,
+        '    "StackFilter=prod-*,!prod-test",',
+        """    "Notices='AppStream Session Ended,AppStream Audit Degraded'", "ExpiringMinutes=''", """,
+    )
+    code, screen = typed("sam deploy", checkout, there)
+    assert code == 0, screen
+    kept = first | {"StackFilter": "prod-*,!prod-test", "ExpiringMinutes": ""}
+    kept["Notices"] = "AppStream Session Ended,AppStream Audit Degraded"
+    assert parameters(cloud, STACK) == kept
+
     # A second stage, as the README's lines have it.
     (stage,) = re.findall(r"```toml\n(\[staging\..*?)```", readme, re.DOTALL)
     path = checkout / "samconfig.toml"
@@ -167,10 +179,11 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
     code, screen = typed("sam deploy --config-env staging", checkout, there)
     assert code == 0, screen
     assert parameters(cloud, name)["StackFilter"] == "staging-*"
-    assert parameters(cloud, STACK)["StackFilter"] == "prod-*,!prod-test"
+    assert parameters(cloud, STACK) == kept
 
     # And with questions and answers, as those who know SAM expect it: what was set is the default.
     code, screen = typed("sam deploy --guided", checkout, there)
     assert code == 0, screen
-    assert "Parameter StackFilter [prod-*,!prod-test]: " in screen
-    assert parameters(cloud, STACK) == first | {"StackFilter": "prod-*,!prod-test"}
+    assert "Parameter Notices [AppStream Session Ended,AppStream Audit Degraded]: " in screen
+    # It offers what the list and the template say, not what is deployed.
+    assert parameters(cloud, STACK)["Notices"] == kept["Notices"]
