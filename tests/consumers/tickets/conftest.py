@@ -323,7 +323,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for a vendor for a minute of real time: while it answers, another worker does all of its work."""
+def patient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a vendor for a minute of real time: while it answers, another worker does all of its work.
+
+    It comes after the impatience of the tests around it, which would have the last word otherwise.
+    """
     pool = urllib3.PoolManager(timeout=urllib3.Timeout(60), retries=False, maxsize=2)
     monkeypatch.setattr("tickets.vendor._pool", pool)
