@@ -100,7 +100,7 @@ class LocalCloud:
         Raises LocalCloudError with what CloudFormation said.
         """
         cloudformation = self.client("cloudformation")
-        write = cloudformation.update_stack if self._status(name) else cloudformation.create_stack
+        write = cloudformation.update_stack if self._stack(name) else cloudformation.create_stack
         try:
             write(
                 StackName=name,
@@ -112,42 +112,33 @@ class LocalCloud:
             )
         except ClientError as error:
             raise LocalCloudError(f"stack {name} cannot be deployed: {error}") from error
-        status = self._settled(name)
-        if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+
+        def settled() -> dict[str, Any] | None:
+            stack = self._stack(name)
+            return stack if stack and not stack["StackStatus"].endswith("IN_PROGRESS") else None
+
+        stack = wait_for(settled, DEPLOY_SECONDS, f"stack {name} to settle")
+        if stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
             reasons = [
                 f"{each['LogicalResourceId']}: {each.get('ResourceStatusReason', '')}"
                 for each in events
                 if "FAILED" in each["ResourceStatus"]
             ]
-            raise LocalCloudError(f"stack {name} is {status}: {'; '.join(reasons)}")
-        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+            raise LocalCloudError(f"stack {name} is {stack['StackStatus']}: {'; '.join(reasons)}")
         resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
         return Stack(
             {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])},
             {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources},
         )
 
-    def delete(self, name: str = "session-auditor") -> str:
-        """Delete a stack; return its last status, which is "" when it is gone."""
-        self.client("cloudformation").delete_stack(StackName=name)
-        return self._settled(name)
-
-    def _status(self, name: str) -> str:
+    def _stack(self, name: str) -> dict[str, Any] | None:
         try:
             (stack,) = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError:
-            return ""
-        status: str = stack["StackStatus"]
-        return "" if status == "DELETE_COMPLETE" else status
-
-    def _settled(self, name: str) -> str:
-        def status() -> tuple[str] | None:
-            now = self._status(name)
-            return None if now.endswith("IN_PROGRESS") else (now,)
-
-        settled: tuple[str] = wait_for(status, DEPLOY_SECONDS, f"stack {name} to settle")
-        return settled[0]
+            return None
+        found: dict[str, Any] = stack
+        return None if found["StackStatus"] == "DELETE_COMPLETE" else found
 
     def _package(self, template: Path) -> dict[str, Any]:
         """Upload whatever a template names by its path; return the template that names it where it is."""

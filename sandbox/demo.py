@@ -161,7 +161,7 @@ def main() -> int:
         with metered() as meter, console.status("") as status:
             for now, live, notices in play(here):
                 sweeps += 1
-                status.update(f"{now:%H:%M}  {live} sessions live")
+                status.update(f"{now:%H:%M}  {live} live")
                 for notice in notices:
                     told.append((now, notice))
                     console.print(line(now, notice, width()))

@@ -35,7 +35,8 @@ CONNECT_SECONDS, ANSWER_SECONDS = 2, 5
 MESSAGE_SECONDS = 30
 # Slack takes a message a second, Teams four (their documentation); what is posted sooner has to wait longer.
 PACE = {Channel.SLACK: 1.0, Channel.TEAMS: 0.25}
-FIRST_WAIT, LONGEST_WAIT = 5, 300
+# A channel that takes some messages is busy and not down: it is tried again sooner.
+FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT_WHEN_BUSY = 5, 300, 90
 GIVEN_UP_AFTER = 3600
 # The most that SendMessageBatch and ChangeMessageVisibilityBatch take (API reference).
 ENTRIES_LIMIT = 10
@@ -185,12 +186,13 @@ class Batch:
     def postpone(self, records: Iterable[Mapping[str, Any]], reason: LaterError, *, progress: bool) -> None:
         """Hide records for a while, or give them up when people should have been told an hour ago.
 
-        With `progress` others were told, so the channel is busy and not down: it is tried again soon.
+        `progress` is whether others of the batch were told.
         """
+        longest = LONGEST_WAIT_WHEN_BUSY if progress else LONGEST_WAIT
         for record in records:
-            tries = 1 if progress else int(record["attributes"]["ApproximateReceiveCount"])
+            tries = int(record["attributes"]["ApproximateReceiveCount"])
             waited = time.time() - int(record["attributes"]["SentTimestamp"]) / 1000
-            seconds = max(reason.after, min(FIRST_WAIT << min(tries - 1, 10), LONGEST_WAIT))
+            seconds = max(reason.after, min(FIRST_WAIT << min(tries - 1, 10), longest))
             if waited + seconds > GIVEN_UP_AFTER:
                 self.dead.append((record, str(reason)))
             else:

@@ -14,6 +14,7 @@ from session_auditor.settings import SettingsError
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "functions" / "notifier" / "template.yaml").read_text())
 PARAMETERS, RESOURCES = TEMPLATE["Parameters"], TEMPLATE["Resources"]
 FUNCTION = RESOURCES["NotifierFunction"]["Properties"]
+QUEUES = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::SQS::Queue"]
 
 
 @pytest.mark.parametrize("notices", ["quiet", "normal", "everything", *DetailType, ",".join(DetailType)])
@@ -67,6 +68,11 @@ def test_a_message_stays_hidden_while_it_is_processed() -> None:
     """Six times the function's time limit and the window (Lambda, using Lambda with Amazon SQS)."""
     longest = max(PARAMETERS["DigestSeconds"]["AllowedValues"])
     assert RESOURCES["Waiting"]["Properties"]["VisibilityTimeout"] >= 6 * FUNCTION["Timeout"] + longest
+
+
+def test_events_wait_for_a_day_and_dead_letters_stay_for_fourteen() -> None:
+    days = {name: RESOURCES[name]["Properties"]["MessageRetentionPeriod"] / 86_400 for name in QUEUES}
+    assert days == {"Waiting": 1, "Undelivered": 14}
 
 
 def test_more_than_ten_at_once_have_a_window() -> None:

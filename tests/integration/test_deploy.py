@@ -159,16 +159,18 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
     assert code == 0, screen
     assert parameters(cloud, STACK) == first | {"StackFilter": "prod-*,!prod-test"}
 
-    # What is taken out again keeps its value; a value with a space needs quotes; nothing is two quotes.
+    # What is taken out again keeps its value; a value with a space needs quotes; nothing is two quotes. SAM
+    # ignores a name that it does not know, and cuts what has no quotes.
     configure(
         checkout,
         '    "StackFilter=prod-*,!prod-test",',
-        """    "Notices='AppStream Session Ended,AppStream Audit Degraded'", "ExpiringMinutes=''", """,
+        """    "Notices='AppStream Session Ended,AppStream Audit Degraded'", "ExpiringMinutes=''",
+    "NoticeFleets=cad gis", "Noticeemail=ops@example.com",""",
     )
     code, screen = typed("sam deploy", checkout, there)
     assert code == 0, screen
     kept = first | {"StackFilter": "prod-*,!prod-test", "ExpiringMinutes": ""}
-    kept["Notices"] = "AppStream Session Ended,AppStream Audit Degraded"
+    kept |= {"Notices": "AppStream Session Ended,AppStream Audit Degraded", "NoticeFleets": "cad"}
     assert parameters(cloud, STACK) == kept
 
     # A second stage, as the README's lines have it.

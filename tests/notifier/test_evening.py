@@ -101,4 +101,7 @@ def test_who_goes_home_is_no_news(monkeypatch: pytest.MonkeyPatch, matches: Matc
     # What sets them apart is when they were seen, and when the sessions end.
     remarks = [message["attachments"][0]["blocks"][1]["elements"][0]["text"] for message in messages]
     assert len(set(remarks)) == 3
-    assert all(remark.endswith("; they end at 2026-03-02T12:00:00Z (MAX_DURATION)") for remark in remarks)
+    assert all(
+        remark.endswith("; at the latest they end at 2026-03-02T12:00:00Z (MAX_DURATION)")
+        for remark in remarks
+    )

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.server import Answer, Post, serving
 from sandbox.vendors import slack, teams
 from session_auditor.model import DetailType
-from tests.notifier.channel import START, TOPIC, Context, Line, line
+from tests.notifier.channel import ROOT, START, TOPIC, Context, Line, Queued, line, record
 from tests.unit.aws import client_error
 from tests.unit.test_notices import envelope
 
@@ -169,7 +170,7 @@ class TestLater:
             assert {each.visible_at - START for each in channel.waiting.values()} == {77.0}
 
     def test_a_channel_that_is_busy_is_tried_again_soon(self, channel: Line, hook: slack.Slack) -> None:
-        """However often its messages were received: some were told."""
+        """However often its messages were received: some were told, so it is not down."""
         channel.send(envelope(0), envelope(1, minute=1))
         for queued in channel.waiting.values():
             queued.receives = 9
@@ -178,7 +179,21 @@ class TestLater:
         hook.second = 1.0
         channel.invoke()
         assert hook.received.qsize() == 1
-        assert {each.visible_at - channel.now for each in channel.waiting.values()} == {5.0}
+        assert {each.visible_at - channel.now for each in channel.waiting.values()} == {90.0}
+
+    @pytest.mark.parametrize("progress", [True, False])
+    def test_an_hours_tries_are_fewer_than_the_queue_allows(self, channel: Line, *, progress: bool) -> None:
+        """What the queue itself takes away has no reason, and is not counted by the alarm."""
+        template = yaml_parse((ROOT / "functions" / "notifier" / "template.yaml").read_text())
+        allowed = template["Resources"]["Waiting"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
+        waited, tries = 0, 0
+        while waited <= 3600:
+            tries += 1
+            batch = channel.function.Batch()
+            queued = Queued("m", "", channel.now, channel.now, tries)
+            batch.postpone([record(queued)], channel.function.LaterError("busy"), progress=progress)
+            waited += batch.later[0][1]
+        assert tries < allowed
 
     def test_an_hour_is_enough(self, channel: Line, hook: slack.Slack) -> None:
         channel.send(envelope(user=USER))
@@ -260,6 +275,21 @@ class TestGivenUp:
             channel.send(envelope(user=USER))
             channel.invoke()
             assert [reason for _, reason in channel.dead] == ["HTTP 400"]
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 410])
+    def test_whoever_has_not_seen_the_webhook_makes_it_be_read_again(
+        self, channel: Line, hook: slack.Slack, status: int
+    ) -> None:
+        with serving(lambda _: Answer(status, "", {})) as former:
+            valid = channel.secrets["/notices/webhook"]
+            channel.secrets["/notices/webhook"] = former
+            channel.send(envelope(1))
+            channel.invoke()
+            channel.secrets["/notices/webhook"] = valid
+            channel.send(envelope(2))
+            channel.invoke()
+        assert [reason for _, reason in channel.dead] == [f"HTTP {status}"]
+        assert len(texts(hook)) == 1
 
     def test_a_webhook_that_was_replaced_is_found_at_once(self, channel: Line, hook: slack.Slack) -> None:
         valid = channel.secrets["/notices/webhook"]

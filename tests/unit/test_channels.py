@@ -96,6 +96,12 @@ def test_slack_shows_the_tone_of_a_message_as_a_bar() -> None:
     assert colours[DetailType.ENDED] == colours[DetailType.AUDIT_RECOVERED] == "good"
 
 
+def test_a_repeat_in_slack_has_the_same_block_id() -> None:
+    for message in (single(), digest()):
+        section, _ = channels.slack(message)["attachments"][0]["blocks"]
+        assert section["block_id"] == message.notices[0].event_id
+
+
 def test_a_mail_says_it_all() -> None:
     subject, text = channels.mail(single())
     assert subject == text.splitlines()[0]

@@ -163,7 +163,7 @@ class TestDigest:
     def test_it_says_when(self) -> None:
         batch = [notice(number, minute=number // 2) for number in range(4)]
         (message,) = told(*batch)
-        ends = "they end at 2026-03-02T15:00:00Z (MAX_DURATION)"
+        ends = "at the latest they end at 2026-03-02T15:00:00Z (MAX_DURATION)"
         assert message.remark == f"Observed from 2026-03-02T14:00:00Z to 2026-03-02T14:01:00Z; {ends}"
         (message,) = told(*[notice(number, DetailType.ENDED) for number in range(4)])
         assert message.remark == "Observed at 2026-03-02T14:00:00Z"
@@ -176,7 +176,7 @@ class TestDigest:
         }
         (message,) = told(*map(Notice.of, batch))
         ends = "2026-03-02T14:05:00Z to 2026-03-02T15:00:00Z (DISCONNECT_TIMEOUT, MAX_DURATION)"
-        assert message.remark.endswith(f"; they end from {ends}")
+        assert message.remark.endswith(f"; at the latest they end from {ends}")
 
     def test_a_session_that_is_warned_of_twice_is_one(self) -> None:
         batch = [envelope(number, minute=number) for number in range(4)]

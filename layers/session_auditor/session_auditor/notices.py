@@ -221,7 +221,7 @@ def _ends(notices: Sequence[Notice]) -> str:
         return ""
     causes = ", ".join(sorted({notice.cause for notice in notices if notice.deadline}))
     until = f"at {ends[0]}" if ends[0] == ends[-1] else f"from {ends[0]} to {ends[-1]}"
-    return f"; they end {until} ({causes})"
+    return f"; at the latest they end {until} ({causes})"
 
 
 def _scope(place: Place) -> str:
