@@ -64,7 +64,7 @@ def cold_start(rounds: int) -> dict[str, float]:
         "import boto3; session = boto3.Session(region_name='eu-west-1'); "
         "[session.client(name) for name in ('appstream', 'dynamodb', 'events')]"
     )
-    programs = {"boto3 with three clients": clients, "auditor": "import app"}
+    programs = {"boto3 with three clients": clients, "auditor": "import auditor"}
     paths = ":".join(str(ROOT / path) for path in ("layers/session_auditor", "functions/auditor"))
     times: dict[str, list[float]] = {name: [] for name in programs}
     # The first round only sees to the bytecode.

@@ -59,7 +59,7 @@ def auditor(workers: int, outcomes: tuple[str, ...] = ("COMPLETED",)) -> Sweep:
     """The function's own handler; its environment has to be set. Any other outcome is an error."""
     del workers
     sys.path.insert(0, str(ROOT / "functions/auditor"))
-    app: Any = importlib.import_module("app")
+    app: Any = importlib.import_module("auditor")
 
     def sweep() -> None:
         answer = app.handler({}, _Invocation())

@@ -217,9 +217,9 @@ def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
     os.environ |= {name.upper(): value for name, value in CREDENTIALS.items()}
     os.environ |= {"AWS_ENDPOINT_URL": cloud.endpoint, "AWS_ENDPOINT_URL_APPSTREAM": cloud.appstream_endpoint}
     sys.path.insert(0, str(ROOT / "functions" / "auditor"))
-    import app  # noqa: PLC0415 - it reads the environment when it is imported
+    import auditor  # noqa: PLC0415 - it reads the environment when it is imported
 
-    return app.auditor
+    return auditor.auditor
 
 
 def line(now: datetime, notice: Notice, width: int) -> Text:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.cloud import ROOT
-from session_auditor.events import SOURCE, json_schema
+from session_auditor.contract import SOURCE, json_schema
 from session_auditor.model import DetailType
 
 FOLDER = ROOT / "docs" / "schemas"

@@ -23,9 +23,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from session_auditor import channels
-from session_auditor.errors import error_code, is_refusal
-from session_auditor.notices import Message, Notice, NoticeError, messages
-from session_auditor.notifier_settings import Channel, NotifierSettings
+from session_auditor.aws_errors import error_code, is_refusal
+from session_auditor.errors import NoticeError
+from session_auditor.notices import Message, Notice, messages
+from session_auditor.settings.notifier import Channel, NotifierSettings
 
 # Seconds. A webhook that was replaced is found this long after it was stored.
 SECRET_SECONDS = 300

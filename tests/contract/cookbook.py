@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sandbox.cloud import ROOT
-from session_auditor.events import SOURCE, timestamp
+from session_auditor.contract import SOURCE, timestamp
 from session_auditor.model import DetailType, Event, Policy, Scope, Session
 from tests.unit.history import AWAY, SCOPE, TARGET, History, at, session
 

@@ -17,7 +17,7 @@ from cfnlint.helpers import REGIONS
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from samtranslator.yaml_helper import yaml_parse
 
-from session_auditor.events import SOURCE
+from session_auditor.contract import SOURCE
 from session_auditor.model import DetailType
 from tests.contract.test_template import refused_by
 

@@ -7,9 +7,9 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.cloud import ROOT
+from session_auditor.errors import SettingsError
 from session_auditor.model import DetailType
-from session_auditor.notifier_settings import TOPICS, Channel, NotifierSettings
-from session_auditor.settings import SettingsError
+from session_auditor.settings.notifier import TOPICS, Channel, NotifierSettings
 
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "functions" / "notifier" / "template.yaml").read_text())
 PARAMETERS, RESOURCES = TEMPLATE["Parameters"], TEMPLATE["Resources"]

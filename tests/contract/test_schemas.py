@@ -9,7 +9,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.schemas import files
-from session_auditor.events import SOURCE
+from session_auditor.contract import SOURCE
 from session_auditor.model import DetailType, Event
 from tests.integration.events import whole_life
 

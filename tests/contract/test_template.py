@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from session_auditor.notifier_settings import Channel
-from session_auditor.settings import Settings
+from session_auditor.settings.auditor import AuditorSettings
+from session_auditor.settings.notifier import Channel
 
 ROOT = Path(__file__).parents[2]
 SAM = ROOT / ".sam-venv" / "bin" / "sam"
@@ -221,16 +221,18 @@ class TestFunction:
             "POWERTOOLS_METRICS_NAMESPACE",
             "POWERTOOLS_LOG_LEVEL",
         }
-        assert set(self.variables) - powertools == {name.upper() for name in Settings.model_fields}
+        assert set(self.variables) - powertools == {name.upper() for name in AuditorSettings.model_fields}
 
     def test_its_defaults_are_those_of_the_settings(self) -> None:
-        settings = Settings.from_environment({name: resolve(each) for name, each in self.variables.items()})
+        settings = AuditorSettings.from_environment(
+            {name: resolve(each) for name, each in self.variables.items()}
+        )
         bare = {
             name: str(each)
             for name, each in self.variables.items()
             if name in ("TABLE_NAME", "EVENT_BUS_NAME")
         }
-        defaults = Settings.from_environment(
+        defaults = AuditorSettings.from_environment(
             bare | {"TARGET_ACCOUNT_ID": "123456789012", "TARGET_REGION": "eu-west-1"}
         )
         assert settings.policy == defaults.policy.__class__(
@@ -250,7 +252,9 @@ class TestFunction:
         )
     )
     def test_what_the_parameters_admit_the_settings_take(self, values: dict[str, str]) -> None:
-        Settings.from_environment({name: resolve(each, values) for name, each in self.variables.items()})
+        AuditorSettings.from_environment(
+            {name: resolve(each, values) for name, each in self.variables.items()}
+        )
 
     def test_the_longest_values_fit_what_lambda_takes(self) -> None:
         bounded = {
@@ -280,7 +284,7 @@ class TestFunction:
     def test_the_ends_of_each_range_are_taken(self, name: str) -> None:
         for end in (PARAMETERS[name]["MinValue"], PARAMETERS[name]["MaxValue"]):
             environment = {each: resolve(value, {name: str(end)}) for each, value in self.variables.items()}
-            Settings.from_environment(environment)
+            AuditorSettings.from_environment(environment)
 
     def test_hashing_gives_it_the_secret(self) -> None:
         variable = self.variables["USER_ID_SECRET_ARN"]
@@ -440,7 +444,7 @@ class TestResources:
         assert len(alarm["AlarmDescription"]) <= 1024
         assert alarm["AlarmActions"]["Fn::If"][0] == "HasAlarmTopic"
         if alarm["Namespace"] == "AppStreamSessionAuditor":
-            assert f'"{alarm["MetricName"]}"' in (ROOT / "functions/auditor/app.py").read_text()
+            assert f'"{alarm["MetricName"]}"' in (ROOT / "functions/auditor/auditor.py").read_text()
             assert alarm["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
 
     def test_whoever_watches_is_told_of_what_matters(self) -> None:
@@ -478,7 +482,7 @@ class TestResources:
     def test_the_costs_count_every_alarm_and_no_key_of_kms(self) -> None:
         unconditional = [each for each in RESOURCES.values() if "Condition" not in each]
         alarms = [each for each in unconditional if each["Type"] == "AWS::CloudWatch::Alarm"]
-        metrics = re.findall(r'\("\w+", MetricUnit\.', (ROOT / "functions/auditor/app.py").read_text())
+        metrics = re.findall(r'\("\w+", MetricUnit\.', (ROOT / "functions/auditor/auditor.py").read_text())
         cost = f"CloudWatch is {len(metrics)} metrics and {len(alarms)} alarms"
         assert cost in " ".join((ROOT / "README.md").read_text().split())
         # 0.30 dollars a metric, 0.10 an alarm and 0.03 for logs.
@@ -594,7 +598,7 @@ def run(*command: str | Path, **environment: str) -> str:
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("built")
     run(SAM, "build", "--build-dir", built / "out", "--cache-dir", built / "cache")
-    assert [path.name for path in (built / "out" / "AuditorFunction").iterdir()] == ["app.py"]
+    assert [path.name for path in (built / "out" / "AuditorFunction").iterdir()] == ["auditor.py"]
     return built / "out" / "AuditorLayer" / "python"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sandbox.cloud import LocalCloud, Stack
-from session_auditor.events import SOURCE
+from session_auditor.contract import SOURCE
 from session_auditor.model import DetailType, Event, Globs, Policy, Scope
 from tests.unit.history import AWAY, SCOPE, History, at, session
 

@@ -107,7 +107,7 @@ def run(runtime_api: RuntimeApi, endpoint: str, **environment: str) -> tuple[str
     """Run the function until it posts something; give what, and all that it logged."""
     code = ROOT / "functions" / "auditor"
     process = subprocess.Popen(
-        [sys.executable, "-m", "awslambdaric", "app.handler"],
+        [sys.executable, "-m", "awslambdaric", "auditor.handler"],
         cwd=code,
         env={
             "PATH": os.environ["PATH"],

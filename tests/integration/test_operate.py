@@ -16,7 +16,7 @@ from samtranslator.yaml_helper import yaml_parse
 from sandbox.appstream.models import Fleet, StreamingSession
 from sandbox.cloud import REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.vendors.slack import Slack, slack
-from session_auditor.events import committed_event
+from session_auditor.contract import committed_event
 from session_auditor.model import DetailType
 from session_auditor.table import Table
 from tests.integration.shell import shell

@@ -17,7 +17,7 @@ CHANGED = SESSIONS // 100
 # What the function's own code and its direct dependencies bring in; each costs every cold start.
 PACKAGES = {
     "annotated_types",
-    "app",
+    "auditor",
     "aws_lambda_powertools",
     "boto3",
     "botocore",
@@ -91,7 +91,7 @@ def test_an_evening_deletes_and_remembers(tide: dict[Scenario, Figures]) -> None
 
 
 def test_a_cold_start_imports_nothing_new() -> None:
-    program = "import sys; before = set(sys.modules); import app; print(*set(sys.modules) - before)"
+    program = "import sys; before = set(sys.modules); import auditor; print(*set(sys.modules) - before)"
     paths = [ROOT / "layers/session_auditor", ROOT / "functions/auditor"]
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import session_auditor.coverage
 import session_auditor.table
-from session_auditor.snapshots import SnapshotError
+from session_auditor.errors import SnapshotError
 from tests.simulation import invariants
 from tests.simulation import trial as trial_module
 from tests.simulation.aws import Blow, Cloud, Fault, Run

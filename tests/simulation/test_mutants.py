@@ -1,18 +1,53 @@
 """Deliberate breakages of the auditor, each killed by a promise: what would not be noticed is not proved.
 
-A mutant is an edit of the source, with which the modules are loaded for as long as it takes to kill it.
+A mutant puts a broken function in the place of one of the auditor's own, so it survives whatever is moved or
+rewritten around it. One whose function is gone does not load, and one that changes nothing is not killed.
 """
 
+import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
 from functools import partial
-from importlib import import_module
-from pathlib import Path
+from secrets import token_hex
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 import pytest
 
+from session_auditor import (
+    clocks,
+    comparison,
+    contract,
+    coverage,
+    lifecycle,
+    publisher,
+    rules,
+    snapshots,
+    sweep,
+    table,
+)
+from session_auditor.comparison import Comparison, Transition
+from session_auditor.coverage import Audit, Coverage, Watch
+from session_auditor.listing import SessionLister
+from session_auditor.model import (
+    Change,
+    Deadline,
+    DetailType,
+    Event,
+    Failure,
+    Listing,
+    Policy,
+    Presence,
+    Remembered,
+    Scope,
+    Snapshot,
+)
+from session_auditor.publisher import Published
+from session_auditor.snapshots import Snapshots
+from session_auditor.sweep import Auditor, Clock, TimeLeft
 from tests.simulation import invariants, test_containers, test_crashes, test_interleavings, test_stalls
 from tests.simulation.aws import Cloud
 from tests.simulation.invariants import Broken, event_id, session_of
@@ -20,10 +55,8 @@ from tests.simulation.scenarios import SCENARIOS, Moment, Scenario, arrive, each
 from tests.simulation.test_crashes import replay, settle
 from tests.simulation.trial import KILLED
 
-PACKAGE = Path(__file__).parents[2] / "layers" / "session_auditor" / "session_auditor"
-# In the order in which they import each other.
-MODULES = ("coverage", "comparison", "events", "table", "appstream", "snapshots", "publisher", "sweep")
-
+F = TypeVar("F", bound=Callable[..., Any])
+Breakage = AbstractContextManager[Any]
 # Given a scenario, and a `cloud` to play it in.
 Play = Callable[..., None]
 
@@ -67,213 +100,307 @@ def same_day_twice(scenario: Scenario, cloud: Cloud) -> None:
         raise Broken("the same history gave other ids")
 
 
+@contextmanager
+def everywhere(original: F, broken: F) -> Iterator[None]:
+    """Put a broken function in the place of one of the auditor's, wherever it was imported."""
+    places = [
+        (module, name)
+        for package, module in list(sys.modules.items())
+        if package.partition(".")[0] == "session_auditor"
+        for name, value in vars(module).items()
+        if value is original
+    ]
+    assert places, f"{original} is used nowhere"
+    with ExitStack() as stack:
+        for module, name in places:
+            stack.enter_context(patch.object(module, name, broken))
+        yield
+
+
+def no_condition_on_the_write() -> Breakage:
+    return everywhere(table._condition, lambda _version: {})
+
+
+def read_after_listing() -> Breakage:
+    original = Auditor._list
+
+    def list_then_read(
+        self: Auditor, snapshot: Snapshot, begin: datetime, clock: Clock, time_left: TimeLeft
+    ) -> Listing:
+        listing = original(self, snapshot, begin, clock, time_left)
+        fresh = self.snapshots.load(begin)
+        for part in fields(Snapshot):
+            object.__setattr__(snapshot, part.name, getattr(fresh, part.name))
+        return listing
+
+    return patch.object(Auditor, "_list", list_then_read)
+
+
+def clear_before_publish() -> Breakage:
+    def publish(
+        self: Auditor, snapshot: Snapshot, clock: Clock, time_left: TimeLeft
+    ) -> tuple[Snapshot, Published]:
+        lanes = sweep._lanes(snapshot)
+        ids = frozenset(event.event_id for lane in lanes for event in lane)
+        snapshot = self.snapshots.clear(snapshot, ids, {}, clock())
+        return snapshot, self.publisher.publish(lanes, time_left)
+
+    return patch.object(Auditor, "_publish", publish)
+
+
+def random_event_id() -> Breakage:
+    return everywhere(contract._event_id, lambda _identity: token_hex(16))
+
+
+def listed(change: Callable[[Listing], Listing]) -> Breakage:
+    """Change what the auditor believes to have listed."""
+    original = SessionLister.list
+
+    def otherwise(self: SessionLister, *arguments: Any) -> Listing:
+        return change(original(self, *arguments))
+
+    return patch.object(SessionLister, "list", otherwise)
+
+
+def partial_list_believed() -> Breakage:
+    return listed(lambda listing: replace(listing, failed={}))
+
+
+def refused_type_costs_the_scope() -> Breakage:
+    return listed(
+        lambda listing: replace(
+            listing, failed={**listing.failed, **dict.fromkeys(listing.refused, Failure("REFUSED"))}
+        )
+    )
+
+
+def refused_topology_is_empty() -> Breakage:
+    original = Auditor._list
+
+    def believed(self: Auditor, *arguments: Any) -> Listing:
+        return replace(original(self, *arguments), topology_read=True)
+
+    return patch.object(Auditor, "_list", believed)
+
+
+def one_miss_ends() -> Breakage:
+    def ends(before: Remembered, listing: Listing, watch: Watch) -> lifecycle.Found | None:
+        seen = lifecycle.last_seen_of(before, watch)
+        return lifecycle.end(before, listing, seen, listing.observed_at, hole=watch.hole_after(seen))
+
+    return everywhere(lifecycle.miss, ends)
+
+
+def two_misses_at_once_end() -> Breakage:
+    return patch.object(lifecycle, "MISSING_FOR", timedelta(0))
+
+
+def threshold_not_remembered() -> Breakage:
+    original = rules.fire
+
+    def forgetful(
+        remembered: Remembered, now: datetime, policy: Policy, *, running: bool
+    ) -> tuple[Remembered, tuple[Change, ...]]:
+        after, changes = original(remembered, now, policy, running=running)
+        return replace(after, fired=remembered.fired), changes
+
+    return everywhere(rules.fire, forgetful)
+
+
+def reconnect_keeps_the_deadline() -> Breakage:
+    original = clocks.deadline_of
+
+    def kept(remembered: Remembered, *, running: bool = True) -> Deadline:
+        if remembered.disconnects:
+            remembered = replace(remembered, presence=Presence.DISCONNECTED)
+        return original(remembered, running=running)
+
+    return everywhere(clocks.deadline_of, kept)
+
+
+def hole_counts_as_observed() -> Breakage:
+    return everywhere(clocks.clock_of, lambda remembered: remembered.presence_since)
+
+
+def end_within_a_hole_is_explained() -> Breakage:
+    original = lifecycle.end
+
+    def explained(
+        before: Remembered, listing: Listing, after: datetime, until: datetime, *, hole: bool
+    ) -> lifecycle.Found:
+        del hole
+        watched = replace(before, baseline=False, watched=True)
+        return original(watched, listing, after, until, hole=False)
+
+    return everywhere(lifecycle.end, explained)
+
+
+def partial_listing_ends_a_hole() -> Breakage:
+    original = Coverage.of
+
+    def over(self: Coverage, scope: Scope) -> Watch:
+        return original(self, scope)._replace(running=True)
+
+    return patch.object(Coverage, "of", over)
+
+
+def degraded_at_the_first_failure() -> Breakage:
+    original = coverage.audit
+
+    def impatient(
+        snapshot: Snapshot, listing: Listing, uncommitted: Mapping[Scope, str], policy: Policy
+    ) -> Audit:
+        return original(snapshot, listing, uncommitted, replace(policy, hole=timedelta(0)))
+
+    return everywhere(coverage.audit, impatient)
+
+
+def compared(change: Callable[[Comparison], Comparison], **policy: Any) -> Breakage:
+    """Change what the comparison found, or the policy that it went by."""
+    original = comparison.compare
+
+    def otherwise(snapshot: Snapshot, listing: Listing, given: Policy) -> Comparison:
+        return change(original(snapshot, listing, replace(given, **policy)))
+
+    return everywhere(comparison.compare, otherwise)
+
+
+def baseline_emitted() -> Breakage:
+    return compared(lambda found: found, baseline_events=True)
+
+
+def changed_filter_forgets() -> Breakage:
+    def forget(found: Comparison) -> Comparison:
+        unwatched = [each for each in found.transitions if Change(DetailType.UNWATCHED) in each.changes]
+        ids = {each.after.session.id for each in unwatched}
+        rest = tuple(each for each in found.transitions if each not in unwatched)
+        return replace(found, transitions=rest, forgotten=found.forgotten | ids)
+
+    return compared(forget)
+
+
+def sequence_reset() -> Breakage:
+    original = contract.session_events
+
+    def numbered_anew(transition: Transition, *rest: Any) -> Iterator[Event]:
+        after = replace(transition.after, sequence=len(transition.changes))
+        return original(replace(transition, after=after), *rest)
+
+    return everywhere(contract.session_events, numbered_anew)
+
+
+def batch_stops_at_the_first_failure() -> Breakage:
+    original = publisher._settle
+
+    def stop(lane: publisher._Lane, refusal: str, published: Published) -> None:
+        if refusal or published.stopped:
+            published.stopped = published.stopped or refusal
+        else:
+            original(lane, refusal, published)
+
+    return everywhere(publisher._settle, stop)
+
+
+def unlimited_retry_of_a_refused_entry() -> Breakage:
+    original = publisher._settle
+
+    def retry(lane: publisher._Lane, refusal: str, published: Published) -> None:
+        original(lane, "ThrottlingException" if refusal else "", published)
+
+    return everywhere(publisher._settle, retry)
+
+
+def clear_takes_later_events_with_it() -> Breakage:
+    original = Snapshots.clear
+
+    def take(self: Snapshots, snapshot: Snapshot, accepted: frozenset[str], *rest: Any) -> Snapshot:
+        outboxes = [{event.event_id for event in each.outbox} for each in snapshot.sessions.values()]
+        accepted = accepted.union(*(ids for ids in outboxes if ids & accepted))
+        return original(self, snapshot, accepted, *rest)
+
+    return patch.object(Snapshots, "clear", take)
+
+
+def versions_begin_anew() -> Breakage:
+    return everywhere(snapshots.first_version, lambda _remembered: 1)
+
+
+def kept_snapshot_is_believed_unseen() -> Breakage:
+    original = Snapshots.load
+
+    def load(self: Snapshots, now: datetime) -> Snapshot:
+        kept = self._kept
+        found = original(self, now)
+        return kept or found
+
+    return patch.object(Snapshots, "load", load)
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """A breakage: what in which module becomes what, how it is played, and the promise that falls.
+    """A breakage, how it is played, and the promise that falls.
 
     `first` is the scenario to begin with: one that is known to kill it, so that it need not be searched for.
     """
 
-    name: str
-    module: str
-    old: str
-    new: str
+    breakage: Callable[[], Breakage]
     play: Play
     killer: str
     first: str = ""
 
+    @property
+    def name(self) -> str:
+        return self.breakage.__name__.replace("_", " ")
+
 
 MUTANTS = [
     Mutant(
-        "no condition on the write",
-        "table",
-        "    if version == 0:\n",
-        "    return {}\n    if version == 0:\n",
+        no_condition_on_the_write,
         test_interleavings.test_every_order_of_two_sweeps,
         "one_id_per_transition",
         first="a user who drops twice",
     ),
     Mutant(
-        "read after listing",
-        "sweep",
-        "                comparison = compare(snapshot, listing, self.policy)\n",
-        "                snapshot = self.snapshots.load(begin)\n"
-        "                comparison = compare(snapshot, listing, self.policy)\n",
+        read_after_listing,
         test_interleavings.test_two_sweeps_while_the_world_changes_at_every_place,
         "published_is_expected",
     ),
+    Mutant(clear_before_publish, test_crashes.test_every_crash_point, "published_is_committed"),
+    Mutant(random_event_id, same_day_twice, "same_day_twice"),
+    Mutant(partial_list_believed, test_crashes.test_every_crash_point, "published_is_expected"),
+    Mutant(one_miss_ends, day, "published_is_expected"),
+    Mutant(threshold_not_remembered, day, "every_threshold_once"),
+    Mutant(reconnect_keeps_the_deadline, day, "published_is_expected"),
+    Mutant(batch_stops_at_the_first_failure, day_with_a_poison, "outbox_is_empty"),
+    Mutant(unlimited_retry_of_a_refused_entry, day_with_a_poison, "outbox_is_empty"),
+    Mutant(sequence_reset, day, "published_is_expected"),
+    Mutant(baseline_emitted, day, "published_is_expected"),
     Mutant(
-        "clear before publish",
-        "sweep",
-        "            published = self.publisher.publish(",
-        "            ids = frozenset(event.event_id for lane in lanes for event in lane)\n"
-        "            snapshot = self.snapshots.clear(snapshot, ids, {}, clock())\n"
-        "            published = self.publisher.publish(",
-        test_crashes.test_every_crash_point,
-        "published_is_committed",
-    ),
-    Mutant(
-        "random event id",
-        "events",
-        "    return sha256(dumps(identity).encode()).hexdigest()[:32]\n",
-        '    return __import__("secrets").token_hex(16)\n',
-        same_day_twice,
-        "same_day_twice",
-    ),
-    Mutant(
-        "partial list believed",
-        "appstream",
-        "            elif result.failure:\n",
-        "            elif False:\n",
-        test_crashes.test_every_crash_point,
-        "published_is_expected",
-    ),
-    Mutant(
-        "one miss ends",
-        "comparison",
-        "    return None if before.missed else (replace(before, missed=missed), ())\n",
-        "    return _end(before, listing, last_seen, missed.at, hole=missed.hole)\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "threshold not remembered",
-        "comparison",
-        "                after = replace(after, max_duration_warned=tightest)\n",
-        "                pass\n",
-        day,
-        "every_threshold_once",
-    ),
-    Mutant(
-        "reconnect keeps the deadline",
-        "comparison",
-        "    if running and remembered.presence is Presence.DISCONNECTED and timeout is not None:\n",
-        "    if running and remembered.disconnects and timeout is not None:\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "batch stops at the first failure",
-        "publisher",
-        "                        _settle(lane, code, published)\n",
-        "                        if code:\n"
-        "                            published.stopped = code\n"
-        "                            return published\n"
-        "                        _settle(lane, code, published)\n",
-        day_with_a_poison,
-        "outbox_is_empty",
-    ),
-    Mutant(
-        "unlimited retry of a refused entry",
-        "publisher",
-        "    if refusal in TRANSIENT:\n",
-        "    if refusal:\n",
-        day_with_a_poison,
-        "outbox_is_empty",
-    ),
-    Mutant(
-        "sequence reset",
-        "events",
-        "    first = after.sequence - len(transition.changes) + 1\n",
-        "    first = 1\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "baseline emitted",
-        "comparison",
-        "    started = (Change(DetailType.STARTED),) if policy.baseline_events or not baseline else ()\n",
-        "    started = (Change(DetailType.STARTED),)\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "a clear takes later events with it",
-        "snapshots",
-        "            rest = tuple(event for event in stored.outbox if event.event_id not in settled)\n",
-        "            rest = () if settled & {event.event_id for event in stored.outbox} else stored.outbox\n",
+        clear_takes_later_events_with_it,
         test_crashes.test_every_crash_point,
         "published_is_committed",
         first="a baseline that is told",
     ),
     Mutant(
-        "versions begin anew with an id that comes back",
-        "snapshots",
-        "version + 1 if known else int(remembered.first_seen.timestamp())",
-        "version + 1",
+        versions_begin_anew,
         partial(test_stalls.test_a_sweep_wakes_up_late, bus="fails"),
         "published_is_committed",
         first="an id that comes back",
     ),
     Mutant(
-        "two misses at once end",
-        "comparison",
-        "MISSING_FOR = timedelta(seconds=30)\n",
-        "MISSING_FOR = timedelta(0)\n",
+        two_misses_at_once_end,
         test_interleavings.test_every_order_of_two_sweeps,
         "published_is_expected",
     ),
+    Mutant(hole_counts_as_observed, day, "published_is_expected"),
+    Mutant(end_within_a_hole_is_explained, day, "published_is_expected"),
+    Mutant(partial_listing_ends_a_hole, day, "published_is_expected"),
+    Mutant(changed_filter_forgets, day, "published_is_expected"),
+    Mutant(refused_topology_is_empty, day, "published_is_expected"),
+    Mutant(degraded_at_the_first_failure, day, "published_is_expected"),
+    Mutant(refused_type_costs_the_scope, day, "published_is_expected"),
     Mutant(
-        "a hole counts as observed",
-        "comparison",
-        "    return since if hole_end is None else max(since, hole_end)\n",
-        "    return since\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "an end within a hole is explained",
-        "comparison",
-        "    elif hole or (unwatched and before.presence in _NEVER_SEEN_CONNECTED):\n",
-        "    elif False:\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "a partial listing ends a hole",
-        "coverage",
-        "            running = scope not in self.listing.failed and self.policy.wants(scope)\n",
-        "            running = True\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "a changed filter forgets",
-        "comparison",
-        "        if _out_of_view(before, listing, policy) and not before.sequence:\n",
-        "        if _out_of_view(before, listing, policy):\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "a topology that is refused is empty",
-        "sweep",
-        "            if summary.outcome is Outcome.FAILED:\n",
-        "            if False:\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "degraded at the first failure",
-        "coverage",
-        "    hole_is_open = since is not None and listing.begin - since > coverage.policy.hole\n",
-        "    hole_is_open = True\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "a type that is refused costs the scope",
-        "appstream",
-        "                if error.reason == REFUSED_TYPE and not sessions:\n",
-        "                if False:\n",
-        day,
-        "published_is_expected",
-    ),
-    Mutant(
-        "a kept snapshot is believed unseen",
-        "snapshots",
-        "(kept.version, kept.target) == (snapshot.version, snapshot.target)",
-        "True",
+        kept_snapshot_is_believed_unseen,
         test_containers.test_another_container_between_two_sweeps_of_a_warm_one,
         "snapshot_is_world",
         first="a baseline that is told",
@@ -281,29 +408,9 @@ MUTANTS = [
 ]
 
 
-@contextmanager
-def mutated(mutant: Mutant) -> Iterator[None]:
-    """Load the auditor with the breakage in it; then give every module back the very objects it had."""
-    modules = {name: vars(import_module(f"session_auditor.{name}")) for name in MODULES}
-    before = {name: dict(names) for name, names in modules.items()}
-    try:
-        for name, names in modules.items():
-            path = PACKAGE / f"{name}.py"
-            source = path.read_text()
-            if name == mutant.module:
-                assert source.count(mutant.old) == 1, f"the mutant's place in {path.name} has changed"
-                source = source.replace(mutant.old, mutant.new)
-            exec(compile(source, str(path), "exec"), names)  # noqa: S102
-        yield
-    finally:
-        for name, names in modules.items():
-            names.clear()
-            names.update(before[name])
-
-
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_mutant_is_killed(mutant: Mutant) -> None:
-    with mutated(mutant), pytest.raises(Broken) as caught:
+    with mutant.breakage(), pytest.raises(Broken) as caught:
         play_every_scenario(mutant.play, mutant.first)
     KILLED[mutant.name] = killer_of(caught.value)
     assert KILLED[mutant.name] == mutant.killer, str(caught.value)

@@ -24,7 +24,7 @@ import boto3
 import botocore.session
 import greenlet
 
-import session_auditor.appstream
+import session_auditor.paging
 import session_auditor.publisher
 from tests.simulation import invariants
 from tests.simulation.appstream import ACCOUNT_ID, REGION
@@ -33,7 +33,7 @@ from tests.simulation.eventbridge import Entry
 from tests.simulation.oracle import ENDED, TARGET, UNWATCHED, Oracle, Record, Rules, Scope, Sweep, text
 
 ROOT = Path(__file__).parents[2]
-HANDLER = ROOT / "functions/auditor/app.py"
+HANDLER = ROOT / "functions/auditor/auditor.py"
 PARTITION = f"TARGET#{ACCOUNT_ID}#{REGION}"
 TARGET_ITEM, SCOPES, SESSION = "TARGET", "SCOPES", "SESSION#"
 ENVIRONMENT = {
@@ -101,7 +101,7 @@ def _one_thread() -> Iterator[None]:
     """Let whoever is called work in turn, and print to our own stream."""
     with (
         redirect_stdout(_PRINTED),
-        patch.object(session_auditor.appstream, "ThreadPoolExecutor", InTurn),
+        patch.object(session_auditor.paging, "ThreadPoolExecutor", InTurn),
         patch.object(session_auditor.publisher, "ThreadPoolExecutor", InTurn),
     ):
         yield
@@ -154,7 +154,7 @@ class Container:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
-        self.app = ModuleType("app")
+        self.app = ModuleType("auditor")
         self.app.__file__ = str(HANDLER)
         with (
             patch.dict(os.environ, environment),
@@ -162,7 +162,7 @@ class Container:
             patch.object(botocore.session, "get_session", _core),
             redirect_stdout(_PRINTED),
         ):
-            sys.modules["app"] = self.app
+            sys.modules["auditor"] = self.app
             exec(_code(), self.app.__dict__)  # noqa: S102 - the handler, as a new container imports it
         # The handler freezes what a container keeps for good; here, containers come and go.
         gc.unfreeze()
@@ -180,7 +180,7 @@ class Container:
 
     def _adapters(self) -> tuple[Any, ...]:
         auditor = self.app.auditor
-        return auditor.appstream, auditor.snapshots, auditor.publisher, self.told
+        return auditor.lister.topology, auditor.snapshots, auditor.publisher, self.told
 
     def invoke(self, run: Run) -> None:
         """Let Lambda call the handler; what it printed is kept on the run, too."""

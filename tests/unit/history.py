@@ -8,9 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from session_auditor.comparison import compare
-from session_auditor.coverage import audit
-from session_auditor.events import audit_event, session_events
 from session_auditor.model import (
     Event,
     Failure,
@@ -23,6 +20,7 @@ from session_auditor.model import (
     Target,
     TargetId,
 )
+from session_auditor.plan import plan_sessions, plan_target
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 TARGET = TargetId("aws", "123456789012", "eu-west-1")
@@ -76,24 +74,20 @@ class History:
             disconnect_timeouts={scope.fleet: self.timeout for scope in scopes if self.timeout is not None},
             **listing,
         )
-        comparison = compare(self.snapshot, seen, self.policy)
-        coverage = audit(self.snapshot, seen, {}, self.policy)
-        remembered = dict(self.snapshot.sessions)
+        which: dict[str, Any] = {"policy": self.policy, "target_id": TARGET, "sweep_id": f"sweep-{minute}"}
+        plan = plan_sessions(self.snapshot, seen, **which)
+        target = plan_target(self.snapshot, seen, {}, **which)
+        stored = dict(self.snapshot.sessions)
         events: list[Event] = []
-        for transition in comparison.transitions:
-            events += session_events(transition, TARGET, f"sweep-{minute}", seen.observed_at)
-            if transition.after.ending:
-                del remembered[transition.after.session.id]
+        for session_id, (remembered, outbox) in plan.writes.items():
+            waiting = stored[session_id].outbox if session_id in stored else ()
+            events += outbox[len(waiting) :]
+            if remembered is None or remembered.ending:
+                del stored[session_id]
             else:
-                remembered[transition.after.session.id] = Stored(transition.after, (), 1)
-        for session_id in comparison.forgotten:
-            del remembered[session_id]
-        events += [
-            audit_event(each, TARGET, f"sweep-{minute}", seen.observed_at) for each in coverage.changes
-        ]
-        self.snapshot = replace(
-            self.snapshot, target=coverage.target, scopes=coverage.scopes, sessions=remembered
-        )
+                stored[session_id] = Stored(remembered, (), 1)
+        events += target.outbox[len(self.snapshot.outbox) :]
+        self.snapshot = replace(self.snapshot, target=target.target, scopes=target.scopes, sessions=stored)
         self.events += events
         return [
             {"type": event.detail_type.removeprefix("AppStream ")} | json.loads(event.detail)

@@ -8,6 +8,7 @@ from typing import Any
 from moto import mock_aws
 
 from session_auditor import table as layout
+from session_auditor.reading import TableReader
 from session_auditor.snapshots import Snapshots
 from tests.unit.aws import boto_client
 from tests.unit.history import TARGET
@@ -33,8 +34,9 @@ class Table:
             BillingMode="PAY_PER_REQUEST",
         )
 
-    def snapshots(self, **settings: Any) -> Snapshots:
-        return Snapshots(self.dynamodb, layout.Table("sessions", TARGET, timedelta(days=90)), **settings)
+    def snapshots(self, name: str = "sessions", **settings: Any) -> Snapshots:
+        table = layout.Table(name, TARGET, timedelta(days=90))
+        return Snapshots(self.dynamodb, table, TableReader(self.dynamodb, table, **settings))
 
     def items(self, prefix: str = PARTITION) -> list[dict[str, Any]]:
         """Every item whose partition begins so."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from session_auditor.appstream import AppStream, TopologyError, user_ids, utc
 from session_auditor.coverage import audit
+from session_auditor.errors import TopologyError
+from session_auditor.listing import SessionLister, utc
 from session_auditor.model import (
     WHOLE_TARGET,
     AuthenticationMode,
@@ -26,6 +27,8 @@ from session_auditor.model import (
     Target,
     UserIdMode,
 )
+from session_auditor.topology import TopologyReader
+from session_auditor.user_ids import user_ids
 from tests.unit.aws import Wire, boto_client, client_error, raising
 from tests.unit.history import History, at, session
 
@@ -77,19 +80,24 @@ def estate(monkeypatch: pytest.MonkeyPatch) -> Estate:
     return Estate(Wire(monkeypatch))
 
 
-def appstream(**options: Any) -> AppStream:
-    defaults: dict[str, Any] = {"workers": 2, "topology_for": timedelta(minutes=5), "user_id": str}
-    return AppStream(boto_client("appstream"), **(defaults | options))
+def appstream(
+    workers: int = 2,
+    topology_for: timedelta = timedelta(minutes=5),
+    user_id: Callable[[str], str] = str,
+) -> SessionLister:
+    client = boto_client("appstream")
+    topology = TopologyReader(client, workers=workers, keep_for=topology_for)
+    return SessionLister(client, topology, workers=workers, user_id=user_id)
 
 
 def listing(
-    auditor: AppStream | None = None,
+    auditor: SessionLister | None = None,
     snapshot: Snapshot = SETTLED,
     policy: Policy | None = None,
     minute: float = 1,
     time_left: Callable[[], float] = lambda: 60.0,
 ) -> Listing:
-    return (auditor or appstream()).list_sessions(
+    return (auditor or appstream()).list(
         snapshot, policy or Policy(), at(minute), lambda: at(minute), time_left
     )
 
@@ -224,7 +232,7 @@ def test_times_are_read_in_utc(value: Any, expected: datetime | None) -> None:
 
 
 def test_a_listing_that_never_ends_is_cut_off(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("session_auditor.appstream.PAGES_LIMIT", 20)
+    monkeypatch.setattr("session_auditor.paging.PAGES_LIMIT", 20)
     serve = estate.describe_sessions
 
     def endless(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -364,7 +372,7 @@ class TestDeadline:
     def test_a_stack_whose_fleets_never_end_costs_nothing_of_what_is_known(
         self, estate: Estate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("session_auditor.appstream.PAGES_LIMIT", 20)
+        monkeypatch.setattr("session_auditor.paging.PAGES_LIMIT", 20)
         endless(estate, "ListAssociatedFleets")
         found = listing()
         assert found.failed == {}

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from session_auditor.comparison import OUTBOX_LIMIT, compare
-from session_auditor.coverage import Audit, audit, audit_failure
+from session_auditor.comparison import compare
+from session_auditor.coverage import Audit, audit
 from session_auditor.model import (
+    OUTBOX_LIMIT,
     WHOLE_TARGET,
     AuthenticationMode,
     AuthenticationType,
@@ -471,8 +472,8 @@ class TestCoverage:
         changes = []
         for minute in range(2, 8):
             failed = {WHOLE_TARGET: Failure("AccessDeniedException")}
-            listing = Listing(at(minute), at(minute), {}, frozenset(), failed)
-            coverage = audit_failure(history.snapshot, listing, history.policy)
+            listing = Listing(at(minute), at(minute), {}, frozenset(), failed, topology_read=False)
+            coverage = audit(history.snapshot, listing, {}, history.policy)
             changes += [(minute, change.detail_type, change.gap.scope) for change in coverage.changes]
             assert coverage.scopes == history.snapshot.scopes
             history.snapshot = replace(history.snapshot, target=coverage.target)
@@ -486,8 +487,8 @@ class TestCoverage:
     def test_a_first_sweep_that_could_read_nothing_is_no_first_sweep(self) -> None:
         history = History()
         failed = {WHOLE_TARGET: Failure("AccessDeniedException")}
-        listing = Listing(at(0), at(0), {}, frozenset(), failed)
-        coverage = audit_failure(history.snapshot, listing, history.policy)
+        listing = Listing(at(0), at(0), {}, frozenset(), failed, topology_read=False)
+        coverage = audit(history.snapshot, listing, {}, history.policy)
         history.snapshot = replace(history.snapshot, target=coverage.target)
         assert history.observe(2, ON) == [], "the baseline is silent"
         assert history.target.first_begin == at(2)

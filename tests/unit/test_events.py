@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_auditor.events import committed_event, harmless, json_schema
+from session_auditor.contract import committed_event, json_schema
 from session_auditor.model import DetailType, Globs, Policy, Scope
+from session_auditor.wording import harmless
 from tests.unit.history import AWAY, SCOPE, TARGET, History, at, session
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"

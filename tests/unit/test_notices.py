@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from session_auditor.events import SOURCE
+from session_auditor.contract import SOURCE
+from session_auditor.errors import NoticeError
 from session_auditor.model import DetailType
 from session_auditor.notices import (
     SINGLES,
     Message,
     Notice,
-    NoticeError,
     Tone,
     messages,
     tone_of,

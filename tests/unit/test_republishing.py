@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from session_auditor.model import Event, Snapshot
+from session_auditor.plan import SessionsPlan, TargetPlan, Write
 from session_auditor.publisher import Publisher
 from session_auditor.republishing import Answer, republish
 from session_auditor.snapshots import Snapshots
@@ -34,9 +35,11 @@ class Refusals:
     def live(self, history: History) -> None:
         """Write the live state of a history into the table."""
         snapshots = self.table.snapshots()
-        writes = {name: (stored.remembered, ()) for name, stored in history.snapshot.sessions.items()}
-        snapshot, _ = snapshots.commit(snapshots.load(at(0)), history.target, writes, lambda: 60.0)
-        snapshots.commit_target(snapshot, history.target, (), history.snapshot.scopes)
+        writes = {name: Write(stored.remembered) for name, stored in history.snapshot.sessions.items()}
+        snapshot, _ = snapshots.commit(
+            snapshots.load(at(0)), SessionsPlan(history.target, writes), lambda: 60.0
+        )
+        snapshots.commit_target(snapshot, TargetPlan(history.target, history.snapshot.scopes, ()))
 
     def put_events(self, parameters: dict[str, Any]) -> dict[str, Any]:
         results = []

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from session_auditor.errors import SettingsError
 from session_auditor.model import AuthenticationType, Globs, UserIdMode
-from session_auditor.notifier_settings import NotifierSettings
-from session_auditor.settings import Settings, SettingsError
+from session_auditor.settings.auditor import AuditorSettings
+from session_auditor.settings.notifier import NotifierSettings
 
 NEEDED = {
     "TABLE_NAME": "sessions",
@@ -17,7 +18,7 @@ NEEDED = {
 
 
 def test_defaults() -> None:
-    settings = Settings.from_environment(NEEDED)
+    settings = AuditorSettings.from_environment(NEEDED)
     assert settings.expiring_minutes == (60, 15, 5)
     assert settings.abandoned_minutes == (15, 60)
     assert settings.authentication_types is None
@@ -27,7 +28,7 @@ def test_defaults() -> None:
 
 
 def test_every_variable_is_read() -> None:
-    settings = Settings.from_environment(
+    settings = AuditorSettings.from_environment(
         NEEDED
         | {
             "EXPIRING_MINUTES": "30, 10",
@@ -92,13 +93,13 @@ def test_every_variable_is_read() -> None:
 def test_a_wrong_value_is_named_with_what_it_should_be(name: str, value: str | None, expected: str) -> None:
     environment = {key: each for key, each in (NEEDED | {name: value}).items() if each is not None}
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment(environment)
+        AuditorSettings.from_environment(environment)
     assert str(caught.value) == f"{name} should be {expected}"
 
 
 def test_hashing_needs_its_secret() -> None:
     with pytest.raises(SettingsError, match="USER_ID_SECRET_ARN should be the ARN of the secret"):
-        Settings.from_environment(NEEDED | {"USER_ID_MODE": "hash"})
+        AuditorSettings.from_environment(NEEDED | {"USER_ID_MODE": "hash"})
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,9 @@ def test_hashing_needs_its_secret() -> None:
 )
 def test_all_that_is_wrong_is_named_at_once(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment(NEEDED | {"USER_ID_MODE": "hash", "USER_ID_SECRET_ARN": "arn"} | wrong)
+        AuditorSettings.from_environment(
+            NEEDED | {"USER_ID_MODE": "hash", "USER_ID_SECRET_ARN": "arn"} | wrong
+        )
     assert {each.split(" ")[0] for each in str(caught.value).split("; ")} == wrong.keys()
 
 
@@ -122,7 +125,7 @@ def test_all_that_is_wrong_is_named_at_once(wrong: dict[str, str]) -> None:
     "region", ["eu-west-1", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1", "ap-southeast-12"]
 )
 def test_a_region_of_any_partition_is_taken(region: str) -> None:
-    assert Settings.from_environment(NEEDED | {"TARGET_REGION": region}).target_region == region
+    assert AuditorSettings.from_environment(NEEDED | {"TARGET_REGION": region}).target_region == region
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,9 @@ def test_a_region_of_any_partition_is_taken(region: str) -> None:
 def test_a_hole_is_five_minutes_or_two_intervals_and_a_sweep(
     schedule: str, limit: str, hole: timedelta
 ) -> None:
-    settings = Settings.from_environment(NEEDED | {"SWEEP_SCHEDULE": schedule, "SWEEP_TIME_LIMIT": limit})
+    settings = AuditorSettings.from_environment(
+        NEEDED | {"SWEEP_SCHEDULE": schedule, "SWEEP_TIME_LIMIT": limit}
+    )
     assert settings.hole == settings.policy.hole == hole
 
 

@@ -9,29 +9,28 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from session_auditor import table as layout
 from session_auditor.comparison import compare
-from session_auditor.events import session_events
+from session_auditor.contract import session_events
+from session_auditor.errors import FencedError, SnapshotError
 from session_auditor.model import (
     AuthenticationMode,
-    Event,
     Gap,
     Hole,
     Listing,
     Policy,
-    Remembered,
     Scope,
     Snapshot,
     Target,
     UserIdMode,
 )
-from session_auditor.snapshots import FencedError, SnapshotError, Snapshots
+from session_auditor.plan import SessionsPlan, TargetPlan, Write
+from session_auditor.snapshots import Snapshots
 from tests.unit.aws import Wire, client_error, raising
 from tests.unit.history import AWAY, PATIENT, SCOPE, TARGET, at, session
 from tests.unit.table import PARTITION, Table
 from tests.unit.table import table as mocked_table
 
-Writes = dict[str, tuple[Remembered | None, tuple[Event, ...]]]
+Writes = dict[str, Write]
 FIRST = Target(first_begin=at(0))
 GAPS = (Gap(SCOPE, at(1), at(0), "ThrottlingException", untried_since=at(1), announced=True),)
 LATER = Target(at(0), at(5), at(6), AuthenticationMode.UNFILTERED, gaps=GAPS)
@@ -59,15 +58,17 @@ def started(*names: str, minute: float = 1, **fields: Any) -> Writes:
     listing = Listing(at(minute), at(minute), seen, frozenset([SCOPE]))
     comparison = compare(Snapshot(target=FIRST, scopes=frozenset([SCOPE])), listing, Policy())
     return {
-        each.after.session.id: (each.after, tuple(session_events(each, TARGET, "sweep", at(minute))))
+        each.after.session.id: Write(each.after, tuple(session_events(each, TARGET, "sweep", at(minute))))
         for each in comparison.transitions
     }
 
 
 def committed(snapshots: Snapshots, *names: str) -> Snapshot:
-    snapshot, uncommitted = snapshots.commit(snapshots.load(at(9)), FIRST, started(*names), always)
+    snapshot, uncommitted = snapshots.commit(
+        snapshots.load(at(9)), SessionsPlan(FIRST, started(*names)), always
+    )
     assert not uncommitted
-    return snapshots.commit_target(snapshot, LATER, (), frozenset([SCOPE]))
+    return snapshots.commit_target(snapshot, TargetPlan(LATER, frozenset([SCOPE]), ()))
 
 
 def always() -> float:
@@ -85,9 +86,11 @@ def test_an_empty_table_is_an_empty_snapshot(snapshots: Snapshots) -> None:
 def test_what_is_committed_is_loaded(snapshots: Snapshots) -> None:
     names = ("s-1", "s-2", "\U0001f600")
     scopes = frozenset([SCOPE, Scope("lab", "gis")])
-    snapshot, uncommitted = snapshots.commit(snapshots.load(at(9)), FIRST, started(*names), always)
+    snapshot, uncommitted = snapshots.commit(
+        snapshots.load(at(9)), SessionsPlan(FIRST, started(*names)), always
+    )
     outbox = started("audit")["audit"][1]
-    snapshot = snapshots.commit_target(snapshot, LATER, outbox, scopes)
+    snapshot = snapshots.commit_target(snapshot, TargetPlan(LATER, scopes, outbox))
     assert not uncommitted
     assert snapshots.load(at(9)) == snapshot
     assert set(snapshot.sessions) == set(names)
@@ -97,8 +100,8 @@ def test_what_is_committed_is_loaded(snapshots: Snapshots) -> None:
 def test_a_quiet_sweep_writes_the_target_alone(snapshots: Snapshots, wire: Wire) -> None:
     snapshot = committed(snapshots, "s-1")
     wire.calls.clear()
-    snapshot, _ = snapshots.commit(snapshot, LATER, {}, always)
-    snapshots.commit_target(snapshot, replace(LATER, last_end=at(7)), (), frozenset([SCOPE]))
+    snapshot, _ = snapshots.commit(snapshot, SessionsPlan(LATER, {}), always)
+    snapshots.commit_target(snapshot, TargetPlan(replace(LATER, last_end=at(7)), frozenset([SCOPE]), ()))
     assert wire.operations() == ["PutItem"]
     size = len(json.dumps(wire.parameters("PutItem")[0]["Item"]))
     assert size < 1024
@@ -131,7 +134,7 @@ def test_one_item_that_somebody_wrote_does_not_sink_its_neighbours(
     table.put(other | {"version": {"N": "9"}})
     before = snapshot.sessions
     writes = started("s-1", "s-2", "s-3", minute=2)
-    snapshot, uncommitted = snapshots.commit(snapshot, LATER, writes, always)
+    snapshot, uncommitted = snapshots.commit(snapshot, SessionsPlan(LATER, writes), always)
     assert uncommitted == {"s-1"}
     assert snapshot.sessions["s-1"] == before["s-1"]
     assert snapshot.sessions["s-2"].version == before["s-2"].version + 1
@@ -147,7 +150,7 @@ def test_an_invalid_item_does_not_sink_its_neighbours(snapshots: Snapshots, wire
 
     wire.answers["TransactWriteItems"] = refuse_the_poison
     names = [f"s-{number}" for number in range(9)]
-    snapshot, uncommitted = snapshots.commit(Snapshot(), FIRST, started(*names), always)
+    snapshot, uncommitted = snapshots.commit(Snapshot(), SessionsPlan(FIRST, started(*names)), always)
     assert uncommitted == {"s-3"}
     assert set(snapshot.sessions) == set(names) - {"s-3"}
 
@@ -157,33 +160,37 @@ def test_who_read_before_a_commit_is_fenced_off(snapshots: Snapshots, first: boo
     if not first:
         committed(snapshots, "s-1")
     slow = fast = snapshots.load(at(9))
-    snapshots.commit_target(fast, LATER, (), frozenset([SCOPE]))
+    snapshots.commit_target(fast, TargetPlan(LATER, frozenset([SCOPE]), ()))
     with pytest.raises(FencedError):
-        snapshots.commit(slow, FIRST, started("s-2"), always)
+        snapshots.commit(slow, SessionsPlan(FIRST, started("s-2")), always)
     with pytest.raises(FencedError):
-        snapshots.commit_target(slow, FIRST, (), slow.scopes)
+        snapshots.commit_target(slow, TargetPlan(FIRST, slow.scopes, ()))
     with pytest.raises(FencedError):
-        snapshots.commit_target(slow, FIRST, (), frozenset())
+        snapshots.commit_target(slow, TargetPlan(FIRST, frozenset(), ()))
     assert "s-2" not in snapshots.load(at(9)).sessions
 
 
 def test_a_sweep_that_died_before_its_target_was_written_fences_too(snapshots: Snapshots) -> None:
     slow = fast = committed(snapshots, "s-1")
-    snapshots.commit(fast, LATER, started("s-2"), always)
+    snapshots.commit(fast, SessionsPlan(LATER, started("s-2")), always)
     with pytest.raises(FencedError):
-        snapshots.commit(slow, LATER, started("s-3"), always)
+        snapshots.commit(slow, SessionsPlan(LATER, started("s-3")), always)
 
 
 def test_what_there_is_no_time_for_stays_uncommitted(snapshots: Snapshots) -> None:
     left = iter([60.0, 0.0])
     names = [f"s-{number}" for number in range(150)]
-    snapshot, uncommitted = snapshots.commit(Snapshot(), FIRST, started(*names), lambda: next(left))
+    snapshot, uncommitted = snapshots.commit(
+        Snapshot(), SessionsPlan(FIRST, started(*names)), lambda: next(left)
+    )
     assert (len(snapshot.sessions), len(uncommitted)) == (99, 51)
     assert len(snapshots.load(at(9)).sessions) == 99
 
 
 def test_a_session_can_be_forgotten(snapshots: Snapshots) -> None:
-    snapshot, _ = snapshots.commit(committed(snapshots, "s-1", "s-2"), LATER, {"s-1": (None, ())}, always)
+    snapshot, _ = snapshots.commit(
+        committed(snapshots, "s-1", "s-2"), SessionsPlan(LATER, {"s-1": Write(None)}), always
+    )
     assert set(snapshot.sessions) == set(snapshots.load(at(9)).sessions) == {"s-2"}
 
 
@@ -194,7 +201,7 @@ class TestKept:
         """Commit and clear in a sweep, and make another, at minute 9, that finds nothing to write."""
         snapshot = committed(snapshots, *names)
         snapshots.clear(snapshot, ids(snapshot), {}, at(2))
-        return snapshots.commit_target(snapshots.load(at(9)), LATER, (), frozenset([SCOPE]))
+        return snapshots.commit_target(snapshots.load(at(9)), TargetPlan(LATER, frozenset([SCOPE]), ()))
 
     def test_the_targets_item_is_all_that_is_read(self, snapshots: Snapshots, wire: Wire) -> None:
         snapshot = self.published(snapshots, "s-1", "s-2")
@@ -208,7 +215,7 @@ class TestKept:
     def test_what_another_one_committed_is_read(self, table: Table, snapshots: Snapshots) -> None:
         snapshots.keep(self.published(snapshots, "s-1"))
         another = table.snapshots()
-        snapshot, _ = another.commit(another.load(at(9)), LATER, started("s-2"), always)
+        snapshot, _ = another.commit(another.load(at(9)), SessionsPlan(LATER, started("s-2")), always)
         assert snapshots.load(at(9)) == snapshot
         assert set(snapshot.sessions) == {"s-1", "s-2"}
 
@@ -245,16 +252,18 @@ class TestKept:
     def test_not_if_a_write_failed(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = self.published(snapshots, "s-1")
         table.put(table.item("SESSION#s-1") | {"version": {"N": "9"}})
-        snapshot, uncommitted = snapshots.commit(snapshot, LATER, started("s-1"), always)
+        snapshot, uncommitted = snapshots.commit(snapshot, SessionsPlan(LATER, started("s-1")), always)
         assert uncommitted == {"s-1"}
-        snapshots.keep(snapshots.commit_target(snapshot, LATER, (), snapshot.scopes))
+        snapshots.keep(snapshots.commit_target(snapshot, TargetPlan(LATER, snapshot.scopes, ())))
         assert snapshots.load(at(9)).sessions["s-1"].version == 9
 
     def test_not_if_an_item_could_not_be_read(self, table: Table, snapshots: Snapshots) -> None:
         self.published(snapshots, "s-1", "s-2")
         item = table.item("SESSION#s-1")
         table.put(item | {"schema": {"N": "2"}})
-        snapshots.keep(snapshots.commit_target(snapshots.load(at(9)), LATER, (), frozenset([SCOPE])))
+        snapshots.keep(
+            snapshots.commit_target(snapshots.load(at(9)), TargetPlan(LATER, frozenset([SCOPE]), ()))
+        )
         table.put(item)
         assert set(snapshots.load(at(9)).sessions) == {"s-1", "s-2"}
 
@@ -268,12 +277,12 @@ class TestKept:
         def commit_first(parameters: dict[str, Any]) -> dict[str, Any]:
             del wire.answers["Query"]
             answer: dict[str, Any] = table.dynamodb.query(**parameters)
-            another.commit_target(earlier, LATER, (), earlier.scopes)
+            another.commit_target(earlier, TargetPlan(LATER, earlier.scopes, ()))
             return answer
 
         wire.answers["Query"] = commit_first
         with pytest.raises(FencedError):
-            snapshots.commit_target(snapshots.load(at(9)), LATER, (), earlier.scopes)
+            snapshots.commit_target(snapshots.load(at(9)), TargetPlan(LATER, earlier.scopes, ()))
 
 
 class TestClear:
@@ -295,7 +304,9 @@ class TestClear:
         listing = Listing(at(31), at(31), {"s-1": session(AWAY, state="EXPIRED")}, frozenset([SCOPE]))
         (ended,) = compare(snapshot, listing, PATIENT).transitions
         events = tuple(session_events(ended, TARGET, "sweep", at(31)))
-        snapshot, _ = snapshots.commit(snapshot, LATER, {"s-1": (ended.after, events)}, always)
+        snapshot, _ = snapshots.commit(
+            snapshot, SessionsPlan(LATER, {"s-1": Write(ended.after, events)}), always
+        )
         wire.calls.clear()
         snapshot = snapshots.clear(snapshot, ids(snapshot), {}, at(31))
         assert wire.operations() == ["TransactWriteItems"]
@@ -338,16 +349,20 @@ class TestClear:
 
     def test_the_targets_own_events(self, table: Table, snapshots: Snapshots) -> None:
         first, second = (*started("a")["a"][1], *started("b")["b"][1])
-        snapshot = snapshots.commit_target(snapshots.load(at(9)), LATER, (first, second), frozenset([SCOPE]))
+        snapshot = snapshots.commit_target(
+            snapshots.load(at(9)), TargetPlan(LATER, frozenset([SCOPE]), (first, second))
+        )
         snapshot = snapshots.clear(snapshot, frozenset([first.event_id]), {second.event_id: "X"}, at(2))
         assert snapshot.outbox == ()
         assert snapshots.load(at(9)) == snapshot
         assert len(table.items("REFUSED#")) == 1
-        snapshots.commit_target(snapshot, LATER, (), frozenset([SCOPE]))
+        snapshots.commit_target(snapshot, TargetPlan(LATER, frozenset([SCOPE]), ()))
 
     def test_the_targets_events_stay_if_somebody_wrote_it(self, snapshots: Snapshots) -> None:
-        snapshot = snapshots.commit_target(snapshots.load(at(9)), LATER, started("a")["a"][1], frozenset())
-        snapshots.commit_target(snapshot, LATER, snapshot.outbox, frozenset())
+        snapshot = snapshots.commit_target(
+            snapshots.load(at(9)), TargetPlan(LATER, frozenset(), started("a")["a"][1])
+        )
+        snapshots.commit_target(snapshot, TargetPlan(LATER, frozenset(), snapshot.outbox))
         cleared = snapshots.clear(snapshot, frozenset(each.event_id for each in snapshot.outbox), {}, at(2))
         assert cleared == snapshot
 
@@ -356,8 +371,8 @@ class TestClear:
     ) -> None:
         stalled = committed(snapshots, "s-1")
         another = table.snapshots()
-        snapshot, _ = another.commit(another.load(at(9)), LATER, {"s-1": (None, ())}, always)
-        another.commit(snapshot, LATER, started("s-1", minute=3), always)
+        snapshot, _ = another.commit(another.load(at(9)), SessionsPlan(LATER, {"s-1": Write(None)}), always)
+        another.commit(snapshot, SessionsPlan(LATER, started("s-1", minute=3)), always)
         after = table.item("SESSION#s-1")
         assert snapshots.clear(stalled, ids(stalled), {}, at(4)) == stalled
         assert table.item("SESSION#s-1") == after
@@ -365,7 +380,9 @@ class TestClear:
     def test_more_refused_events_than_a_transaction_takes(self, table: Table, snapshots: Snapshots) -> None:
         events = tuple(started(*(str(number) for number in range(150))).values())
         outbox = tuple(event for _, events_ in events for event in events_)
-        snapshot = snapshots.commit_target(snapshots.load(at(9)), LATER, outbox, frozenset([SCOPE]))
+        snapshot = snapshots.commit_target(
+            snapshots.load(at(9)), TargetPlan(LATER, frozenset([SCOPE]), outbox)
+        )
         refused = {event.event_id: "X" for event in outbox}
         assert snapshots.clear(snapshot, frozenset(), refused, at(2)).outbox == ()
         assert len(table.items("REFUSED#")) == 150
@@ -394,7 +411,7 @@ class TestStrangeItems:
     @pytest.mark.parametrize(
         "change",
         [
-            pytest.param({"schema": {"N": "2"}}, id="a newer schema"),
+            pytest.param({"schema": {"N": "3"}}, id="a newer schema"),
             pytest.param({"state": {"S": '{"session": '}}, id="truncated"),
             pytest.param({"state": {"S": "[]"}}, id="another form"),
             pytest.param({"state": {"N": "7"}}, id="a number"),
@@ -457,7 +474,7 @@ class TestStrangeItems:
         table.put(newer)
         snapshot = snapshots.load(at(9))
         assert snapshot.unreadable == {"SCOPES"}
-        snapshots.commit_target(snapshot, LATER, (), frozenset())
+        snapshots.commit_target(snapshot, TargetPlan(LATER, frozenset(), ()))
         assert table.item("SCOPES") == newer
 
     def test_an_older_form_reads_and_is_rewritten(self, table: Table, snapshots: Snapshots) -> None:
@@ -468,8 +485,8 @@ class TestStrangeItems:
         table.put(item | {"schema": {"N": "0"}, "state": {"S": json.dumps(old)}})
         snapshot = snapshots.load(at(9))
         assert snapshot.sessions["s-1"].remembered.sequence == 0
-        snapshots.commit(snapshot, LATER, started("s-1", minute=2), always)
-        assert table.item("SESSION#s-1")["schema"] == {"N": "1"}
+        snapshots.commit(snapshot, SessionsPlan(LATER, started("s-1", minute=2)), always)
+        assert table.item("SESSION#s-1")["schema"] == {"N": "2"}
 
     @pytest.mark.parametrize(
         "change",
@@ -497,7 +514,7 @@ class TestStrangeItems:
         table.put(table.item("TARGET") | {"outbox": {"L": broken}})
         snapshot = snapshots.load(at(9))
         assert (len(snapshot.broken), snapshot.outbox) == (2, ())
-        snapshots.commit_target(snapshot, LATER, (), snapshot.scopes)
+        snapshots.commit_target(snapshot, TargetPlan(LATER, snapshot.scopes, ()))
         assert table.item("TARGET")["outbox"] == {"L": broken}
 
     def test_another_sessions_state_under_a_key_is_left(self, table: Table, snapshots: Snapshots) -> None:
@@ -517,7 +534,7 @@ class TestParts:
 
     def test_it_is_loaded_as_it_was_committed(self, table: Table, snapshots: Snapshots) -> None:
         scopes, target = self.many(2_000)
-        snapshot = snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), TargetPlan(target, scopes, ()))
         assert snapshot.parts > 1
         loaded = table.snapshots().load(at(9))
         assert loaded == snapshot
@@ -530,17 +547,19 @@ class TestParts:
 
     def test_what_does_not_change_is_not_written_again(self, snapshots: Snapshots, wire: Wire) -> None:
         scopes, target = self.many(2_000)
-        snapshot = snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), TargetPlan(target, scopes, ()))
         wire.calls.clear()
-        snapshot = snapshots.commit_target(snapshot, replace(target, last_begin=at(7)), (), scopes)
+        snapshot = snapshots.commit_target(
+            snapshot, TargetPlan(replace(target, last_begin=at(7)), scopes, ())
+        )
         assert wire.operations() == ["PutItem"]
         assert snapshots.load(at(9)) == snapshot
 
     def test_what_fits_again_lies_on_the_item(self, table: Table, snapshots: Snapshots) -> None:
         scopes, target = self.many(2_000)
-        snapshot = snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), TargetPlan(target, scopes, ()))
         few = replace(target, gaps=target.gaps[:3])
-        snapshot = snapshots.commit_target(snapshot, few, (), frozenset([SCOPE]))
+        snapshot = snapshots.commit_target(snapshot, TargetPlan(few, frozenset([SCOPE]), ()))
         assert snapshot.parts == 0
         loaded = table.snapshots().load(at(9))
         assert (loaded.target, loaded.scopes, loaded.unreadable) == (few, {SCOPE}, frozenset())
@@ -550,7 +569,7 @@ class TestParts:
         self, table: Table, snapshots: Snapshots, missing: bool
     ) -> None:
         scopes, target = self.many(2_000)
-        snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        snapshots.commit_target(snapshots.load(at(9)), TargetPlan(target, scopes, ()))
         if missing:
             table.delete("TARGET#2")
         else:
@@ -561,7 +580,7 @@ class TestParts:
 
     def test_what_fits_no_transaction_reads_as_never_covered(self, snapshots: Snapshots) -> None:
         scopes, target = self.many(6_000)
-        snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+        snapshots.commit_target(snapshots.load(at(9)), TargetPlan(target, scopes, ()))
         loaded = snapshots.load(at(9))
         assert loaded.target
         gaps = {gap.scope for gap in loaded.target.gaps}
@@ -574,7 +593,7 @@ class TestParts:
         scopes, target = self.many(2_000)
         wire.answers["TransactWriteItems"] = raising(client_error("ThrottlingException"))
         with pytest.raises(SnapshotError, match="too busy"):
-            snapshots.commit_target(snapshots.load(at(9)), target, (), scopes)
+            snapshots.commit_target(snapshots.load(at(9)), TargetPlan(target, scopes, ()))
         assert snapshots.load(at(9)) == Snapshot()
 
     def test_gaps_of_the_last_release_are_read(self, table: Table, snapshots: Snapshots) -> None:
@@ -633,7 +652,7 @@ class TestOvertaken:
         wire.answers[operation] = raising(error)
         scopes = snapshot.scopes if operation == "PutItem" else frozenset([Scope("lab", "cad")])
         with pytest.raises(FencedError):
-            snapshots.commit_target(snapshot, LATER, (), scopes)
+            snapshots.commit_target(snapshot, TargetPlan(LATER, scopes, ()))
 
 
 class TestUserIdMode:
@@ -659,7 +678,7 @@ class TestUserIdMode:
         policy = replace(PATIENT, user_id_mode=UserIdMode.HASH)
         listing = Listing(at(1), at(1), {"s-1": session(user_id="a hash")}, frozenset([SCOPE]))
         (started,) = compare(snapshot, listing, policy).transitions
-        hashing.commit(snapshot, FIRST, {"s-1": (started.after, ())}, always)
+        hashing.commit(snapshot, SessionsPlan(FIRST, {"s-1": Write(started.after)}), always)
         for mode in (UserIdMode.HASH, UserIdMode.PLAIN):
             stored = in_mode(table, mode).load(at(9)).sessions["s-1"]
             assert (stored.remembered.session.user_id, stored.rewrite) == ("a hash", False)
@@ -674,7 +693,7 @@ class TestUserIdMode:
         (rewritten,) = compare(snapshot, listing, policy).transitions
         assert rewritten.changes == ()
         outbox = snapshot.sessions["s-1"].outbox
-        hashing.commit(snapshot, LATER, {"s-1": (rewritten.after, outbox)}, always)
+        hashing.commit(snapshot, SessionsPlan(LATER, {"s-1": Write(rewritten.after, outbox)}), always)
         assert '"hash of jane' in table.item("SESSION#s-1")["state"]["S"]
         assert compare(hashing.load(at(9)), listing, policy).transitions == ()
 
@@ -692,7 +711,7 @@ class TestOutOfReach:
     """Without the table a sweep cannot go on, and says so without quoting anybody."""
 
     def test_no_such_table(self, table: Table) -> None:
-        nowhere = Snapshots(table.dynamodb, layout.Table("nowhere", TARGET, at(1) - at(0)))
+        nowhere = table.snapshots("nowhere")
         with pytest.raises(
             SnapshotError, match=r"table nowhere cannot be read \(ResourceNotFoundException\)"
         ):
@@ -709,7 +728,7 @@ class TestOutOfReach:
         wire.answers[operation] = raising(error)
         calls: dict[str, Callable[[], object]] = {
             "Query": lambda: snapshots.load(at(9)),
-            "PutItem": lambda: snapshots.commit_target(snapshot, LATER, (), snapshot.scopes),
+            "PutItem": lambda: snapshots.commit_target(snapshot, TargetPlan(LATER, snapshot.scopes, ())),
             "TransactWriteItems": lambda: snapshots.clear(snapshot, ids(snapshot), {}, at(2)),
         }
         with pytest.raises(SnapshotError, match=r"AccessDeniedException|EndpointConnectionError") as caught:
@@ -733,7 +752,7 @@ class TestOutOfReach:
     ) -> None:
         snapshot = committed(snapshots, "s-1")
         wire.answers["TransactWriteItems"] = raising(error)
-        after, uncommitted = snapshots.commit(snapshot, LATER, started("s-2", "s-3"), always)
+        after, uncommitted = snapshots.commit(snapshot, SessionsPlan(LATER, started("s-2", "s-3")), always)
         assert uncommitted == {"s-2", "s-3"}
         assert after == snapshot
         assert snapshots.clear(snapshot, ids(snapshot), {}, at(2)) == snapshot
@@ -743,5 +762,5 @@ class TestOutOfReach:
     ) -> None:
         snapshot = committed(snapshots, "s-1")
         wire.answers["TransactWriteItems"] = raising(client_error("ValidationException"))
-        after = snapshots.commit_target(snapshot, LATER, (), frozenset())
+        after = snapshots.commit_target(snapshot, TargetPlan(LATER, frozenset(), ()))
         assert (after.scopes, after.version) == (snapshot.scopes, snapshot.version + 1)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from session_auditor.appstream import AppStream
+from session_auditor.errors import SnapshotError
+from session_auditor.listing import SessionLister
 from session_auditor.model import AuthenticationType, Policy
 from session_auditor.publisher import Publisher
-from session_auditor.snapshots import SnapshotError
 from session_auditor.sweep import Auditor, Outcome, Summary
+from session_auditor.topology import TopologyReader
 from tests.unit.aws import Wire, boto_client, client_error
 from tests.unit.history import TARGET, at
 from tests.unit.table import Table
@@ -47,8 +48,10 @@ class Estate:
 
     def container(self, **options: Any) -> Auditor:
         """A new container: fresh clients, nothing kept."""
+        client = boto_client("appstream")
+        topology = TopologyReader(client, workers=1, keep_for=timedelta(minutes=5))
         return Auditor(
-            AppStream(boto_client("appstream"), workers=1, topology_for=timedelta(minutes=5), user_id=str),
+            SessionLister(client, topology, workers=1, user_id=str),
             self.table.snapshots(),
             Publisher(boto_client("events"), "bus", workers=1),
             TARGET,
@@ -249,11 +252,11 @@ def test_fifty_events_that_wait_hold_a_session_and_its_scope_back(estate: Estate
         estate.put("s-1", "NOT_CONNECTED" if number % 2 else "CONNECTED")
         summary = estate.sweep(minutes=0.1)
     assert summary.pending == 50
-    assert (summary.failures, dict(summary.changes_uncommitted)) == ({}, {"OUTBOX_FULL": 1})
+    assert (summary.failures, dict(summary.changes_deferred)) == ({}, {"OUTBOX_FULL": 1})
     estate.wire.answers["PutEvents"] = accept
     estate.sweep()
     assert Counter(estate.told()) == {"Started": 1, "Disconnected": 25, "Reconnected": 25}
-    assert not estate.sweep().changes_uncommitted
+    assert not estate.sweep().changes_deferred
 
 
 def test_an_id_that_comes_back_waits_until_its_end_is_published(estate: Estate) -> None:
@@ -264,7 +267,7 @@ def test_an_id_that_comes_back_waits_until_its_end_is_published(estate: Estate) 
     estate.sessions["office", "cad"]["s-1"]["State"] = "EXPIRED"
     estate.sweep()
     estate.put("s-1")
-    assert dict(estate.sweep().changes_uncommitted) == {"END_PENDING": 1}
+    assert dict(estate.sweep().changes_deferred) == {"END_PENDING": 1}
     estate.wire.answers["PutEvents"] = accept
     estate.sweep()
     ended, started = (json.loads(entry["Detail"])["metadata"] for entry in estate.bus[-2:])
@@ -310,7 +313,7 @@ def test_what_could_not_be_forgotten_was_not_covered(estate: Estate) -> None:
     """For a minute the settings leave a session out; it is wanted again before the table took that."""
     estate.auditor = estate.container(authentication_types=frozenset([AuthenticationType.API]))
     estate.fail("TransactWriteItems", "ThrottlingException")
-    assert estate.sweep().changes_uncommitted == {"NOT_COMMITTED": 1}
+    assert estate.sweep().changes_deferred == {"NOT_COMMITTED": 1}
     del estate.wire.answers["TransactWriteItems"]
     estate.auditor = estate.container()
     estate.sessions["office", "cad"].clear()
@@ -329,7 +332,7 @@ def test_an_id_that_comes_back_while_its_closing_waits_has_to_wait(estate: Estat
     estate.fail("PutEvents", "InternalException")
     estate.sweep()
     estate.auditor = estate.container()
-    assert dict(estate.sweep().changes_uncommitted) == {"END_PENDING": 1}
+    assert dict(estate.sweep().changes_deferred) == {"END_PENDING": 1}
     estate.wire.answers["PutEvents"] = accept
     estate.sweep()
     assert estate.told() == ["Started", "Unwatched", "Started"]
@@ -355,9 +358,9 @@ def test_a_conflicting_item_keeps_its_scopes_window_open(estate: Estate) -> None
 
     estate.put("s-1", "NOT_CONNECTED")
     estate.wire.answers["DescribeSessions"] = meddle
-    assert dict(estate.sweep().changes_uncommitted) == {"NOT_COMMITTED": 1}
+    assert dict(estate.sweep().changes_deferred) == {"NOT_COMMITTED": 1}
     estate.wire.answers["DescribeSessions"] = serve
-    assert not estate.sweep().changes_uncommitted
+    assert not estate.sweep().changes_deferred
     last = json.loads(estate.bus[-1]["Detail"])["metadata"]
     assert last["previousObservedAt"] == "2026-03-02T08:01:00Z", "the window is still true"
     assert estate.told() == ["Started", "Disconnected"]
@@ -403,7 +406,7 @@ def test_degraded_and_recovered_reach_the_bus(estate: Estate) -> None:
 def test_the_commit_that_fills_an_outbox_marks_the_session(
     estate: Estate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("session_auditor.comparison.OUTBOX_LIMIT", 3)
+    monkeypatch.setattr("session_auditor.model.OUTBOX_LIMIT", 3)
     estate.put("s-1")
     estate.fail("PutEvents", "InternalException")
     states = ["CONNECTED", "NOT_CONNECTED", "CONNECTED", "NOT_CONNECTED"]

@@ -142,6 +142,8 @@ def audit(
     A change that was not committed will be found again; as its scope counts as not covered until
     then, the window it is reported with stays true.
     """
+    if not listing.topology_read:
+        return _audit_failure(snapshot, listing, policy)
     coverage = Coverage(snapshot, listing, policy)
     announcements = _Announcements(snapshot, coverage)
     gaps = [
@@ -171,7 +173,7 @@ def audit(
     return Audit(target, scopes, tuple(announcements.changes))
 
 
-def audit_failure(snapshot: Snapshot, listing: Listing, policy: Policy) -> Audit:
+def _audit_failure(snapshot: Snapshot, listing: Listing, policy: Policy) -> Audit:
     """Return the target's next state after a sweep that could list nothing: a gap of its own, no more."""
     coverage = Coverage(snapshot, listing, policy)
     announcements = _Announcements(snapshot, coverage)

@@ -1,42 +1,49 @@
-"""Names an error of AWS by its code, never by its message, which may hold anything, user ids included."""
-
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-# Errors that pass by themselves: too many calls, or AWS's own trouble (API references, common errors).
-_PASSING = (
-    "Throttl",
-    "TooManyRequests",
-    "RequestLimitExceeded",
-    "Internal",
-    "ServiceUnavailable",
-    "RequestTimeout",
-)
-
-# What an answer that is not of the model's form makes botocore's parser raise, or whoever reads it.
-MALFORMED_ERRORS = (
-    ResponseParserError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-MALFORMED = "MALFORMED_ANSWER"
+"""What the auditor raises. Every message says what to do, and none quotes an item, an event or an answer:
+they hold user ids.
+"""
 
 
-def error_code(error: ClientError | BotoCoreError) -> str:
-    """Return the code of an error that AWS answered, or the kind of one that botocore met on the way."""
-    if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code")
-        return code[:128] if isinstance(code, str) and code.isprintable() else "ClientError"
-    return type(error).__name__
+class AuditorError(Exception):
+    """Something that the auditor knows how to name."""
 
 
-def is_refusal(error: ClientError | BotoCoreError) -> bool:
-    """Return whether AWS answered that it will not do this, so that it would not do it later either."""
-    if not isinstance(error, ClientError) or any(word in error_code(error) for word in _PASSING):
-        return False
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return not (isinstance(status, int) and (status >= 500 or status == 429))
+class SettingsError(AuditorError, ValueError):
+    """A variable of the environment is missing or wrong; the message names it and what it should be."""
+
+
+class TopologyError(AuditorError):
+    """The stacks of the target cannot be read; `reason` is an error code of AWS, or one of ours."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the stacks of the target cannot be read ({reason}); the function needs appstream:DescribeStacks"
+        )
+        self.reason = reason
+
+
+class CutShortError(AuditorError):
+    """A paged answer did not arrive whole; `reason` is an error code of AWS, or one of ours.
+
+    `refused` if AWS would not answer another call either.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.refused = refused
+
+
+class ItemError(AuditorError, ValueError):
+    """An item of the table is broken, or a newer release wrote it."""
+
+
+class SnapshotError(AuditorError):
+    """The table is out of reach, or the target's own item cannot be read; the sweep cannot go on."""
+
+
+class FencedError(AuditorError):
+    """Another sweep has committed since the snapshot was read; what this one compared is void."""
+
+
+class NoticeError(AuditorError, ValueError):
+    """What was received is no event of the auditor's; the message says so without quoting it."""

@@ -4,7 +4,7 @@ Plain frozen data. This module knows no AWS client, no environment, no logger an
 time in it was passed in, is in UTC and is a whole second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -29,6 +29,11 @@ Count = Annotated[int, Field(ge=0)]
 # is believed; one of more than thirty years counts as thirty years.
 TIMEOUT_LIMIT = 10**9
 Timeout = Annotated[int, Field(ge=1, le=TIMEOUT_LIMIT)]
+
+
+# Events and bytes with which an outbox is full: an item may have 400 KB at most.
+OUTBOX_LIMIT = 50
+OUTBOX_BYTES = 200_000
 
 
 class SessionState(StrEnum):
@@ -85,6 +90,14 @@ class Cause(StrEnum):
     MAX_DURATION = "MAX_DURATION"
     DISCONNECT_TIMEOUT = "DISCONNECT_TIMEOUT"
     NONE = "NONE"
+
+
+class Rule(StrEnum):
+    """Whose thresholds a session remembers: Expiring by its two causes, and Abandoned."""
+
+    MAX_DURATION = "MAX_DURATION"
+    DISCONNECT_TIMEOUT = "DISCONNECT_TIMEOUT"
+    ABANDONED = "ABANDONED"
 
 
 class EndReason(StrEnum):
@@ -182,7 +195,7 @@ class Remembered:
     """All that is known of one session: what was observed last, and what history adds to it.
 
     Usage is kept as seconds accumulated until `presence_since`, so that nothing ticks and a quiet
-    sweep has nothing to write. `*_warned` hold the tightest threshold, in minutes, that has fired.
+    sweep has nothing to write. `fired` holds, by rule, the tightest threshold that has fired, in minutes.
     `listed_as` is the type of the call that listed it last, if that had one. `watched` unless somebody may
     have connected unseen before anybody was seen connected. `clocks_from` is the end of its latest hole, and
     `outbox_full` marks one that lasts until its events are published: it can commit nothing meanwhile.
@@ -200,9 +213,7 @@ class Remembered:
     disconnected_seconds: Count = 0
     disconnects: Count = 0
     disconnect_timeout: Timeout | None = None
-    max_duration_warned: Count | None = None
-    disconnect_timeout_warned: Count | None = None
-    abandoned_warned: Count | None = None
+    fired: Mapping[Rule, Count] = field(default_factory=dict)
     missed: Miss | None = None
     ending: Ending | None = None
     listed_as: AuthenticationType | None = None
@@ -213,6 +224,28 @@ class Remembered:
     unlisted_since: Time | None = None
 
 
+class Deadline(NamedTuple):
+    """When a session will be ended unless something changes, and by what."""
+
+    at: datetime | None
+    cause: Cause
+
+
+class Change(NamedTuple):
+    """One fact about one session that the comparison found; `threshold` in minutes."""
+
+    detail_type: DetailType
+    threshold: int = 0
+
+
+class Due(NamedTuple):
+    """What a rule answers: an event is due, since a threshold of so many minutes was crossed."""
+
+    rule: Rule
+    detail_type: DetailType
+    threshold: int
+
+
 class Event(NamedTuple):
     """An event as it is committed: the same bytes in every try to publish it."""
 
@@ -221,6 +254,12 @@ class Event(NamedTuple):
     observed_at: datetime
     resources: tuple[str, ...]
     detail: str
+
+
+def outbox_is_full(outbox: Iterable[Event]) -> bool:
+    """Return whether a session can commit nothing more until some of these events are published."""
+    sizes = [len(event.detail.encode()) for event in outbox]
+    return len(sizes) >= OUTBOX_LIMIT or sum(sizes) >= OUTBOX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +374,8 @@ class Listing:
     empty. `disconnect_timeouts` are seconds by fleet name. `authentication_types` are those that the
     calls asked for; None if none was left out. `listed_as` is the type of the call that listed a session, if
     it had one; `refused` are the types that AppStream does not take for a scope, None being a call without
-    one. `unread` says what else of the topology could not be read, and why.
+    one. `unread` says what else of the topology could not be read, and why. If `topology_read` is False, the
+    stacks could not be read at all: nothing was listed, and nothing is known to have vanished.
     """
 
     begin: datetime
@@ -350,6 +390,7 @@ class Listing:
     evidence: Evidence = Evidence()
     unknown_authentication_types: frozenset[str] = frozenset()
     unread: Mapping[str, str] = field(default_factory=dict)
+    topology_read: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Self, assert_never
 
+from session_auditor.contract import SOURCE
 from session_auditor.coverage import FILTERED
-from session_auditor.events import SOURCE, harmless
+from session_auditor.errors import NoticeError
 from session_auditor.model import DetailType
+from session_auditor.wording import harmless
 
 # Of a detail-type in one batch, so many events are a message each.
 SINGLES = 3
@@ -21,10 +23,6 @@ PLACES_NAMED = 10
 SESSIONS_NAMED = 10
 # What a digest prints of a name; every text in it is bounded by that.
 NAME_LIMIT = 60
-
-
-class NoticeError(ValueError):
-    """What was received is no event of the auditor's; the message says so without quoting it."""
 
 
 class Tone(StrEnum):

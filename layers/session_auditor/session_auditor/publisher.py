@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from session_auditor.errors import MALFORMED, MALFORMED_ERRORS, error_code
-from session_auditor.events import SOURCE
+from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS, error_code
+from session_auditor.contract import SOURCE
 from session_auditor.model import DetailType, Event
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class Published:
     accepted: list[tuple[str, DetailType]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
+
+    def followed_by(self, later: "Published") -> "Published":
+        """Return this and what was published after it as one."""
+        return Published([*self.accepted, *later.accepted], self.refused | later.refused, later.stopped)
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ class Publisher:
                     if error in INVALID:
                         suspects.extend(batch)
                     elif error in TRANSIENT:
-                        # One on its own may be a suspect, and must not spoil another call.
+                        # A single-entry batch may hold an invalid entry; retry it alone.
                         (waiting if len(batch) > 1 else suspects).extend(batch)
                     elif error:
                         published.stopped = error
@@ -105,7 +109,7 @@ class Publisher:
         return batches
 
     def _put(self, batch: list[_Lane]) -> tuple[list[str | None], str]:
-        """Give the error code of each entry, "" if it was accepted, and that of the whole call.
+        """Return the error code of each entry, "" if it was accepted, and that of the whole call.
 
         The code is None where the result cannot be read.
         """

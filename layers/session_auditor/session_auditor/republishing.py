@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from session_auditor.events import Place, place_of, timestamp
+from session_auditor.contract import Place, place_of, timestamp
 from session_auditor.model import DetailType, Event, Snapshot
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import Snapshots
@@ -53,7 +53,7 @@ def republish(
     Events of lives that are closed go only if `closed` is said. Raises SnapshotError.
     """
     answer = Answer()
-    kept = [_Kept(each.event, place_of(each.event)) for each in snapshots.refused()]
+    kept = [_Kept(each.event, place_of(each.event)) for each in snapshots.reader.refused()]
     asked_for = [each for each in kept if which in (ALL, each.event.event_id)]
     if which != ALL and not asked_for:
         answer.unknown = [which]

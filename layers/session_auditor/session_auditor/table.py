@@ -4,17 +4,19 @@ It knows DynamoDB's form of an item and no client. Whatever an item holds, readi
 raises ItemError; nothing else.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
+from json import dumps, loads
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
-from session_auditor.comparison import used
-from session_auditor.events import committed_event, place_of, timestamp
+from session_auditor.clocks import used
+from session_auditor.contract import committed_event, place_of, timestamp
+from session_auditor.errors import ItemError
 from session_auditor.model import (
     WHOLE_TARGET,
     DetailType,
@@ -23,15 +25,18 @@ from session_auditor.model import (
     Gap,
     Hole,
     Remembered,
+    Rule,
     Scope,
     Stored,
     Target,
     TargetId,
 )
 
-# Written with every item. An item of an older release reads as it is (what it lacks has a default) and
-# takes this number when it is next written; one of a newer release is left alone.
-SCHEMA = 1
+# Written with every item. One of a newer release is left alone. One of an older release is read (what it
+# lacks has a default, what it had otherwise is translated) and takes these numbers when it is next written.
+# Release 0.1 wrote 1 everywhere; since 0.2 a session keeps what has fired by rule.
+TARGET_SCHEMA = 1
+SESSION_SCHEMA = 2
 TARGET_KEY = "TARGET"
 SCOPES_KEY = "SCOPES"
 SESSION_PREFIX = "SESSION#"
@@ -45,6 +50,13 @@ PARTS_LIMIT = 40
 # Of a stack or fleet; what is longer was not written by the auditor, and would fill the items of the target.
 NAME_BYTES = 1_000
 
+# Where release 0.1 kept what each rule has fired.
+_FIRED_IN_SCHEMA_1 = {
+    Rule.MAX_DURATION: "max_duration_warned",
+    Rule.DISCONNECT_TIMEOUT: "disconnect_timeout_warned",
+    Rule.ABANDONED: "abandoned_warned",
+}
+
 _REMEMBERED = TypeAdapter(Remembered)
 _TARGET = TypeAdapter(Target)
 _SCOPES = TypeAdapter(tuple[Scope, ...])
@@ -52,10 +64,6 @@ _SCOPES = TypeAdapter(tuple[Scope, ...])
 Item = Mapping[str, Any]
 Action = dict[str, dict[str, Any]]
 T = TypeVar("T")
-
-
-class ItemError(ValueError):
-    """An item is broken, or a newer release wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,8 @@ class Table:
     def read_session(self, item: Item) -> Stored:
         """Read a session's item; raises ItemError."""
         with _readable():
-            remembered, version, outbox = self._read(item, _REMEMBERED)
+            translate = _from_schema_1 if _number(item["schema"]) < SESSION_SCHEMA else str
+            remembered, version, outbox = self._read(item, SESSION_SCHEMA, _REMEMBERED, translate)
             if item["sk"]["S"] != SESSION_PREFIX + remembered.session.id:
                 raise ItemError("another session's state")
             if not all(0 < len(name.encode()) <= NAME_BYTES for name in remembered.session.scope):
@@ -124,7 +133,7 @@ class Table:
     def read_target(self, item: Item) -> StoredTarget:
         """Read the target's item; raises ItemError. A broken entry of its outbox is kept as it is."""
         with _readable():
-            target, version, entries = self._read(item, _TARGET)
+            target, version, entries = self._read(item, TARGET_SCHEMA, _TARGET)
             if target.last_begin and not target.first_begin:
                 raise ItemError("a sweep before the first one")
             events, broken = [], []
@@ -139,12 +148,12 @@ class Table:
     def read_scopes(self, item: Item) -> tuple[frozenset[Scope], int]:
         """Read the list of scopes, or a part of it, and how many parts there are; raises ItemError."""
         with _readable():
-            return frozenset(self._read(item, _SCOPES)[0]), _parts(item)
+            return frozenset(self._read(item, TARGET_SCHEMA, _SCOPES)[0]), _parts(item)
 
     def read_rest(self, item: Item, target: Target) -> Target:
         """Add the gaps and holes of a further item of the target; raises ItemError."""
         with _readable():
-            rest, _, _ = self._read(item, _REST)
+            rest, _, _ = self._read(item, TARGET_SCHEMA, _REST)
             return replace(target, gaps=target.gaps + rest.gaps, holes=target.holes + rest.holes)
 
     def read_refused(self, item: Item) -> RefusedEvent:
@@ -160,7 +169,8 @@ class Table:
         """Put a session's item over the version that was read (0: there was none)."""
         key = SESSION_PREFIX + after.remembered.session.id
         state = _json(_REMEMBERED, after.remembered)
-        return {"Put": self._item(key, after.version, state, after.outbox) | _condition(version)}
+        put = self._item(key, after.version, state, after.outbox, schema=SESSION_SCHEMA)
+        return {"Put": put | _condition(version)}
 
     def put_target(self, version: int, after: StoredTarget) -> Action:
         """Put the target's item over the version that was read (0: there was none)."""
@@ -168,7 +178,8 @@ class Table:
         if after.parts:
             own = tuple(gap for gap in target.gaps if gap.scope == WHOLE_TARGET)
             target = replace(target, gaps=own, holes=())
-        put = self._item(TARGET_KEY, after.version, _json(_TARGET, target), after.outbox, after.broken)
+        state = _json(_TARGET, target)
+        put = self._item(TARGET_KEY, after.version, state, after.outbox, broken=after.broken)
         if after.parts:
             put["Item"]["parts"] = {"N": str(after.parts)}
         return {"Put": put | _condition(version)}
@@ -204,7 +215,7 @@ class Table:
         keys = ((number, f"{TARGET_KEY}#{number}") for number in count(1))
         free = ((number, key) for number, key in keys if key not in left_alone)
         return kept, {
-            number: {"Put": self._item(key, 1, _json(_REST, part), ())}
+            number: {"Put": self._item(key, 1, _json(_REST, part))}
             for part, (number, key) in zip(parts, free, strict=False)
         }
 
@@ -213,8 +224,9 @@ class Table:
         ordered = sorted(scopes)
         parts = _cut(ordered, [len(_json(_SCOPES, (scope,)).encode()) for scope in ordered]) or [[]]
         puts = [
-            self._item(f"{SCOPES_KEY}#{number}" if number else SCOPES_KEY, 1, _json(_SCOPES, tuple(part)), ())
+            self._item(key, 1, _json(_SCOPES, tuple(part)))
             for number, part in enumerate(parts)
+            for key in [f"{SCOPES_KEY}#{number}" if number else SCOPES_KEY]
         ]
         if len(puts) > 1:
             puts[0]["Item"]["parts"] = {"N": str(len(puts) - 1)}
@@ -262,8 +274,10 @@ class Table:
         """Return the parameters that delete an event that was put back."""
         return {"TableName": self.name, "Key": {"pk": self.refused_partition, "sk": {"S": event.event_id}}}
 
-    def _read(self, item: Item, state: TypeAdapter[T]) -> tuple[T, int, Sequence[Any]]:
-        if _number(item["schema"]) > SCHEMA:
+    def _read(
+        self, item: Item, schema: int, state: TypeAdapter[T], translate: Callable[[str], str] = str
+    ) -> tuple[T, int, Sequence[Any]]:
+        if _number(item["schema"]) > schema:
             raise ItemError("written by a newer release")
         version = _number(item["version"])
         if version < 1:
@@ -271,18 +285,25 @@ class Table:
         outbox = item.get("outbox", {"L": []})["L"]
         if not isinstance(outbox, list):
             raise ItemError("no outbox")
-        return state.validate_json(_text(item["state"])), version, outbox
+        return state.validate_json(translate(_text(item["state"]))), version, outbox
 
     def _event(self, entry: Any) -> Event:
         detail_type = DetailType(_text(entry["M"]["type"]))
         return committed_event(self.target_id, detail_type, _text(entry["M"]["detail"]))
 
     def _item(
-        self, key: str, version: int, state: str, outbox: Sequence[Event], broken: Sequence[Any] = ()
+        self,
+        key: str,
+        version: int,
+        state: str,
+        outbox: Sequence[Event] = (),
+        *,
+        schema: int = TARGET_SCHEMA,
+        broken: Sequence[Any] = (),
     ) -> dict[str, Any]:
         item: dict[str, Any] = {
             **self._key(key),
-            "schema": {"N": str(SCHEMA)},
+            "schema": {"N": str(schema)},
             "version": {"N": str(version)},
             "state": {"S": state},
         }
@@ -322,6 +343,15 @@ def _condition(version: int) -> dict[str, Any]:
         "ExpressionAttributeNames": {"#version": "version"},
         "ExpressionAttributeValues": {":version": {"N": str(version)}},
     }
+
+
+def _from_schema_1(state: str) -> str:
+    """Return a session's state as this release keeps it; release 0.1 had a field for each rule."""
+    fields = loads(state)
+    fired = {rule: fields.pop(name, None) for rule, name in _FIRED_IN_SCHEMA_1.items()}
+    return dumps(
+        fields | {"fired": {rule: threshold for rule, threshold in fired.items() if threshold is not None}}
+    )
 
 
 def _json(adapter: TypeAdapter[T], state: T) -> str:

@@ -1,49 +1,17 @@
-"""The auditor's settings: one frozen object, read from the environment once, at start.
+"""The auditor's settings."""
 
-It knows the names of the variables and what each should be; every wrong one is named in the error. What the
-parameters of template.yaml admit is right here, too: a value that deploys never stops the function.
-"""
-
-import math
 import re
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import (
-    AliasGenerator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from session_auditor.model import AuthenticationType, Globs, Policy, UserIdMode
+from session_auditor.settings import Environment, Names, Whole, words
 
 # A missed sweep or two is no hole; nor is what a slow sweep takes.
 SHORTEST_HOLE = timedelta(minutes=5)
 INTERVALS_OF_A_HOLE = 2
-
-
-class SettingsError(ValueError):
-    """A variable of the environment is missing or wrong; the message names it and what it should be."""
-
-
-def _words(text: Any) -> Any:
-    return tuple(word.strip() for word in text.split(",") if word.strip()) if isinstance(text, str) else text
-
-
-def _globs(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    words = _words(text)
-    return Globs(
-        include=tuple(word for word in words if not word.startswith("!")),
-        exclude=tuple(word[1:] for word in words if word.startswith("!")),
-    )
 
 
 def _authentication_types(text: Any) -> Any:
@@ -51,17 +19,9 @@ def _authentication_types(text: Any) -> Any:
         return text
     if text.strip().lower() == "auto":
         return None
-    if not _words(text):
+    if not words(text):
         raise ValueError("neither auto nor a type")
-    return _words(text)
-
-
-def _whole(text: Any) -> Any:
-    """Round down: a parameter of type Number may be a fraction, which CloudFormation hands on as it is."""
-    try:
-        return math.floor(float(text)) if isinstance(text, str) else text
-    except OverflowError:
-        raise ValueError("no finite number") from None
+    return words(text)
 
 
 def _interval(text: Any) -> Any:
@@ -73,42 +33,14 @@ def _interval(text: Any) -> Any:
     return int(rate[1]) * timedelta(**{f"{rate[2]}s": 1})
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
 Minutes = Annotated[
     tuple[Annotated[int, Field(ge=1, le=9999)], ...],
-    BeforeValidator(_words),
+    BeforeValidator(words),
     Field(max_length=10, description="up to ten whole minutes from 1 to 9999, such as 60,15,5"),
 ]
-Names = Annotated[
-    Globs,
-    BeforeValidator(_globs),
-    Field(description="names or globs with commas between, ! before one excludes, such as prod-*,!prod-test"),
-]
 
 
-class Environment(BaseModel):
-    """Settings of a function, each by the variable of the same name in capitals."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        alias_generator=AliasGenerator(validation_alias=str.upper),
-    )
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read the settings; raise SettingsError that names every variable that is wrong."""
-        names = {name.upper(): field.description for name, field in cls.model_fields.items()}
-        try:
-            return cls.model_validate({name: environment[name] for name in names if name in environment})
-        except ValidationError as error:
-            # A default that is wrong is located by the field's name, a value by the variable's.
-            wrong = dict.fromkeys(str(each["loc"][0]).upper() for each in error.errors())
-            raise SettingsError("; ".join(f"{name} should be {names[name]}" for name in wrong)) from None
-
-
-class Settings(Environment):
+class AuditorSettings(Environment):
     """What an administrator can set of the auditor.
 
     Times are in the unit of the name; `api_time_limit` bounds one answer of AppStream and `sweep_time_limit`

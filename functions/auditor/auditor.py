@@ -24,14 +24,17 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from session_auditor.appstream import AppStream, user_ids, utc
+from session_auditor.listing import SessionLister, utc
 from session_auditor.model import TargetId, UserIdMode
 from session_auditor.publisher import Publisher
+from session_auditor.reading import TableReader
 from session_auditor.republishing import republish
-from session_auditor.settings import Settings
+from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.snapshots import Snapshots
 from session_auditor.sweep import Auditor, Outcome, Summary
 from session_auditor.table import Table
+from session_auditor.topology import TopologyReader
+from session_auditor.user_ids import user_ids
 
 # Enough to see what is wrong; the alarms and Audit Degraded events speak for the rest.
 FAILURES_LOGGED = 20
@@ -40,7 +43,7 @@ REPUBLISH_MARGIN = 5.0
 
 logger = Logger()
 metrics = Metrics()
-settings = Settings.from_environment(os.environ)
+settings = AuditorSettings.from_environment(os.environ)
 
 
 def build_auditor() -> Auditor:
@@ -66,19 +69,16 @@ def build_auditor() -> Auditor:
     )
     # AppStream publishes no rate, and others need some of it: this mode finds out how much there is.
     gentle = config.merge(Config(retries={"mode": "adaptive", "max_attempts": 4}))
+    appstream = aws.client("appstream", config=gentle)
+    dynamodb = aws.client("dynamodb", config=config)
+    topology = TopologyReader(
+        appstream, workers=settings.workers, keep_for=timedelta(minutes=settings.topology_minutes)
+    )
+    table = Table(settings.table_name, target, timedelta(days=settings.history_days))
+    reader = TableReader(dynamodb, table, user_id_mode=settings.user_id_mode, user_id=in_mode)
     return Auditor(
-        AppStream(
-            aws.client("appstream", config=gentle),
-            workers=settings.workers,
-            topology_for=timedelta(minutes=settings.topology_minutes),
-            user_id=in_mode,
-        ),
-        Snapshots(
-            aws.client("dynamodb", config=config),
-            Table(settings.table_name, target, timedelta(days=settings.history_days)),
-            user_id_mode=settings.user_id_mode,
-            user_id=in_mode,
-        ),
+        SessionLister(appstream, topology, workers=settings.workers, user_id=in_mode),
+        Snapshots(dynamodb, table, reader),
         Publisher(aws.client("events", config=config), settings.event_bus_name, workers=settings.workers),
         target,
         settings.policy,
@@ -91,7 +91,7 @@ gc.enable()
 
 
 def now() -> datetime:
-    """Tell the time, in whole seconds."""
+    """Return the time, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -135,10 +135,10 @@ def report(summary: Summary) -> None:
         logger.warning("scope not covered", stackName=scope.stack, fleetName=scope.fleet, reason=reason)
     for what, reason in list(summary.topology_unread.items())[:FAILURES_LOGGED]:
         logger.warning("not read, what was known before is used", what=what, reason=reason)
-    if summary.changes_uncommitted:
+    if summary.changes_deferred:
         logger.warning(
             "changes not committed, the next sweep finds them again",
-            reasons=dict(summary.changes_uncommitted),
+            reasons=dict(summary.changes_deferred),
         )
     if summary.items_unreadable:
         logger.warning(
@@ -167,14 +167,14 @@ def report(summary: Summary) -> None:
 
 
 def result(summary: Summary) -> dict[str, Any]:
-    """Give the summary as the function's answer."""
+    """Return the summary as the function's answer."""
     return {
         "sweepId": summary.sweep_id,
         "outcome": summary.outcome.value,
         "scopesListed": summary.scopes_listed,
         "scopesFailed": len(summary.failures),
         "sessionsSeen": summary.sessions_seen,
-        "changesUncommitted": summary.changes_uncommitted.total(),
+        "changesUncommitted": summary.changes_deferred.total(),
         "eventsPublished": {name.value: count for name, count in sorted(summary.events_published.items())},
         "eventsRefused": summary.events_refused.total(),
         "pending": summary.pending,

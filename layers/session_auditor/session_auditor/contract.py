@@ -1,11 +1,10 @@
-"""How an event reads: its models, its id, its line for people, its JSON Schema.
+"""The contract with consumers: the models of the events, their ids, their JSON Schemas.
 
-Plain data in, plain data out. This module words what the comparison found and decides nothing; it
-knows no AWS client, no environment, no logger and no clock. Consumers depend on these models only.
+Plain data in, plain data out. What an event is about was found by the comparison; its line for people comes
+from `wording`. Consumers depend on these models only.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
@@ -14,52 +13,25 @@ from typing import Annotated, Any, NamedTuple, assert_never
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from session_auditor.comparison import Change, Deadline, Transition, used
-from session_auditor.coverage import FILTERED, AuditChange
+from session_auditor.clocks import used
+from session_auditor.comparison import Transition
+from session_auditor.coverage import AuditChange
 from session_auditor.model import (
     Cause,
+    Change,
     ConnectionState,
     DetailType,
     EndReason,
     Event,
-    Gap,
     Presence,
     Scope,
     TargetId,
 )
 from session_auditor.model import Time as StoredTime
+from session_auditor.wording import SUMMARY_LIMIT, audit_summary, minutes_left, seconds_between, summary
 
 SOURCE = "appstream.auditor"
 SCHEMA_VERSION = 1
-SUMMARY_LIMIT = 200
-# Whoever reads the line may paste it into Slack, HTML, a shell or a spreadsheet; chat programs render
-# brackets, asterisks and the like. “ and ” are ours alone: a user id stands in them.
-_HARMLESS = str.maketrans(
-    {"<": "(", ">": ")", "[": "(", "]": ")", "&": "+", "\\": "/"} | dict.fromkeys('"`*~|“”', "'")
-)
-# A mention, and what makes a link of an address. An @ inside a word is a mail address.
-_MENTION = re.compile(r"(?<!\w)@|@(?!\w)")
-_LINK = re.compile(r":+(?=//)")
-# Prints nothing and yet counts as printable: default ignorable code points (Unicode), the empty Braille cell.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
-_PREVIOUS_CONNECTION = {
-    Presence.UNKNOWN: "",
-    Presence.NEVER_CONNECTED: ConnectionState.NOT_CONNECTED.value,
-    Presence.DISCONNECTED: ConnectionState.NOT_CONNECTED.value,
-    Presence.CONNECTED: ConnectionState.CONNECTED.value,
-}
-_CAUSES = {Cause.MAX_DURATION: "maximum duration", Cause.DISCONNECT_TIMEOUT: "disconnect timeout"}
-_REASONS = {
-    EndReason.SCOPE_GONE: "its stack or fleet is gone",
-    EndReason.UNKNOWN: "for a reason that is not known",
-    EndReason.MAX_DURATION: "maximum duration reached",
-    EndReason.DISCONNECT_TIMEOUT: "disconnect timeout reached",
-    EndReason.NEVER_CONNECTED: "nobody was seen connected",
-    EndReason.USER_OR_ADMIN: "by its user or an administrator",
-    EndReason.UNWATCHED: "a filter leaves it out",
-}
 
 
 def timestamp(time: datetime | None) -> str:
@@ -225,30 +197,33 @@ class AuditDetail(_Part):
     data: AuditData
 
 
-DETAILS: Mapping[DetailType, type[_Part]] = {
-    DetailType.STARTED: StartedDetail,
-    DetailType.CONNECTED: SessionDetail,
-    DetailType.DISCONNECTED: SessionDetail,
-    DetailType.RECONNECTED: SessionDetail,
-    DetailType.EXPIRING: WarningDetail,
-    DetailType.ABANDONED: WarningDetail,
-    DetailType.ENDED: EndedDetail,
-    DetailType.UNWATCHED: SessionDetail,
-    DetailType.AUDIT_DEGRADED: AuditDetail,
-    DetailType.AUDIT_RECOVERED: AuditDetail,
-}
+def detail_of(detail_type: DetailType) -> type[BaseModel]:
+    """Return the model of a detail-type's `detail`."""
+    match detail_type:
+        case DetailType.STARTED:
+            return StartedDetail
+        case DetailType.CONNECTED | DetailType.DISCONNECTED | DetailType.RECONNECTED | DetailType.UNWATCHED:
+            return SessionDetail
+        case DetailType.EXPIRING | DetailType.ABANDONED:
+            return WarningDetail
+        case DetailType.ENDED:
+            return EndedDetail
+        case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
+            return AuditDetail
+        case _:
+            assert_never(detail_type)
 
 
 def json_schema(detail_type: DetailType) -> dict[str, Any]:
-    """Give the JSON Schema of a detail-type's `detail`, as published in docs/schemas."""
-    schema = DETAILS[detail_type].model_json_schema(by_alias=True, mode="serialization")
+    """Return the JSON Schema of a detail-type's `detail`, as published in docs/schemas."""
+    schema = detail_of(detail_type).model_json_schema(by_alias=True, mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type.value}
 
 
 def session_events(
     transition: Transition, target: TargetId, sweep_id: str, observed_at: datetime
 ) -> Iterator[Event]:
-    """Word the changes of one session, in order, numbered on from its history."""
+    """Return the events of one session's changes, in order, numbered on from its history."""
     after = transition.after
     first = after.sequence - len(transition.changes) + 1
     for sequence, change in enumerate(transition.changes, first):
@@ -267,7 +242,7 @@ def session_events(
 
 
 def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_at: datetime) -> Event:
-    """Word a change of coverage; `sequence` is 1 when a scope degrades and 2 when it recovers."""
+    """Return the event of a change of coverage; `sequence` is 1 when a scope degrades, 2 when it recovers."""
     gap = change.gap
     degraded = change.detail_type is DetailType.AUDIT_DEGRADED
     metadata = Metadata(
@@ -284,7 +259,7 @@ def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_a
         fleet_name=gap.scope.fleet,
         reason=gap.reason,
         since=gap.since,
-        summary=_cut(_audit_summary(gap, degraded=degraded), SUMMARY_LIMIT),
+        summary=audit_summary(gap, degraded=degraded),
     )
     return _event(change.detail_type, metadata, data, target, gap.scope)
 
@@ -307,7 +282,7 @@ class Place(NamedTuple):
 
 
 def committed_event(target: TargetId, detail_type: DetailType, detail: str) -> Event:
-    """Return an event as it was committed; raises ValueError if it is not one of ours."""
+    """Return an event as it was committed; raise ValueError if it is not one of ours."""
     committed = _committed(detail)
     metadata, resources = committed.metadata, _resources(target, committed.place.scope)
     return Event(detail_type, metadata.event_id, metadata.observed_at, resources, detail)
@@ -357,17 +332,6 @@ def _committed(detail: str) -> _Committed:
         raise ValueError("not an event of the auditor") from None
 
 
-def harmless(text: str, limit: int) -> str:
-    """Make text of unknown origin safe to print: one line, no markup, no control or format characters."""
-    line = "".join(each for each in _INVISIBLE.sub("", text).translate(_HARMLESS) if each.isprintable())
-    return _cut(_LINK.sub("", _MENTION.sub("", " ".join(line.split()))), limit)
-
-
-def _cut(line: str, limit: int) -> str:
-    # What is cut off must not leave the beginning of a mention.
-    return line if len(line) <= limit else line[: limit - 3].rstrip("@") + "..."
-
-
 def _event_id(identity: tuple[str | int, ...]) -> str:
     return sha256(dumps(identity).encode()).hexdigest()[:32]
 
@@ -375,7 +339,7 @@ def _event_id(identity: tuple[str | int, ...]) -> str:
 def _event(
     detail_type: DetailType, metadata: Metadata, data: BaseModel, target: TargetId, scope: Scope
 ) -> Event:
-    whole = DETAILS[detail_type].model_construct(metadata=metadata, data=data)
+    whole = detail_of(detail_type).model_construct(metadata=metadata, data=data)
     # With “ in it Python would keep two bytes for every character, and a sweep may hold 100,000 events.
     detail = whole.model_dump_json(by_alias=True, ensure_ascii=True)
     return Event(detail_type, metadata.event_id, metadata.observed_at, _resources(target, scope), detail)
@@ -412,103 +376,46 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
         ),
         "previous": PreviousPart(
             state=before.session.state if before else "",
-            connection_state=_PREVIOUS_CONNECTION[before.presence] if before else "",
+            connection_state=_previous_connection(before.presence) if before else "",
         ),
         "deadline": DeadlinePart(
-            at=deadline.at, cause=deadline.cause, minutes_left=_minutes_left(deadline, observed_at)
+            at=deadline.at, cause=deadline.cause, minutes_left=minutes_left(deadline, observed_at)
         ),
         "usage": UsagePart(
-            age_seconds=_seconds(session.start_time or after.first_seen, until),
+            age_seconds=seconds_between(session.start_time or after.first_seen, until),
             connected_seconds=connected,
             disconnected_seconds=disconnected,
             disconnects=after.disconnects,
         ),
-        "summary": _cut(_summary(transition, change, observed_at), SUMMARY_LIMIT),
+        "summary": summary(transition, change, observed_at),
     }
     match change.detail_type:
         case DetailType.STARTED:
             return StartedData(**parts, baseline=after.baseline)
         case DetailType.EXPIRING | DetailType.ABANDONED:
             return WarningData(**parts, threshold_minutes=change.threshold)
-        case DetailType.ENDED if after.ending:
+        case DetailType.ENDED:
+            if after.ending is None:
+                raise ValueError("a life that goes on has no end")
             ending = after.ending
             return EndedData(
                 **parts, end_reason=ending.reason, ended_after=ending.after, ended_before=ending.before
             )
-        case _:
+        case DetailType.CONNECTED | DetailType.DISCONNECTED | DetailType.RECONNECTED | DetailType.UNWATCHED:
             return SessionData(**parts)
-
-
-def _summary(transition: Transition, change: Change, observed_at: datetime) -> str:
-    before, after, deadline = transition.before, transition.after, transition.deadline
-    # A line opens with our own word: a spreadsheet would run a user id that opens with "=".
-    name = harmless(after.session.user_id, 60)
-    user, whose = (f"User “{name}”", f"The session of “{name}”") if name else ("A user", "A session")
-    place = _place(after.session.scope)
-    ends = _ends(deadline, observed_at)
-    match change.detail_type:
-        case DetailType.STARTED if after.baseline:
-            return f"{user} has a session {place} that began before the audit"
-        case DetailType.STARTED:
-            return f"{user} started a session {place}"
-        case DetailType.CONNECTED:
-            return f"{user} connected {place}"
-        case DetailType.DISCONNECTED:
-            return f"{user} disconnected {place}" + (f"; the session ends at {ends}" if ends else "")
-        case DetailType.RECONNECTED:
-            # Who was away before a hole and after it may have been there in between.
-            if before is None or before.clocks_from is not None:
-                return f"{user} reconnected {place}"
-            away = _duration(_seconds(before.presence_since, observed_at))
-            return f"{user} reconnected {place} after {away}"
-        case DetailType.EXPIRING:
-            minutes = _duration(_minutes_left(deadline, observed_at) * 60)
-            return f"{whose} {place} ends in {minutes}, at {ends}"
-        case DetailType.ABANDONED:
-            minutes = _duration(change.threshold * 60)
-            left = f"; it ends at {ends}" if ends else ""
-            return f"{whose} {place} is abandoned: nobody was seen connected for {minutes}{left}"
-        case DetailType.ENDED:
-            reason = _REASONS[after.ending.reason] if after.ending else ""
-            return f"{whose} {place} has ended: {reason}"
-        case DetailType.UNWATCHED:
-            return f"{whose} {place} is not audited any more: {_REASONS[EndReason.UNWATCHED]}"
         case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
             raise ValueError("an audit event is of no session")
         case _:
             assert_never(change.detail_type)
 
 
-def _ends(deadline: Deadline, observed_at: datetime) -> str:
-    if deadline.at is None:
-        return ""
-    day = "" if deadline.at.date() == observed_at.date() else f"{deadline.at:%Y-%m-%d} "
-    return f"{day}{deadline.at:%H:%M} UTC ({_CAUSES[deadline.cause]})"
-
-
-def _audit_summary(gap: Gap, *, degraded: bool) -> str:
-    what = f"Sessions {_place(gap.scope)}" if gap.scope.stack else "Stacks and fleets"
-    verb = "listed" if gap.scope.stack else "read"
-    since = f"since {gap.since:%Y-%m-%d %H:%M} UTC"
-    if degraded:
-        return f"{what} could not be {verb} {since}: {harmless(gap.reason, 40)}"
-    if gap.reason == FILTERED:
-        return f"{what} are not audited any more; they had not been {verb} {since}"
-    return f"{what} are {verb} again; they had not been {since}"
-
-
-def _place(scope: Scope) -> str:
-    return f"on stack {harmless(scope.stack, 32)}, fleet {harmless(scope.fleet, 32)}"
-
-
-def _minutes_left(deadline: Deadline, observed_at: datetime) -> int:
-    return _seconds(observed_at, deadline.at) // 60 if deadline.at else 0
-
-
-def _seconds(start: datetime, end: datetime) -> int:
-    return max(0, int((end - start).total_seconds()))
-
-
-def _duration(seconds: int) -> str:
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours} h {minutes} min" if hours and minutes else f"{hours} h" if hours else f"{minutes} min"
+def _previous_connection(presence: Presence) -> str:
+    match presence:
+        case Presence.UNKNOWN:
+            return ""
+        case Presence.NEVER_CONNECTED | Presence.DISCONNECTED:
+            return ConnectionState.NOT_CONNECTED
+        case Presence.CONNECTED:
+            return ConnectionState.CONNECTED
+        case _:
+            assert_never(presence)

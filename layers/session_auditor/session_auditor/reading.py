@@ -1,0 +1,150 @@
+"""Reads the table: a target's snapshot, and the events that EventBridge refused.
+
+Whoever asks the table reads it here; nothing is written. It decides nothing about sessions.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from session_auditor.aws_errors import table_in_reach
+from session_auditor.errors import ItemError, SnapshotError
+from session_auditor.model import Scope, Snapshot, Stored, UserIdMode
+from session_auditor.table import SCOPES_KEY, SESSION_PREFIX, TARGET_KEY, TARGET_SCHEMA, RefusedEvent, Table
+from session_auditor.user_ids import hash_mark, is_hashed
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Item = Mapping[str, Any]
+
+
+class TableReader:
+    """The table as it is read. Every method raises SnapshotError when it is out of reach."""
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: Table,
+        *,
+        user_id_mode: UserIdMode = UserIdMode.PLAIN,
+        user_id: Callable[[str], str] = str,
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._user_id_mode = user_id_mode
+        self._user_id = user_id
+
+    def target(self) -> Snapshot:
+        """Read the target's own item alone: a snapshot without sessions and scopes."""
+        with table_in_reach(self._table.name, "read"):
+            found = self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}})
+            item = next((item for item in found if _key(item) == TARGET_KEY), None)
+            return self._target(item) if item else Snapshot()
+
+    def snapshot(self, target: Snapshot) -> Snapshot:
+        """Read the snapshot, whole and consistent; broken and newer session items are left alone.
+
+        `target` is the target's item, which was read first, so that a commit since then is noticed.
+        """
+        sessions: dict[str, Stored] = {}
+        beside: dict[str, Item] = {}
+        unreadable: set[str] = set()
+        with table_in_reach(self._table.name, "read"):
+            for item in self._items("pk = :pk", {}):
+                key = _key(item)
+                if key.split("#")[0] in {TARGET_KEY, SCOPES_KEY}:
+                    beside[key] = item
+                    continue
+                session_id = key.removeprefix(SESSION_PREFIX)
+                try:
+                    sessions[session_id] = self._in_mode(self._table.read_session(item))
+                except ItemError:
+                    unreadable.add(session_id)
+        snapshot = self._with_parts(target, beside, unreadable)
+        return replace(snapshot, sessions=sessions, unreadable=frozenset(unreadable))
+
+    def refused(self) -> list[RefusedEvent]:
+        """Read the events that EventBridge refused; what can't be read is left alone."""
+        found = []
+        with table_in_reach(self._table.name, "read"):
+            for item in self._items("pk = :pk", {":pk": self._table.refused_partition}):
+                try:
+                    found.append(self._table.read_refused(item))
+                except ItemError:
+                    continue
+        return found
+
+    def _with_parts(self, snapshot: Snapshot, beside: Mapping[str, Item], unreadable: set[str]) -> Snapshot:
+        """Add what lies in items beside the target's own; the keys of those that can't be read are noted.
+
+        Without a part of the gaps no scope reads as covered: that part may be the one that says it was not.
+        """
+        scopes: set[Scope] = set()
+        number = parts = 0
+        while number <= parts:
+            key = f"{SCOPES_KEY}#{number}" if number else SCOPES_KEY
+            number += 1
+            if key in beside:
+                try:
+                    some, more = self._table.read_scopes(beside[key])
+                except ItemError:
+                    unreadable.add(key)
+                else:
+                    scopes |= some
+                    parts = max(parts, more)
+        target = snapshot.target
+        for number in range(1, snapshot.parts + 1):
+            key = f"{TARGET_KEY}#{number}"
+            if key not in beside:
+                scopes.clear()
+                continue
+            try:
+                target = self._table.read_rest(beside[key], target) if target else None
+            except ItemError:
+                unreadable.add(key)
+                scopes.clear()
+        return replace(snapshot, target=target, scopes=frozenset(scopes))
+
+    def _in_mode(self, stored: Stored) -> Stored:
+        """Bring a user id that was stored before the mode was switched into the mode of now."""
+        remembered, user_id = stored.remembered, stored.remembered.session.user_id
+        if not user_id or self._user_id_mode is UserIdMode.PLAIN:
+            return stored
+        if self._user_id_mode is UserIdMode.HASH and is_hashed(user_id, remembered.user_id_hashed):
+            return stored
+        session = replace(remembered.session, user_id=self._user_id(user_id))
+        mark = hash_mark(session.user_id, self._user_id_mode)
+        return replace(
+            stored, remembered=replace(remembered, session=session, user_id_hashed=mark), rewrite=True
+        )
+
+    def _items(self, condition: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table.name,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues={":pk": self._table.partition, **values},
+            ConsistentRead=True,
+        )
+        for page in pages:
+            yield from page["Items"]
+
+    def _target(self, item: Item) -> Snapshot:
+        try:
+            target, version, outbox, broken, parts = self._table.read_target(item)
+        except ItemError:
+            raise SnapshotError(
+                f"the target's item in table {self._table.name} is broken or of a newer release than this "
+                f"one (schema {TARGET_SCHEMA}): deploy that release, or delete the item {TARGET_KEY}, "
+                "which begins with a new baseline"
+            ) from None
+        return Snapshot(target, version, outbox, broken=broken, parts=parts)
+
+
+def _key(item: Any) -> str:
+    """Return the sort key of an item; "" if it has none that can be read."""
+    try:
+        key = item["sk"]["S"]
+    except (LookupError, TypeError):
+        return ""
+    return key if isinstance(key, str) else ""

@@ -1,0 +1,29 @@
+"""Rules say when a session that is seen is due for an event, though nothing about it has changed.
+
+Each is a file with one pure function: from what is remembered of a session and the time to what is due. A
+rule fires once a session and threshold; if several thresholds are crossed at once, only the tightest fires.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from session_auditor.model import Change, Due, Policy, Remembered
+from session_auditor.rules import abandoned, expiring
+
+# In the order in which their events are numbered. A rule is told whether the clocks are running: in a hole
+# that is not over they are not.
+RULES: tuple[Callable[[Remembered, datetime, Policy, bool], Due | None], ...] = (expiring.due, abandoned.due)
+
+
+def fire(
+    remembered: Remembered, now: datetime, policy: Policy, *, running: bool
+) -> tuple[Remembered, tuple[Change, ...]]:
+    """Return what is due, and the session with a note of it, so that it is not due again."""
+    changes: tuple[Change, ...] = ()
+    for rule in RULES:
+        due = rule(remembered, now, policy, running)
+        if due:
+            remembered = replace(remembered, fired={**remembered.fired, due.rule: due.threshold})
+            changes += (Change(due.detail_type, due.threshold),)
+    return remembered, changes

@@ -1,0 +1,273 @@
+"""Which stacks, fleets and scopes exist, as far as the filters want them; what is known is kept.
+
+It knows what DescribeStacks, ListAssociatedFleets and DescribeFleets may answer, broken answers included. A
+scope counts as vanished only when the whole topology was read.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic
+
+from session_auditor.aws_errors import MALFORMED
+from session_auditor.errors import CutShortError, TopologyError
+from session_auditor.model import TIMEOUT_LIMIT, WHOLE_TARGET, Failure, Policy, Scope, Snapshot
+from session_auditor.paging import DEADLINE, Paged, Result, answers, in_one_go, side_by_side
+
+if TYPE_CHECKING:
+    from mypy_boto3_appstream import AppStreamClient
+
+# Bytes of a name or id: with a time before it an id has to fit a DynamoDB sort key of 1,024 bytes.
+NAME_BYTES_LIMIT = 1_000
+NOT_FOUND = "ResourceNotFoundException"
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Which scopes exist, as far as the filters want them, with the seconds of the fleets' timeouts.
+
+    `failed` are the stacks of which no fleet is known, as scopes without a fleet, and the whole target if its
+    stacks could not all be read. `unread` says what else could not be read, and why.
+    """
+
+    scopes: frozenset[Scope]
+    disconnect_timeouts: Mapping[str, int]
+    failed: Mapping[Scope, Failure]
+    unread: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[Result]):
+    """What was read of the topology, and when."""
+
+    at: datetime
+    what: Result
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleets:
+    """The fleets of a stack; `problem` says why they may not be all, "" if they are."""
+
+    names: frozenset[str]
+    problem: str
+
+
+class TopologyReader:
+    """Reads the topology, and keeps it in a warm container for `keep_for`."""
+
+    def __init__(self, client: "AppStreamClient", *, workers: int, keep_for: timedelta) -> None:
+        # Each is made when it is needed: no cold start waits for it.
+        self._paginator: Callable[[Any], Any] = cache(client.get_paginator)
+        self._workers = workers
+        self._keep_for = keep_for
+        # Replaced as they are read, never changed.
+        self._stacks: _Read[frozenset[str]] | None = None
+        self._fleets: Mapping[str, _Read[frozenset[str]]] = {}
+        self._timeouts: _Read[Mapping[str, int]] | None = None
+
+    def read(
+        self, snapshot: Snapshot, policy: Policy, now: datetime, time_left: Callable[[], float]
+    ) -> Topology:
+        """Return what is known of the topology, read anew as far as it is old or in doubt and time suffices.
+
+        Half of the time belongs to the sessions: what is not read by then stays as it was, and the scopes
+        that the table knows stand in for what was never read. None counts as vanished until it was read.
+        Raises TopologyError when no stack can be read.
+        """
+        half = time_left() / 2
+
+        def reading_left() -> float:
+            return time_left() - half
+
+        doubtful = self._doubtful(snapshot)
+        stacks, failure = self._current_stacks(policy, now, reading_left, in_doubt=bool(doubtful))
+        known = {scope for scope in _known_scopes(snapshot) if policy.wants(scope)}
+        if failure:
+            stacks |= {scope.stack for scope in known}
+            if not stacks:
+                raise TopologyError(failure.reason)
+        timeouts, problem = self._current_timeouts(snapshot, now, reading_left, in_doubt=bool(doubtful))
+        due = [
+            stack for stack in stacks if stack in doubtful or not self._is_fresh(self._fleets.get(stack), now)
+        ]
+        # What nobody knows goes first, then what this container never read, then the oldest.
+        known_stacks = {scope.stack for scope in known}
+        due.sort(
+            key=lambda stack: (
+                stack in known_stacks,
+                self._fleets[stack].at if stack in self._fleets else _NEVER,
+            )
+        )
+
+        def fleets_of(stack: str) -> Paged[_Fleets]:
+            return self._fleets_of(stack, reading_left)
+
+        answers = side_by_side(fleets_of, due, reading_left, workers=self._workers)
+        whole = {
+            stack: _Read(now, answer.names)
+            for stack, answer in answers.items()
+            if isinstance(answer, _Fleets) and not answer.problem
+        }
+        self._fleets = {stack: read for stack, read in self._fleets.items() if stack in stacks} | whole
+        scopes: set[Scope] = set()
+        failed = {WHOLE_TARGET: failure} if failure else {}
+        unread = {"fleets": problem} if problem else {}
+        for stack in stacks:
+            read = self._fleets.get(stack)
+            of_stack = {Scope(stack, fleet) for fleet in (read.what if read else ())}
+            if stack in answers and stack not in whole:
+                answer = answers[stack]
+                cause = answer if isinstance(answer, Failure) else Failure(answer.problem)
+                names = frozenset() if isinstance(answer, Failure) else answer.names
+                of_stack |= {Scope(stack, fleet) for fleet in names}
+                of_stack |= {scope for scope in known if scope.stack == stack and scope.fleet}
+                if not of_stack and read is None:
+                    failed[Scope(stack, "")] = cause
+                unread[f"fleets of stack {stack}"] = cause.reason
+            scopes |= {scope for scope in of_stack if policy.wants(scope)}
+        if NOT_FOUND in unread.values():
+            self._stacks = None
+        return Topology(frozenset(scopes), timeouts, failed, unread)
+
+    def look_up_again(self, now: datetime, time_left: Callable[[], float]) -> Callable[[Scope], bool]:
+        """Return what tells whether a stack has lost a fleet whose sessions AppStream refuses to list."""
+        answers: dict[str, _Fleets] = {}
+
+        def is_gone(scope: Scope) -> bool:
+            if scope.stack not in answers:
+                answers[scope.stack] = in_one_go(self._fleets_of(scope.stack, time_left))
+            fleets = answers[scope.stack]
+            if fleets.problem:
+                # The stack itself may be gone.
+                self._stacks = None
+                return False
+            self._fleets = {**self._fleets, scope.stack: _Read(now, fleets.names)}
+            return scope.fleet not in fleets.names
+
+        return is_gone
+
+    def _doubtful(self, snapshot: Snapshot) -> set[str]:
+        """Return the stacks whose fleets have to be read anew, whatever their age.
+
+        A scope that has vanished is looked for afresh in every sweep until its sessions have ended, so that
+        one topology read amiss can't end anybody; and one whose sessions are all missing may be gone.
+        """
+        kept = {Scope(stack, fleet) for stack, read in self._fleets.items() for fleet in read.what}
+        return {scope.stack for scope in (snapshot.scopes - kept) | _deserted(snapshot)}
+
+    def _is_fresh(self, read: _Read[Any] | None, now: datetime) -> bool:
+        return read is not None and timedelta() <= now - read.at < self._keep_for
+
+    def _current_stacks(
+        self, policy: Policy, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
+    ) -> tuple[set[str], Failure | None]:
+        """Return the names of the stacks, and why they may not be all; raises TopologyError on a refusal."""
+        kept = self._stacks
+        if kept and not in_doubt and self._is_fresh(kept, now):
+            return set(kept.what), None
+        names: set[str] = set()
+        failure = None
+        try:
+            for page in answers(self._paginator("describe_stacks").paginate(), time_left):
+                readable, whole = _names(page.get("Stacks"))
+                names |= {name for name in readable if policy.stacks.match(name)}
+                if not whole:
+                    failure = Failure(MALFORMED)
+        except CutShortError as error:
+            if error.refused:
+                raise TopologyError(error.reason) from None
+            failure = Failure(error.reason)
+        if failure is None:
+            self._stacks = _Read(now, frozenset(names))
+        return names | (set(kept.what) if failure and kept else set()), failure
+
+    def _current_timeouts(
+        self, snapshot: Snapshot, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
+    ) -> tuple[Mapping[str, int], str]:
+        """Return the seconds of the fleets' disconnect timeouts, and why they are no more than last known."""
+        kept = self._timeouts
+        if kept and not in_doubt and self._is_fresh(kept, now):
+            return kept.what, ""
+        timeouts: dict[str, int] = {}
+        problem = ""
+        try:
+            for page in answers(self._paginator("describe_fleets").paginate(), time_left):
+                timeouts |= _disconnect_timeouts(page.get("Fleets"))
+                if not _names(page.get("Fleets"))[1]:
+                    problem = MALFORMED
+        except CutShortError as error:
+            problem = error.reason
+        if problem:
+            remembered = (stored.remembered for stored in snapshot.sessions.values())
+            known = {each.session.scope.fleet: each.disconnect_timeout for each in remembered}
+            last = {fleet: timeout for fleet, timeout in known.items() if timeout}
+            return last | dict(kept.what if kept else {}) | timeouts, problem
+        self._timeouts = _Read(now, timeouts)
+        return timeouts, ""
+
+    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[_Fleets]:
+        """Return the names of a stack's fleets, or those that were read and why they are not all."""
+        fleets: set[str] = set()
+        if time_left() <= 0:
+            return _Fleets(frozenset(), DEADLINE)
+        pages = self._paginator("list_associated_fleets").paginate(StackName=stack)
+        problem = ""
+        try:
+            for page in answers(pages, time_left):
+                names = page.get("Names")
+                usable = {name for name in names if is_name(name)} if isinstance(names, list) else set()
+                if not isinstance(names, list) or not all(is_name(name) for name in names):
+                    problem = MALFORMED
+                fleets |= usable
+                yield
+        except CutShortError as error:
+            problem = error.reason
+        return _Fleets(frozenset(fleets), problem)
+
+
+def _deserted(snapshot: Snapshot) -> set[Scope]:
+    """Return the scopes all of whose sessions were missing from the last listing."""
+    live = [each.remembered for each in snapshot.sessions.values() if not each.remembered.ending]
+    missed = {remembered.session.scope for remembered in live if remembered.missed}
+    return missed - {remembered.session.scope for remembered in live if not remembered.missed}
+
+
+def _known_scopes(snapshot: Snapshot) -> set[Scope]:
+    """Return the scopes that the table knows: any of its items may be the only one to tell."""
+    live = {stored.remembered.session.scope for stored in snapshot.sessions.values()}
+    gaps = {gap.scope for gap in snapshot.target.gaps} if snapshot.target else set()
+    return (live | gaps | snapshot.scopes) - {WHOLE_TARGET}
+
+
+def _names(records: Any) -> tuple[set[str], bool]:
+    """Return the names of the records that can be read, and whether all can."""
+    if not isinstance(records, list):
+        return set(), False
+    names = {record["Name"] for record in records if isinstance(record, dict) and is_name(record.get("Name"))}
+    return names, all(isinstance(record, dict) and is_name(record.get("Name")) for record in records)
+
+
+def _disconnect_timeouts(fleets: Any) -> dict[str, int]:
+    """Return the timeouts by fleet name; what cannot be read is left out."""
+    return {
+        fleet["Name"]: min(timeout, TIMEOUT_LIMIT)
+        for fleet in (fleets if isinstance(fleets, list) else ())
+        if isinstance(fleet, dict)
+        and is_name(fleet.get("Name"))
+        and type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
+        and timeout > 0
+    }
+
+
+def is_name(name: Any) -> bool:
+    return isinstance(name, str) and 0 < len(utf8(name)) <= NAME_BYTES_LIMIT
+
+
+def utf8(text: str) -> bytes:
+    """Give the bytes of a text; none if it has any that UTF-8 can't write."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return b""

@@ -1,0 +1,143 @@
+"""The line that people read of an event, and how words of unknown origin are made harmless in it.
+
+Plain data in, plain data out. Whoever reads the line may paste it into Slack, HTML, a shell or a spreadsheet.
+"""
+
+import re
+from datetime import datetime
+from typing import assert_never
+
+from session_auditor.comparison import Transition
+from session_auditor.coverage import FILTERED
+from session_auditor.model import Cause, Change, Deadline, DetailType, EndReason, Gap, Scope
+
+SUMMARY_LIMIT = 200
+# Chat programs render brackets, asterisks and the like. “ and ” are ours alone: a user id stands in them.
+_HARMLESS = str.maketrans(
+    {"<": "(", ">": ")", "[": "(", "]": ")", "&": "+", "\\": "/"} | dict.fromkeys('"`*~|“”', "'")
+)
+# A mention, and what makes a link of an address. An @ inside a word is a mail address.
+_MENTION = re.compile(r"(?<!\w)@|@(?!\w)")
+_LINK = re.compile(r":+(?=//)")
+# Prints nothing and yet counts as printable: default ignorable code points (Unicode), the empty Braille cell.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+def harmless(text: str, limit: int) -> str:
+    """Return text of unknown origin safe to print: one line, no markup, no control or format characters."""
+    line = "".join(each for each in _INVISIBLE.sub("", text).translate(_HARMLESS) if each.isprintable())
+    return _cut(_LINK.sub("", _MENTION.sub("", " ".join(line.split()))), limit)
+
+
+def summary(transition: Transition, change: Change, observed_at: datetime) -> str:
+    """Return the line of a session's event."""
+    return _cut(_summary(transition, change, observed_at), SUMMARY_LIMIT)
+
+
+def audit_summary(gap: Gap, *, degraded: bool) -> str:
+    """Return the line of an audit event: a scope could not be listed, or can be again."""
+    what = f"Sessions {_place(gap.scope)}" if gap.scope.stack else "Stacks and fleets"
+    verb = "listed" if gap.scope.stack else "read"
+    since = f"since {gap.since:%Y-%m-%d %H:%M} UTC"
+    if degraded:
+        line = f"{what} could not be {verb} {since}: {harmless(gap.reason, 40)}"
+    elif gap.reason == FILTERED:
+        line = f"{what} are not audited any more; they had not been {verb} {since}"
+    else:
+        line = f"{what} are {verb} again; they had not been {since}"
+    return _cut(line, SUMMARY_LIMIT)
+
+
+def minutes_left(deadline: Deadline, observed_at: datetime) -> int:
+    """Return the whole minutes until a deadline, never negative; 0 without one."""
+    return seconds_between(observed_at, deadline.at) // 60 if deadline.at else 0
+
+
+def seconds_between(start: datetime, end: datetime) -> int:
+    """Return the whole seconds from start to end, never negative."""
+    return max(0, int((end - start).total_seconds()))
+
+
+def _summary(transition: Transition, change: Change, observed_at: datetime) -> str:
+    before, after, deadline = transition.before, transition.after, transition.deadline
+    # A line opens with our own word: a spreadsheet would run a user id that opens with "=".
+    name = harmless(after.session.user_id, 60)
+    user, whose = (f"User “{name}”", f"The session of “{name}”") if name else ("A user", "A session")
+    place = _place(after.session.scope)
+    ends = _ends(deadline, observed_at)
+    match change.detail_type:
+        case DetailType.STARTED if after.baseline:
+            return f"{user} has a session {place} that began before the audit"
+        case DetailType.STARTED:
+            return f"{user} started a session {place}"
+        case DetailType.CONNECTED:
+            return f"{user} connected {place}"
+        case DetailType.DISCONNECTED:
+            return f"{user} disconnected {place}" + (f"; the session ends at {ends}" if ends else "")
+        case DetailType.RECONNECTED:
+            # Who was away before a hole and after it may have been there in between.
+            if before is None or before.clocks_from is not None:
+                return f"{user} reconnected {place}"
+            away = _duration(seconds_between(before.presence_since, observed_at))
+            return f"{user} reconnected {place} after {away}"
+        case DetailType.EXPIRING:
+            minutes = _duration(minutes_left(deadline, observed_at) * 60)
+            return f"{whose} {place} ends in {minutes}, at {ends}"
+        case DetailType.ABANDONED:
+            minutes = _duration(change.threshold * 60)
+            left = f"; it ends at {ends}" if ends else ""
+            return f"{whose} {place} is abandoned: nobody was seen connected for {minutes}{left}"
+        case DetailType.ENDED:
+            reason = _reason(after.ending.reason) if after.ending else ""
+            return f"{whose} {place} has ended: {reason}"
+        case DetailType.UNWATCHED:
+            return f"{whose} {place} is not audited any more: {_reason(EndReason.UNWATCHED)}"
+        case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
+            raise ValueError("an audit event is of no session")
+        case _:
+            assert_never(change.detail_type)
+
+
+def _reason(reason: EndReason) -> str:
+    match reason:
+        case EndReason.SCOPE_GONE:
+            return "its stack or fleet is gone"
+        case EndReason.UNKNOWN:
+            return "for a reason that is not known"
+        case EndReason.MAX_DURATION:
+            return "maximum duration reached"
+        case EndReason.DISCONNECT_TIMEOUT:
+            return "disconnect timeout reached"
+        case EndReason.NEVER_CONNECTED:
+            return "nobody was seen connected"
+        case EndReason.USER_OR_ADMIN:
+            return "by its user or an administrator"
+        case EndReason.UNWATCHED:
+            return "a filter leaves it out"
+        case _:
+            assert_never(reason)
+
+
+def _ends(deadline: Deadline, observed_at: datetime) -> str:
+    """Return when the session ends and by what; "" without a deadline."""
+    if deadline.at is None:
+        return ""
+    cause = "maximum duration" if deadline.cause is Cause.MAX_DURATION else "disconnect timeout"
+    day = "" if deadline.at.date() == observed_at.date() else f"{deadline.at:%Y-%m-%d} "
+    return f"{day}{deadline.at:%H:%M} UTC ({cause})"
+
+
+def _place(scope: Scope) -> str:
+    return f"on stack {harmless(scope.stack, 32)}, fleet {harmless(scope.fleet, 32)}"
+
+
+def _duration(seconds: int) -> str:
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours} h {minutes} min" if hours and minutes else f"{hours} h" if hours else f"{minutes} min"
+
+
+def _cut(line: str, limit: int) -> str:
+    # What is cut off must not leave the beginning of a mention.
+    return line if len(line) <= limit else line[: limit - 3].rstrip("@") + "..."

@@ -1,0 +1,97 @@
+"""Tables as earlier releases left them: every item reads, nothing is told twice, nothing is forgotten.
+
+tables/ holds one table for each release, as DynamoDB kept it when that release had made its last sweep.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_auditor.model import Policy, Presence, Rule, Scope, Session
+from tests.unit.history import AWAY, SCOPE, History, at, session, told
+from tests.unit.table import table as mocked_table
+
+TABLES = Path(__file__).parent / "tables"
+LAB = Scope("lab", "render")
+# What AppStream lists in both scopes, the minute after the last sweep of that release.
+SESSIONS: tuple[Session, ...] = (
+    session(session_id="at-work", start_time=at(-30)),
+    session(AWAY, "about-to-end", max_expiration_time=at(100)),
+    session(AWAY, "left-behind", max_expiration_time=at(900)),
+    session(AWAY, "never-there"),
+)
+
+
+def items(release: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((TABLES / f"release-{release}.json").read_text())
+    return found
+
+
+@pytest.fixture
+def history() -> History:
+    """What this release reads in a table of release 0.1."""
+    with mocked_table() as table:
+        for item in items("0.1"):
+            table.put(item)
+        return History(policy=Policy(), timeout=5400, snapshot=table.snapshots().load(at(92)))
+
+
+def test_every_item_reads(history: History) -> None:
+    snapshot = history.snapshot
+    assert not snapshot.unreadable
+    assert not snapshot.broken
+    assert snapshot.scopes == {SCOPE, LAB}
+    assert snapshot.version == 106
+    assert [gap.scope for gap in history.target.gaps] == [LAB]
+    assert {name: stored.remembered.presence for name, stored in snapshot.sessions.items()} == {
+        "about-to-end": Presence.DISCONNECTED,
+        "at-work": Presence.CONNECTED,
+        "going": Presence.CONNECTED,
+        "in-the-lab": Presence.CONNECTED,
+        "left-behind": Presence.DISCONNECTED,
+        "never-there": Presence.NEVER_CONNECTED,
+    }
+
+
+def test_what_fired_stays_fired(history: History) -> None:
+    fired = {name: stored.remembered.fired for name, stored in history.snapshot.sessions.items()}
+    assert fired == {
+        "about-to-end": {Rule.MAX_DURATION: 15},
+        "at-work": {},
+        "going": {},
+        "in-the-lab": {},
+        "left-behind": {Rule.DISCONNECT_TIMEOUT: 5, Rule.ABANDONED: 60},
+        "never-there": {Rule.ABANDONED: 60},
+    }
+    both, failed = frozenset([SCOPE, LAB]), {LAB: "ThrottlingException"}
+    assert history.observe(92, *SESSIONS, scopes=both, failed=failed) == []
+    assert told(history.observe(96, *SESSIONS, scopes=both, failed=failed)) == ["Expiring MAX_DURATION 5"]
+
+
+def test_what_waited_is_published_as_it_was_committed(history: History) -> None:
+    written = {
+        entry["M"]["detail"]["S"] for item in items("0.1") for entry in item.get("outbox", {"L": []})["L"]
+    }
+    waiting = {event.detail for each in history.snapshot.sessions.values() for event in each.outbox}
+    assert waiting == written
+    assert len(waiting) == 3
+
+
+def test_a_session_is_written_in_the_form_of_this_release(history: History) -> None:
+    """An older release leaves such an item alone: it would forget what has fired, and tell it twice."""
+    with mocked_table() as table:
+        for item in items("0.1"):
+            table.put(item)
+        snapshots = table.snapshots()
+        snapshot = snapshots.load(at(92))
+        before = {key: table.item(key)["schema"] for key in ("TARGET", "SESSION#left-behind")}
+        stored = snapshot.sessions["left-behind"]
+        snapshots.clear(snapshot, frozenset(event.event_id for event in stored.outbox), {}, at(92))
+        after = {key: table.item(key)["schema"] for key in ("TARGET", "SESSION#left-behind")}
+        assert (before, after) == (
+            {"TARGET": {"N": "1"}, "SESSION#left-behind": {"N": "1"}},
+            {"TARGET": {"N": "1"}, "SESSION#left-behind": {"N": "2"}},
+        )
+        assert table.snapshots().load(at(92)).sessions["left-behind"].remembered == stored.remembered
