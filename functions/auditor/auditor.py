@@ -24,6 +24,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+from session_auditor import USER_AGENT, __version__
 from session_auditor.listing import SessionLister, utc
 from session_auditor.model import TargetId, UserIdMode
 from session_auditor.publisher import Publisher
@@ -41,7 +42,7 @@ FAILURES_LOGGED = 20
 # Seconds without which no further events are put back: those that were taken have to be forgotten.
 REPUBLISH_MARGIN = 5.0
 
-logger = Logger()
+logger = Logger(version=__version__)
 metrics = Metrics()
 settings = AuditorSettings.from_environment(os.environ)
 
@@ -56,6 +57,7 @@ def build_auditor() -> Auditor:
         read_timeout=settings.api_time_limit,
         max_pool_connections=settings.workers,
         retries={"mode": "standard", "max_attempts": 4},
+        user_agent_extra=USER_AGENT,
     )
     secret = ""
     if settings.user_id_mode is UserIdMode.HASH:
@@ -169,6 +171,7 @@ def report(summary: Summary) -> None:
 def result(summary: Summary) -> dict[str, Any]:
     """Return the summary as the function's answer."""
     return {
+        "version": __version__,
         "sweepId": summary.sweep_id,
         "outcome": summary.outcome.value,
         "scopesListed": summary.scopes_listed,

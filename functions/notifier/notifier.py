@@ -22,7 +22,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from session_auditor import channels
+from session_auditor import USER_AGENT, __version__, channels
 from session_auditor.aws_errors import error_code, is_refusal
 from session_auditor.errors import NoticeError
 from session_auditor.notices import Message, Notice, messages
@@ -45,7 +45,7 @@ ENTRIES_LIMIT = 10
 GONE = frozenset([401, 403, 404, 410])
 LATER = frozenset([408, 425, 429])
 
-logger = Logger()
+logger = Logger(version=__version__)
 settings = NotifierSettings.from_environment(os.environ)
 aws = boto3.Session()
 config = Config(
@@ -53,6 +53,7 @@ config = Config(
     read_timeout=ANSWER_SECONDS,
     # The queue is what tries again.
     retries={"mode": "standard", "total_max_attempts": 1},
+    user_agent_extra=USER_AGENT,
 )
 sqs = aws.client("sqs", config=config.merge(Config(retries={"total_max_attempts": 2})))
 pause = time.sleep

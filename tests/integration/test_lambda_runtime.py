@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 
 from sandbox import appstream
 from sandbox.appstream.models import Fleet, StreamingSession
+from session_auditor import __version__
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-west-1"
@@ -148,6 +149,7 @@ def test_success(runtime_api: RuntimeApi, aws: str) -> None:
     path, summary, logged = run(runtime_api, aws)
     assert path == "invocation/11111111-2222-3333-4444-555555555555/response"
     assert summary | {"sweepId": ""} == {
+        "version": __version__,
         "sweepId": "",
         "outcome": "COMPLETED",
         "scopesListed": 1,
@@ -164,6 +166,7 @@ def test_success(runtime_api: RuntimeApi, aws: str) -> None:
     (completed,) = (line for line in lines if line.get("message") == "sweep completed")
     assert completed["sweepId"] == summary["sweepId"]
     assert completed["service"] == "auditor"
+    assert completed["version"] == __version__
     (metrics,) = (line for line in lines if "_aws" in line)
     (directive,) = metrics["_aws"]["CloudWatchMetrics"]
     assert directive["Dimensions"] == [["service"]]

@@ -214,6 +214,25 @@ def detail_of(detail_type: DetailType) -> type[BaseModel]:
             assert_never(detail_type)
 
 
+def is_closing(detail_type: DetailType) -> bool:
+    """Return whether an event closes what others of a session's life, or of a scope's gap, have opened."""
+    match detail_type:
+        case DetailType.ENDED | DetailType.UNWATCHED | DetailType.AUDIT_RECOVERED:
+            return True
+        case (
+            DetailType.STARTED
+            | DetailType.CONNECTED
+            | DetailType.DISCONNECTED
+            | DetailType.RECONNECTED
+            | DetailType.EXPIRING
+            | DetailType.ABANDONED
+            | DetailType.AUDIT_DEGRADED
+        ):
+            return False
+        case _:
+            assert_never(detail_type)
+
+
 def json_schema(detail_type: DetailType) -> dict[str, Any]:
     """Return the JSON Schema of a detail-type's `detail`, as published in docs/schemas."""
     schema = detail_of(detail_type).model_json_schema(by_alias=True, mode="serialization")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from botocore.utils import parse_timestamp
 
@@ -232,17 +232,20 @@ def utc(value: Any) -> datetime | None:
 def _authentication_types(
     snapshot: Snapshot, policy: Policy
 ) -> tuple[tuple[AuthenticationType | None, ...], frozenset[AuthenticationType] | None]:
-    """Tell which types to list, None being a call without one, and which alone are asked for."""
+    """Return the types to list, None being a call without one, and those that alone are asked for."""
     every = tuple(AuthenticationType)
     if policy.authentication_types is not None:
         return tuple(sorted(policy.authentication_types)), policy.authentication_types
-    match snapshot.target.authentication if snapshot.target else AuthenticationMode.UNKNOWN:
+    mode = snapshot.target.authentication if snapshot.target else AuthenticationMode.UNKNOWN
+    match mode:
         case AuthenticationMode.UNKNOWN:
             return (None, *every), None
         case AuthenticationMode.UNFILTERED:
             return (None,), None
         case AuthenticationMode.BY_TYPE:
             return every, frozenset(every)
+        case _:
+            assert_never(mode)
 
 
 def _in_order(scopes: Iterable[Scope], snapshot: Snapshot) -> list[Scope]:
@@ -259,7 +262,7 @@ def _in_order(scopes: Iterable[Scope], snapshot: Snapshot) -> list[Scope]:
 
 
 def _evidence(results: Iterable[_ScopeListing]) -> Evidence:
-    """Tell what the listings with each type prove of the listing without one."""
+    """Return what the listings with each type prove of the listing without one."""
     lists_others = False
     absent: set[str] = set()
     for result in results:
@@ -293,7 +296,7 @@ def _further(session: Session) -> tuple[bool, bool, str]:
 
 
 def _text(value: Any) -> str:
-    """Give the text that AWS promises at most, in characters that UTF-8 can write; "" for anything else."""
+    """Return a text, cut to what AWS promises, in characters that UTF-8 can write; "" for anything else."""
     text = value[:TEXT_LIMIT] if isinstance(value, str) else ""
     return text if text.isascii() else text.encode(errors="replace").decode()
 

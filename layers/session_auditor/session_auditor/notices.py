@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Self, assert_never
 
-from session_auditor.contract import SOURCE
+from session_auditor.contract import SOURCE, is_closing
 from session_auditor.coverage import FILTERED
 from session_auditor.errors import NoticeError
 from session_auditor.model import DetailType
@@ -177,10 +177,19 @@ def _remark(notice: Notice) -> str:
             return f"What happened there since {notice.since} is told now"
         case DetailType.ENDED | DetailType.UNWATCHED:
             return _since(notice)
-        case _:
+        case (
+            DetailType.STARTED
+            | DetailType.CONNECTED
+            | DetailType.DISCONNECTED
+            | DetailType.RECONNECTED
+            | DetailType.EXPIRING
+            | DetailType.ABANDONED
+        ):
             if not notice.deadline:
                 return f"{_since(notice)}; no end is known"
             return f"{_since(notice)}, until {notice.deadline} at the latest ({notice.cause})"
+        case _:
+            assert_never(notice.detail_type)
 
 
 def _since(notice: Notice) -> str:
@@ -215,7 +224,7 @@ def _digest(notices: Sequence[Notice], *, several_targets: bool) -> Message:
 def _ends(notices: Sequence[Notice]) -> str:
     """Return when the sessions of a digest end, unless they have."""
     ends = sorted(notice.deadline for notice in notices if notice.deadline)
-    if not ends or notices[0].detail_type in {DetailType.ENDED, DetailType.UNWATCHED}:
+    if not ends or is_closing(notices[0].detail_type):
         return ""
     causes = ", ".join(sorted({notice.cause for notice in notices if notice.deadline}))
     until = f"at {ends[0]}" if ends[0] == ends[-1] else f"from {ends[0]} to {ends[-1]}"

@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from session_auditor.contract import Place, place_of, timestamp
-from session_auditor.model import DetailType, Event, Snapshot
+from session_auditor.contract import Place, is_closing, place_of, timestamp
+from session_auditor.model import Event, Snapshot
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import Snapshots
 
 ALL = "all"
-# These close what others of a life, or of a scope's gap, have opened.
-CLOSING = frozenset([DetailType.ENDED, DetailType.UNWATCHED, DetailType.AUDIT_RECOVERED])
 
 
 @dataclass(slots=True)
@@ -80,10 +78,10 @@ def republish(
 def _may_go(kept: _Kept, others: Iterable[_Kept], snapshot: Snapshot) -> bool:
     """Return whether something closes what an event opens: its life goes on, or its end is kept as well."""
     event, place = kept
-    if event.detail_type in CLOSING:
+    if is_closing(event.detail_type):
         return True
     if any(
-        other.event.detail_type in CLOSING
+        is_closing(other.event.detail_type)
         and (other.place.subject, other.place.began) == (place.subject, place.began)
         and other.event.observed_at >= event.observed_at
         for other in others

@@ -266,7 +266,7 @@ def is_name(name: Any) -> bool:
 
 
 def utf8(text: str) -> bytes:
-    """Give the bytes of a text; none if it has any that UTF-8 can't write."""
+    """Return the bytes of a text; none if it holds what UTF-8 can't write."""
     try:
         return text.encode()
     except UnicodeEncodeError:

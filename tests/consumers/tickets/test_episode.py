@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.consumers.tickets.events import event, gap
-from tickets.episode import DetailType, Episode, Event, comment, description, plain, title, to_tell
+from tickets.episode import Episode, Event, comment, description, plain, title, to_tell
 
-OPENED_BY = frozenset([DetailType.ABANDONED, DetailType.AUDIT_DEGRADED])
+OPENED_BY = frozenset(["AppStream Session Abandoned", "AppStream Audit Degraded"])
 
 
 def parsed(raw: dict[str, Any]) -> Event:

@@ -26,7 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from tickets.desk import Desk, TicketSystem
-from tickets.episode import DetailType, Event
+from tickets.episode import Event
 from tickets.episodes import KEEP_SECONDS, Episodes
 from tickets.jira import Jira
 from tickets.servicenow import ServiceNow
@@ -84,7 +84,7 @@ def build_system() -> TicketSystem:
 desk = Desk(
     build_system(),
     Episodes(aws.resource("dynamodb", config=config).Table(table_name)),
-    frozenset(DetailType(each.strip()) for each in os.environ["OPENED_BY"].split(",")),
+    frozenset(each.strip() for each in os.environ["OPENED_BY"].split(",")),
 )
 
 
@@ -96,7 +96,7 @@ def process(*, event: Event, context: LambdaContext) -> None:
     logger.info(
         "processed",
         eventId=event.detail.metadata.event_id,
-        detailType=event.detail_type.value,
+        detailType=event.detail_type,
         episode=event.key,
         ticket=state.name if state else "NONE",
     )

@@ -7,7 +7,7 @@ Every step looks before it writes, so any of them may be repeated. It knows no A
 from collections.abc import Iterable
 from typing import Protocol
 
-from tickets.episode import DetailType, Episode, Event, comment, description, title, to_tell
+from tickets.episode import Episode, Event, comment, description, title, to_tell
 from tickets.episodes import Episodes
 from tickets.vendor import GoneError, RefusedError, State, Ticket, TryLaterError
 
@@ -32,7 +32,7 @@ class TicketSystem(Protocol):
 class Desk:
     """One ticket system, the episodes it has tickets for, and the detail-types that open one."""
 
-    def __init__(self, system: TicketSystem, episodes: Episodes, opened_by: frozenset[DetailType]) -> None:
+    def __init__(self, system: TicketSystem, episodes: Episodes, opened_by: frozenset[str]) -> None:
         self._system = system
         self._episodes = episodes
         self._opened_by = opened_by

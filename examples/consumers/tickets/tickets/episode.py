@@ -9,7 +9,6 @@ Plain data in, plain data out: no AWS, no vendor, no clock. Of the auditor it kn
 
 import json
 from dataclasses import dataclass, field
-from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated
 
@@ -21,21 +20,8 @@ TEXT_LIMIT = 256
 Text = Annotated[str, Field(max_length=1024)]
 
 
-class DetailType(StrEnum):
-    """The detail-types that the rule lets through; that a session started concerns no ticket."""
-
-    CONNECTED = "AppStream Session Connected"
-    DISCONNECTED = "AppStream Session Disconnected"
-    RECONNECTED = "AppStream Session Reconnected"
-    EXPIRING = "AppStream Session Expiring"
-    ABANDONED = "AppStream Session Abandoned"
-    ENDED = "AppStream Session Ended"
-    UNWATCHED = "AppStream Session Unwatched"
-    AUDIT_DEGRADED = "AppStream Audit Degraded"
-    AUDIT_RECOVERED = "AppStream Audit Recovered"
-
-
-CLOSING = frozenset([DetailType.ENDED, DetailType.UNWATCHED, DetailType.AUDIT_RECOVERED])
+# Every detail-type is understood; only these are told apart.
+CLOSING = frozenset(["AppStream Session Ended", "AppStream Session Unwatched", "AppStream Audit Recovered"])
 
 
 class _Part(BaseModel):
@@ -92,7 +78,7 @@ class Detail(_Part):
 class Event(_Part):
     """An event as EventBridge delivers it, as far as a ticket needs it."""
 
-    detail_type: Annotated[DetailType, Field(alias="detail-type")]
+    detail_type: Annotated[Text, Field(alias="detail-type", min_length=1)]
     detail: Detail
 
     @property
@@ -142,7 +128,7 @@ class Episode:
     attempted_at: float = 0
 
 
-def to_tell(episode: Episode, opened_by: frozenset[DetailType]) -> list[Event]:
+def to_tell(episode: Episode, opened_by: frozenset[str]) -> list[Event]:
     """Give the events that the ticket lacks, in order; none as long as nothing opens one.
 
     The order of arrival does not count: an opening event that comes last brings along what followed it.
