@@ -131,9 +131,9 @@ def test_batches_that_share_a_storm_lose_nothing(monkeypatch: pytest.MonkeyPatch
     assert len(told) == 5
 
 
-def test_the_readme_says_how_many_messages_a_storm_is() -> None:
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"10,000 expiries within a minute are {A_STORMS_MESSAGES} messages" in readme
+def test_the_docs_say_how_many_messages_a_storm_is() -> None:
+    notices = " ".join((ROOT / "docs" / "notices.md").read_text().split())
+    assert f"10,000 expiries within a minute are {A_STORMS_MESSAGES} messages" in notices
 
 
 def test_a_channel_that_was_down_for_half_an_hour_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
