@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.aws import Blow, Call, Cloud, Fault
 from tests.simulation.invariants import Broken
 from tests.simulation.scenarios import SCENARIOS, Scenario, failing
-from tests.simulation.trial import ENVIRONMENT, TALLY, Trial
+from tests.simulation.trial import ENVIRONMENT, TALLY, WRITES, Trial
 
 CLEAN_SWEEPS = 2
 SMALL_BATCH = 3
@@ -63,15 +63,18 @@ def test_without_faults(scenario: Scenario, cloud: Cloud) -> None:
     trial.check()
 
 
-def deaths(number: int, _call: Call) -> Iterator[Fault]:
-    """Return what may befall the recovery from a blow: it dies, and what it did last is done."""
-    yield Fault(number, Blow.DIE_AFTER)
+def deaths(number: int, call: Call) -> Iterator[Fault]:
+    """Return what may befall the recovery from a blow: it dies, and what it did last is done.
+
+    A read leaves nothing behind, so dying after it, or before the next call, is dying after the call before.
+    """
+    if number == 0 or call.operation in {*WRITES, "PutEvents"}:
+        yield Fault(number, Blow.DIE_AFTER)
 
 
 def all_blows(number: int, call: Call) -> Iterator[Fault]:
     """Return everything that may befall a call."""
-    yield Fault(number, Blow.DIE_BEFORE)
-    yield Fault(number, Blow.DIE_AFTER)
+    yield from deaths(number, call)
     yield Fault(number, Blow.FAIL)
     yield Fault(number, Blow.FAIL_ONCE, code="InternalServerError")
     yield Fault(number, Blow.DEADLINE, seconds=1.0)

@@ -120,7 +120,9 @@ def _code() -> CodeType:
 @cache
 def _client(service: str) -> Any:
     make: Callable[..., Any] = _REAL_SESSION(region_name=REGION).client
-    return make(service, aws_access_key_id="test", aws_secret_access_key="test")
+    client = make(service, aws_access_key_id="test", aws_secret_access_key="test")
+    client.get_paginator = cache(client.get_paginator)
+    return client
 
 
 class _Session:
@@ -391,7 +393,10 @@ class Trial:
         A trial that ends in a state that was settled before would only repeat what was checked then.
         """
         table = self.cloud.dynamodb.tables["table"]
-        digests = [digest(run) for run in self.runs[since:]]
+        # Who wrote nothing has left nothing, whatever it read.
+        digests = [
+            each for run in self.runs[since:] if (each := digest(run)).commit is not None or each.writes
+        ]
         orders = sorted(
             order
             for each in digests
@@ -416,7 +421,6 @@ class Trial:
                     ),
                 )
                 for each in digests
-                if each.commit is not None or each.writes
             ),
         )
 
