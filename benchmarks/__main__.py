@@ -25,7 +25,7 @@ HERE, NEAR, FAR = 0.0, 0.02, 0.05
 
 
 def cases(*, quick: bool) -> Iterator[Case]:
-    """Give the runs, the small ones first."""
+    """Return the runs, the small ones first."""
     for scopes in (1, 20, 500):
         yield Case(100, scopes, STEADY, (HERE, FAR), contestants=EVERYBODY)
         yield Case(100, scopes, TIDE, contestants=AUDITOR)

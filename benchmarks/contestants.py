@@ -25,7 +25,7 @@ Sweep = Callable[[], None]
 
 
 def environment(workers: int) -> dict[str, str]:
-    """Give the environment of the function, with the defaults of template.yaml."""
+    """Return the environment of the function, with the defaults of template.yaml."""
     return {
         "TABLE_NAME": TABLE,
         "EVENT_BUS_NAME": BUS,

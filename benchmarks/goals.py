@@ -32,7 +32,7 @@ class Board:
         latency: float = 0.0,
         workers: int = 8,
     ) -> list[Figures]:
-        """Give every figure of a kind."""
+        """Return every figure of a kind."""
         return [
             each
             for each in self._figures
@@ -41,7 +41,7 @@ class Board:
         ]
 
     def beside(self, figures: Figures, contestant: str) -> Figures | None:
-        """Give another contestant's figures of the same run."""
+        """Return another contestant's figures of the same run."""
         same = [
             each
             for each in self._figures

@@ -187,7 +187,7 @@ class _Rounds:
 
 
 def peak_memory() -> float:
-    """Give the most memory that this process ever held, in MB.
+    """Return the most memory that this process ever held, in MB.
 
     Not ru_maxrss: a process inherits that from the one that started it.
     """
@@ -196,7 +196,7 @@ def peak_memory() -> float:
 
 
 def as_json(figures: Figures) -> dict[str, Any]:
-    """Give the figures as they are written to the results file."""
+    """Return the figures as they are written to the results file."""
     case = figures.case
     return {
         "contestant": figures.contestant,

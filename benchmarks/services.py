@@ -80,7 +80,7 @@ class Estate:
         self._pages.clear()
 
     def pages(self, stack: str, fleet: str) -> list[bytes]:
-        """Give the answers of DescribeSessions, one a page; there is always one."""
+        """Return the answers of DescribeSessions, one a page; there is always one."""
         pages = self._pages.get((stack, fleet))
         if pages is None:
             records = self._records[stack, fleet]

@@ -81,7 +81,7 @@ class Destination:
 
 
 def is_json(body: Any) -> bool:
-    """Tell whether a vendor could read the body."""
+    """Return whether a vendor could read the body."""
     try:
         json.loads(body)
     except ValueError:
@@ -90,7 +90,7 @@ def is_json(body: Any) -> bool:
 
 
 def send(request: Request) -> tuple[int, int]:
-    """Give the status, 599 if nobody answered in 5 s, and the seconds to wait as the answer asks for them."""
+    """Return the status, 599 if nobody answered in 5 s, and the seconds that the answer asks to wait."""
     try:
         with eventbridge._http_open(request) as answer:
             return answer.status, 0
@@ -159,7 +159,7 @@ def invoke_target(target: Mapping[str, Any], event: Any, rule: Mapping[str, Any]
 
 
 def local(url: str) -> str:
-    """Give the address on this machine that stands for the URL; raises ValueError if there is none."""
+    """Return the address on this machine that stands for the URL; raise ValueError if there is none."""
     parts = urlsplit(url)
     origin = urlunsplit((parts.scheme, parts.netloc, "", "", ""))
     if origin in VENDORS:

@@ -82,7 +82,7 @@ class LocalCloud:
         return appstream.appstream_backends[ACCOUNT_ID][REGION]
 
     def client(self, service: str) -> Any:
-        """Give an ordinary client of the service."""
+        """Return an ordinary client of the service."""
         endpoint = self.appstream_endpoint if service == "appstream" else self.endpoint
         config = Config(retries={"mode": "standard", "total_max_attempts": 2})
         aws: Any = boto3.Session(region_name=REGION, **CREDENTIALS)
@@ -177,13 +177,13 @@ class LocalCloud:
         self._rule(bus_name, "to-webhook", destination["ApiDestinationArn"], pattern)
 
     def subscribe_queue(self, bus_name: str, name: str, pattern: Mapping[str, Any]) -> str:
-        """Have a rule on the bus send what matches to a new queue; give the queue's URL."""
+        """Have a rule on the bus send what matches to a new queue; return the queue's URL."""
         url, arn = self._queue(name)
         self._rule(bus_name, f"to-{name}", arn, pattern)
         return url
 
     def subscribe_topic(self, topic_arn: str, name: str) -> str:
-        """Have a topic send what is published to a new queue, as it is; give the queue's URL."""
+        """Have a topic send what is published to a new queue, as it is; return the queue's URL."""
         url, arn = self._queue(name)
         self.client("sns").subscribe(
             TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
@@ -191,7 +191,7 @@ class LocalCloud:
         return url
 
     def drain(self, queue_url: str, parse: Callable[[str], Any] = json.loads) -> list[Any]:
-        """Take every message out of a queue; give their bodies, parsed."""
+        """Take every message out of a queue; return their bodies, parsed."""
         sqs = self.client("sqs")
         bodies = []
         while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):

@@ -105,7 +105,7 @@ def run(block: Mapping[str, list[Posted]]) -> str:
 
 
 def chromium(*options: str) -> str:
-    """Run a browser that starts from nothing and leaves nothing; give what it printed."""
+    """Run a browser that starts from nothing and leaves nothing; return what it printed."""
     with tempfile.TemporaryDirectory(prefix="chromium-") as profile:
         return subprocess.run(
             [

@@ -37,7 +37,7 @@ TEMPLATE_SCHEMA = """\
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Give what is published: the path and the content of every file."""
+    """Return what is published: the path and the content of every file."""
     template = TEMPLATE_HEAD
     for detail_type in DetailType:
         name = detail_type.value.replace(" ", "-")
@@ -51,7 +51,7 @@ def files() -> Iterator[tuple[Path, str]]:
 
 
 def event_schema(detail_type: DetailType) -> dict[str, Any]:
-    """Give the schema of a whole event in JSON Schema draft 4, the one that the registry takes."""
+    """Return the schema of a whole event in JSON Schema draft 4, the one that the registry takes."""
     detail = json.loads(json.dumps(json_schema(detail_type)).replace("#/$defs/", "#/definitions/"))
     definitions = detail.pop("$defs")
     del detail["$schema"]

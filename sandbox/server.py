@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 @contextmanager
 def serving(answer: Callable[[Post], Answer]) -> Iterator[str]:
-    """Answer posts, several at a time, until the end; give the URL of the server."""
+    """Answer posts, several at a time, until the end; return the URL of the server."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

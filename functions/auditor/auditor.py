@@ -112,7 +112,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def put_back(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Put the events that are asked for back on the bus; raises TypeError if that cannot be understood."""
+    """Put the events that are asked for back on the bus; raise TypeError if that cannot be understood."""
     which, closed = event["republish"], event.get("closed", False)
     if not isinstance(which, str) or not isinstance(closed, bool):
         raise TypeError('ask for {"republish": "<event id>"} or "all", perhaps with "closed": true')

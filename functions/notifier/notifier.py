@@ -89,7 +89,7 @@ class Webhook:
             self._secret = partial(secrets.get, name, max_age=SECRET_SECONDS)
 
     def __call__(self, message: Message) -> None:
-        """Post the message, no sooner than the vendor takes it; raises LaterError or RefusedError."""
+        """Post the message, no sooner than the vendor takes it; raise LaterError or RefusedError."""
         pause(max(0.0, self._free_at - time.time()))
         self._free_at = time.time() + PACE[settings.channel]
         url = self._url()
@@ -140,7 +140,7 @@ class Topic:
         self._client = aws.client("sns", config=config)
 
     def __call__(self, message: Message) -> None:
-        """Publish the message; raises LaterError or RefusedError."""
+        """Publish the message; raise LaterError or RefusedError."""
         subject, text = self._words(message)
         try:
             self._client.publish(TopicArn=self._arn, Subject=subject, Message=text)
@@ -250,7 +250,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def tell(message: Message, context: LambdaContext) -> None:
-    """Send one message; raises LaterError or RefusedError."""
+    """Send one message; raise LaterError or RefusedError."""
     if context.get_remaining_time_in_millis() < MESSAGE_SECONDS * 1000:
         raise LaterError("no time left")
     send(message)

@@ -42,7 +42,7 @@ class StreamingSession:
     instance_drain_status: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the session as the API shows it."""
+        """Return the session as the API shows it."""
         network = {"EniPrivateIpAddress": self.eni_private_ip_address, "EniId": self.eni_id}
         network = {name: value for name, value in network.items() if value is not None}
         shown = {

@@ -42,7 +42,7 @@ class LocalJira(Vendor):
         self.indexed = {each: fields.get("labels", []) for each, fields in self.issues.items()}
 
     def text(self, issue: str) -> list[str]:
-        """Give all lines of an issue's description and comments."""
+        """Return all lines of an issue's description and comments."""
         documents = [self.issues[issue]["description"], *self.comments[issue]]
         return [
             node["text"]
@@ -146,7 +146,7 @@ class LocalJira(Vendor):
 
 
 def _is_document(node: Any) -> bool:
-    """Tell whether it is a document of paragraphs of text without marks, each text not empty."""
+    """Return whether it is a document of paragraphs of text without marks, each text not empty."""
     return (
         isinstance(node, dict)
         and set(node) == {"type", "version", "content"}

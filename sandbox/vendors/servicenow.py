@@ -50,7 +50,7 @@ class LocalServiceNow(Vendor):
         self._numbers = count(1)
 
     def rendered(self, sys_id: str) -> str:
-        """Give the incident's activity as its form shows it: escaped, but for what is between code tags."""
+        """Return the incident's activity as its form shows it: escaped, but for what is between code tags."""
         parts = [self.incidents[sys_id]["description"], *self.notes[sys_id]]
         return "".join(
             sub(

@@ -83,7 +83,7 @@ class Vendor(ABC):
         """Do what is asked, or say why not."""
 
     def answer(self, request: Request) -> tuple[Answer | None, str]:
-        """Give the answer, None for no answer at all, and the Retry-After header to send with it."""
+        """Return the answer, None for no answer at all, and the Retry-After header to send with it."""
         with self._lock:
             self.requests.append(request)
             fault = self.outage or next(

@@ -21,7 +21,7 @@ Look = tuple[float, *tuple[Session, ...]]
 
 
 def envelope(event: Event) -> dict[str, Any]:
-    """Give the event as EventBridge hands it to rules and targets; its `id` is EventBridge's own."""
+    """Return the event as EventBridge hands it to rules and targets; its `id` is EventBridge's own."""
     return {
         "version": "0",
         "id": str(UUID(event.event_id)),
@@ -36,7 +36,7 @@ def envelope(event: Event) -> dict[str, Any]:
 
 
 def told(detail_type: DetailType, *looks: Look, timeout: int = 3600) -> dict[str, Any]:
-    """Play the looks at AppStream, (minute, sessions), after an empty first one; give the last such event."""
+    """Play looks at AppStream, (minute, sessions), after an empty first one; return the last such event."""
     history = History(timeout=timeout)
     history.observe(0)
     for minute, *sessions in looks:

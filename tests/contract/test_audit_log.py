@@ -19,7 +19,7 @@ TYPES = {"string": "string", "integer": "bigint", "boolean": "boolean"}
 
 
 def published(detail_type: DetailType) -> dict[str, Any]:
-    """Give the columns that a detail-type's schema asks for: a type by name, in lower case, or a struct."""
+    """Return the columns that a detail-type's schema asks for: a type by name, in lower case, or a struct."""
     name = detail_type.value.replace(" ", "-")
     schema = json.loads((ROOT / "docs" / "schemas" / f"{name}.json").read_text())
 

@@ -50,7 +50,7 @@ def example(name: str, which: str) -> dict[str, Any]:
 
 
 def fields(pattern: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Give the path of every field that a pattern asks about."""
+    """Return the path of every field that a pattern asks about."""
     for name, value in pattern.items():
         if isinstance(value, dict):
             yield from fields(value, (*above, name))
@@ -59,7 +59,7 @@ def fields(pattern: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[
 
 
 def published(path: tuple[str, ...], detail_type: str) -> bool:
-    """Tell whether the schema of the detail-type has the field."""
+    """Return whether the schema of the detail-type has the field."""
     schema = SCHEMAS[detail_type]
     part = schema
     for name in path:
@@ -72,7 +72,7 @@ def published(path: tuple[str, ...], detail_type: str) -> bool:
 
 
 def without(event: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """Give the event as it would be, had the field another name."""
+    """Return the event as it would be, had the field another name."""
     name, *below = path
     if not below:
         return {f"{key}Renamed" if key == name else key: value for key, value in event.items()}

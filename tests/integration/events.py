@@ -26,7 +26,7 @@ HOSTILE = [
 
 
 def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
-    """Give an event of every detail-type: a session connects, drops off for 47 minutes, returns and ends.
+    """Return an event of every detail-type: a session connects, drops off for 47 minutes, returns and ends.
 
     It starts at 08:00:30; its fleet ends it an hour after a disconnect. Then another life of it is left out.
     """

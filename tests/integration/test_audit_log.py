@@ -104,7 +104,7 @@ def deployed(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Sta
 
 @pytest.fixture(scope="module")
 def objects(cloud: LocalCloud, deployed: Stack) -> dict[str, str]:
-    """Publish every event twice, by way of the rule and the stream; give the objects in the bucket by key."""
+    """Publish every event twice, through the rule and the stream; return the objects in the bucket by key."""
     events, firehose, s3 = cloud.client("events"), cloud.client("firehose"), cloud.client("s3")
     (rule,) = events.list_rules(EventBusName=BUS)["Rules"]
     (target,) = events.list_targets_by_rule(EventBusName=BUS, Rule=rule["Name"])["Targets"]
@@ -147,14 +147,14 @@ def table(cloud: LocalCloud, deployed: Stack) -> Row:
 
 @pytest.fixture(scope="module")
 def ask(table: Row, objects: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Give what answers a query, as of a day, from what is in the bucket."""
+    """Return what answers a query, as of a day, from what is in the bucket."""
     with asking(table, rows(table, objects), tmp_path_factory.mktemp("table")) as answer:
         yield answer
 
 
 @contextmanager
 def asking(table: Row, lines: Iterable[Row], directory: Path) -> Iterator[Ask]:
-    """Give what answers a query, as of a day, from the lines in a table as Glue describes it."""
+    """Return what answers a query, as of a day, from the lines in a table as Glue describes it."""
     path = directory / "events.json"
     path.write_text("\n".join(json.dumps(line) for line in lines))
     described = [*table["StorageDescriptor"]["Columns"], *table["PartitionKeys"]]

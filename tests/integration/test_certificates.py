@@ -78,7 +78,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(authority: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve an index with one package; give its URL."""
+    """Serve an index with one package; return its URL."""
     directory = tmp_path_factory.mktemp("index")
     (directory / "tiny").mkdir()
     (directory / "tiny" / "index.html").write_text('<a href="tiny-1.0-py3-none-any.whl">tiny</a>')

@@ -105,7 +105,7 @@ def create_table(endpoint: str) -> None:
 
 
 def run(runtime_api: RuntimeApi, endpoint: str, **environment: str) -> tuple[str, Any, str]:
-    """Run the function until it posts something; give what, and all that it logged."""
+    """Run the function until it posts something; return what, and all that it logged."""
     code = ROOT / "functions" / "auditor"
     process = subprocess.Popen(
         [sys.executable, "-m", "awslambdaric", "auditor.handler"],

@@ -117,7 +117,7 @@ def test_nothing_listens_beyond_this_machine(cloud: LocalCloud, deployed: Stack)
 
 
 def children(pid: int) -> set[str]:
-    """Give the ids of all processes below one."""
+    """Return the ids of all processes below one."""
     found: set[str] = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

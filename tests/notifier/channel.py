@@ -79,7 +79,7 @@ class Line:
     numbers: Iterator[int] = field(default_factory=count)
 
     def clock(self) -> float:
-        """Tell the time, in seconds."""
+        """Return the time, in seconds."""
         return self.now
 
     def send(self, *events: Any) -> None:

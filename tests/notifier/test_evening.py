@@ -49,7 +49,7 @@ def on(fleet: Scope, timeout: int, minute: int) -> Iterator[Session]:
 
 
 def evening() -> Iterator[list[dict[str, Any]]]:
-    """Play it through the core; give the events of each minute as the bus has them."""
+    """Play it through the core; return the events of each minute as the bus has them."""
     histories = {timeout: History(Policy(), timeout * 60) for timeout in FLEETS}
     for minute in range(DAY):
         events = []

@@ -15,7 +15,7 @@ _KILLED = pytest.StashKey[dict[str, str]]()
 
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
-    """Give an AWS of its own to a test."""
+    """Return an AWS of its own to a test."""
     with Cloud() as cloud:
         yield cloud
 

@@ -102,7 +102,7 @@ class Sweep:
         return min([*self.kept.values(), *([] if self.order is None else [self.order])])
 
     def covered(self, scope: Scope) -> bool:
-        """Tell whether the scope was listed whole; one that is gone counts as listed, empty."""
+        """Return whether the scope was listed whole; one that is gone counts as listed, empty."""
         return scope not in self.failed and scope not in self.unwanted and not self.unreadable
 
 
@@ -148,7 +148,7 @@ class Sight:
 
     @property
     def open(self) -> bool:
-        """Tell whether this is in a hole that is not over."""
+        """Return whether this is in a hole that is not over."""
         in_hole = self.oracle.in_hole(self.scope, self.sweep)
         return self.own_open or (not self.sweep.covered(self.scope) and in_hole)
 
@@ -308,7 +308,7 @@ class Oracle:
         return self._last_whole(scope, load, committed=False)[0]
 
     def in_hole(self, scope: Scope, sweep: Sweep) -> bool:
-        """Tell whether nobody had listed the scope whole for too long when a sweep looked."""
+        """Return whether nobody had listed the scope whole for too long when a sweep looked."""
         since = self._unlisted_since(scope, sweep)
         return since is not None and sweep.observed - min(since, sweep.observed) > sweep.rules.hole
 
@@ -326,7 +326,7 @@ class Oracle:
         return self._holes[key]
 
     def _nobody_swept_before(self, sweep: Sweep) -> bool:
-        """Tell whether no sweep that read the topology was committed for too long before this one looked."""
+        """Return whether no sweep that read the topology was committed for too long before this one looked."""
         before = [each for each in self.committed if (each.order or 0) < sweep.load and not each.unreadable]
         return bool(before) and sweep.observed - before[-1].begin > sweep.rules.hole
 
@@ -374,7 +374,7 @@ class Oracle:
         return before[-1].types if before else None
 
     def _is_remembered(self, scope: Scope, upto: Sweep) -> bool:
-        """Tell whether a session of a scope that is gone was still believed to live after a sweep."""
+        """Return whether a session of a scope that is gone was still believed to live after a sweep."""
         until_then = [sweep for sweep in self.history if sweep.first_write <= upto.first_write]
         before = Oracle(until_then)
         return any(_scope(_last(before.lives(each)[-1].sights)) == scope for each in before.living())
@@ -406,7 +406,7 @@ class Oracle:
         return told
 
     def _hole_is_open(self, scope: Scope, sweep: Sweep) -> bool:
-        """Tell whether a sweep began more than a hole's length after the last that listed the scope whole."""
+        """Return whether a sweep began more than a hole after the last that listed the scope whole."""
         since = self._unlisted_since(scope, sweep)
         if scope == TARGET and self.listed_before(scope, sweep.load) is None:
             failures = [each for each in self.all_committed if each.unreadable or TARGET in each.failed]
@@ -496,7 +496,7 @@ def _transition(sights: Sights) -> str | None:
 
 
 def _baseline(sights: Sights) -> bool:
-    """Tell whether the session was there before the auditor was."""
+    """Return whether the session was there before the auditor was."""
     first = sights[0]
     start = _seconds((first.record or {}).get("StartTime"))
     return first.first_sweep or (start is not None and start <= first.target_begin)
@@ -593,7 +593,7 @@ def _reason(sights: Sights, after: int, before: int, known_at: Sight) -> str:
 
 
 def _watched(sights: Sights, upto: Sight) -> bool:
-    """Tell whether there was no hole in a life, nor in the window in which it was first seen."""
+    """Return whether there was no hole in a life, nor in the window in which it was first seen."""
     first = sights[0]
     if any(end > first.sweep.observed for _, end in upto.holes) or first.open:
         return False

@@ -72,7 +72,7 @@ def deep() -> list[Any]:
 
 
 def places(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Give the way to every place in a value, those in texts that are JSON, too."""
+    """Return the way to every place in a value, those in texts that are JSON, too."""
     yield path
     match value:
         case dict():
@@ -121,7 +121,7 @@ def replaced_in_json(value: Any, path: Path, new: Any) -> Any:
 
 
 def cases(value: Any) -> Iterator[tuple[str, Path, Any]]:
-    """Give places with kinds of values for them: some kinds for every place, every kind for a token."""
+    """Return places with kinds of values for them: some kinds for every place, every kind for a token."""
     names = list(KINDS)
     for number, path in enumerate(places(value)):
         for turn in range(len(names) if path[-1:] == ("NextToken",) else KINDS_A_PLACE):
@@ -242,7 +242,7 @@ def tampered(trial: Trial, key: str, strange: Any, *, again: bool) -> None:
 
 
 def attribute_cases(item: Mapping[str, Any]) -> Iterator[tuple[str, Path, Any]]:
-    """Give places in an item but for its key, which is how it is found.
+    """Return places in an item but for its key, which is how it is found.
 
     The trial reads when a session started from what is told of it, and a first sweep in the future makes
     every session one of the baseline.
@@ -293,7 +293,7 @@ ODD: Mapping[str, tuple[str, str]] = {
 
 
 def answer_cases(answer: Mapping[str, Any]) -> Iterator[tuple[str, Path, Any]]:
-    """Give places in an answer, without what is well-formed and says something else."""
+    """Return places in an answer, without what is well-formed and says something else."""
     for name, path, new in cases(dict(answer)):
         another = path in NAMES and new is KINDS["control characters"]
         another |= path == ("Names",) and new is KINDS["a list"]

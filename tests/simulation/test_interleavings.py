@@ -29,7 +29,7 @@ Choose = Callable[[Mapping[int, str]], int]
 
 
 def commute(one: str, other: str) -> bool:
-    """Tell whether two calls come to the same in either order: both read, or one is to the bus alone."""
+    """Return whether two calls come to the same in either order: both read, or one is to the bus alone."""
     return one == other == "Query" or (one == "PutEvents") != (other == "PutEvents")
 
 

@@ -289,7 +289,7 @@ class Trial:
         TALLY[f"orders of {NUMBERS[sweeps]} sweeps"] += 1
 
     def stall(self, at: int, seconds: float) -> Callable[[], None]:
-        """Begin a sweep that has `seconds`, stop it before its call number `at`; give what lets it go on.
+        """Begin a sweep that has `seconds`, stop it before its call number `at`; return what lets it go on.
 
         If its time is up by then, it is not there any more.
         """
@@ -470,7 +470,7 @@ class Trial:
         return {event for run in self.runs for event in digest(run).events}
 
     def history(self) -> list[Sweep]:
-        """Tell what the sweeps saw, and what of it was committed."""
+        """Return what the sweeps saw, and what of it was committed."""
         digests = [digest(run) for run in self.runs]
         known = [
             (run.number, len(run.calls), over) for run, over in zip(self.runs, self._over(), strict=True)
@@ -503,7 +503,7 @@ class Trial:
         ]
 
     def _sweep(self, each: "Digest", digests: Sequence["Digest"], history: Sequence[Sweep]) -> Sweep | None:
-        """Tell what one of the sweeps saw, and what of it was committed; None if nothing was."""
+        """Return what one of the sweeps saw, and what of it was committed; None if nothing was."""
         if each.commit is None and not each.writes:
             return None
         overtaken = {
@@ -675,7 +675,7 @@ class Digest:
 
     @property
     def leans_on_the_table(self) -> bool:
-        """Tell whether it makes a difference which scopes the table knows."""
+        """Return whether it makes a difference which scopes the table knows."""
         unread = self.stacks_problem or any(self.unread.values()) or self.unread.keys() != self.fleets.keys()
         return bool(unread or excluded(self.environment))
 
@@ -700,7 +700,7 @@ class Digest:
         return Topology(frozenset(scopes - self.gone), failed)
 
     def failed(self, scopes: Iterable[Scope], enough: frozenset[str | None]) -> dict[Scope, str]:
-        """Tell which scopes were not listed whole, and why."""
+        """Return which scopes were not listed whole, and why."""
         auto = self.environment["AUTHENTICATION_TYPES"] == "auto"
         failed: dict[Scope, str] = {}
         for scope in scopes:

@@ -64,7 +64,7 @@ class History:
         scopes: frozenset[Scope] = frozenset([SCOPE]),
         **listing: Any,
     ) -> list[dict[str, Any]]:
-        """Make a sweep at that minute; give its events as (detail-type, detail)."""
+        """Make a sweep at that minute; return its events as (detail-type, detail)."""
         seen = Listing(
             begin=at(minute),
             observed_at=at(minute),

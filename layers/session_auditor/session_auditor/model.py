@@ -401,7 +401,7 @@ class Globs:
     exclude: tuple[str, ...] = ()
 
     def match(self, name: str) -> bool:
-        """Tell whether the name is wanted."""
+        """Return whether the name is wanted."""
         return not any(fnmatchcase(name, glob) for glob in self.exclude) and (
             not self.include or any(fnmatchcase(name, glob) for glob in self.include)
         )

@@ -63,7 +63,7 @@ class Publisher:
         self._workers = workers
 
     def publish(self, lanes: Iterable[Iterable[Event]], time_left: Callable[[], float]) -> Published:
-        """Publish what can be in the time; raises nothing that EventBridge answers.
+        """Publish what can be in the time; raise nothing that EventBridge answers.
 
         Calls are made side by side, in rounds. A round carries one event of a lane at most, so that neither a
         partial failure nor a call that overtakes another can reorder a lane.

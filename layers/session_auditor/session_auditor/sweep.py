@@ -127,7 +127,7 @@ class Auditor:
     def _commit(
         self, snapshot: Snapshot, listing: Listing, sweep_id: str, time_left: TimeLeft
     ) -> tuple[Snapshot, Mapping[str, Deferred]]:
-        """Commit every session together with its events, then the target; raises FencedError."""
+        """Commit every session together with its events, then the target; raise FencedError."""
         sessions = plan_sessions(
             snapshot, listing, policy=self.policy, target_id=self.target_id, sweep_id=sweep_id
         )

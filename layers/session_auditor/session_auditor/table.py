@@ -117,7 +117,7 @@ class Table:
         return f"{self.target_id.account_id}#{self.target_id.region}"
 
     def read_session(self, item: Item) -> Stored:
-        """Read a session's item; raises ItemError."""
+        """Read a session's item; raise ItemError."""
         with _readable():
             translate = _from_schema_1 if _number(item["schema"]) < SESSION_SCHEMA else str
             remembered, version, outbox = self._read(item, SESSION_SCHEMA, _REMEMBERED, translate)
@@ -131,7 +131,7 @@ class Table:
             return Stored(remembered, events, version)
 
     def read_target(self, item: Item) -> StoredTarget:
-        """Read the target's item; raises ItemError. A broken entry of its outbox is kept as it is."""
+        """Read the target's item; raise ItemError. A broken entry of its outbox is kept as it is."""
         with _readable():
             target, version, entries = self._read(item, TARGET_SCHEMA, _TARGET)
             if target.last_begin and not target.first_begin:
@@ -146,18 +146,18 @@ class Table:
             return StoredTarget(target, version, tuple(events), tuple(broken), _parts(item))
 
     def read_scopes(self, item: Item) -> tuple[frozenset[Scope], int]:
-        """Read the list of scopes, or a part of it, and how many parts there are; raises ItemError."""
+        """Read the list of scopes, or a part of it, and how many parts there are; raise ItemError."""
         with _readable():
             return frozenset(self._read(item, TARGET_SCHEMA, _SCOPES)[0]), _parts(item)
 
     def read_rest(self, item: Item, target: Target) -> Target:
-        """Add the gaps and holes of a further item of the target; raises ItemError."""
+        """Add the gaps and holes of a further item of the target; raise ItemError."""
         with _readable():
             rest, _, _ = self._read(item, TARGET_SCHEMA, _REST)
             return replace(target, gaps=target.gaps + rest.gaps, holes=target.holes + rest.holes)
 
     def read_refused(self, item: Item) -> RefusedEvent:
-        """Read an event that was refused; raises ItemError."""
+        """Read an event that was refused; raise ItemError."""
         with _readable():
             detail_type = DetailType(_text(item["detailType"]))
             event = committed_event(self.target_id, detail_type, _text(item["detail"]))

@@ -163,7 +163,7 @@ class TopologyReader:
     def _current_stacks(
         self, policy: Policy, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
     ) -> tuple[set[str], Failure | None]:
-        """Return the names of the stacks, and why they may not be all; raises TopologyError on a refusal."""
+        """Return the names of the stacks, and why they may not be all; raise TopologyError on a refusal."""
         kept = self._stacks
         if kept and not in_doubt and self._is_fresh(kept, now):
             return set(kept.what), None

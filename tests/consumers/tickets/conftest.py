@@ -138,7 +138,7 @@ class Consumer:
             self.sqs.send_message(QueueUrl=self.queue, MessageBody=text)
 
     def invoke(self, batch_size: int = 0, app: ModuleType | None = None) -> int:
-        """Hand out one batch, as an event source mapping does; give the number of messages in it.
+        """Hand out one batch, as an event source mapping does; return the number of messages in it.
 
         A function that takes longer than its time limit has not said which messages failed: none is deleted.
         `app` is another container of the function, if it is not the first.
@@ -191,7 +191,7 @@ class Consumer:
             self.table.delete_item(Key={"id": item["id"]})
 
     def given_up(self) -> list[str]:
-        """Give the bodies of the dead letters."""
+        """Return the bodies of the dead letters."""
         received = self.sqs.receive_message(QueueUrl=self.dead_letters, MaxNumberOfMessages=10)
         return [each["Body"] for each in received.get("Messages", [])]
 
@@ -219,7 +219,7 @@ def record(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment(vendor: str, url: str, parameters: dict[str, str]) -> dict[str, str]:
-    """Give the function's variables as its template sets them."""
+    """Return the function's variables as its template sets them."""
     parsed = template(vendor)
     given = {"ServiceNowUrl": url, "JiraUrl": url, "Project": "OPS", **parameters}
     values = {name: str(each.get("Default", "")) for name, each in parsed["Parameters"].items()} | given

@@ -18,7 +18,7 @@ TEXTS = ("text", OBSERVED_AT, "0" * 32)
 
 
 def example(schema: dict[str, Any], whole: dict[str, Any]) -> Any:
-    """Give a value that the schema allows, with every property that it requires."""
+    """Return a value that the schema allows, with every property that it requires."""
     if "$ref" in schema:
         return example(whole["$defs"][schema["$ref"].rpartition("/")[2]], whole)
     if "enum" in schema:
@@ -59,7 +59,7 @@ def event(
     user_id: str = "jane.doe@example.com",
     summary: str = "",
 ) -> dict[str, Any]:
-    """Give an event of a session; its id depends on the session, the kind and the sequence."""
+    """Return an event of a session; its id depends on the session, the kind and the sequence."""
     detail_type = f"AppStream Session {kind}"
     detail = example(SCHEMAS[detail_type], SCHEMAS[detail_type])
     detail["metadata"] |= {"eventId": event_id(session_id, kind, sequence), "sequence": sequence}
@@ -75,7 +75,7 @@ def event(
 
 
 def gap(kind: str, since: str = OBSERVED_AT) -> dict[str, Any]:
-    """Give an event of a stack and fleet that could not be listed since then."""
+    """Return an event of a stack and fleet that could not be listed since then."""
     detail_type = f"AppStream Audit {kind}"
     detail = example(SCHEMAS[detail_type], SCHEMAS[detail_type])
     sequence = 1 if kind == "Degraded" else 2
@@ -85,5 +85,5 @@ def gap(kind: str, since: str = OBSERVED_AT) -> dict[str, Any]:
 
 
 def event_id(episode: str, kind: str, sequence: int) -> str:
-    """Give the id of such an event: 32 hex digits."""
+    """Return the id of such an event: 32 hex digits."""
     return sha256(f"{episode} {kind} {sequence}".encode()).hexdigest()[:32]

@@ -54,7 +54,7 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 
 
 def build_system() -> TicketSystem:
-    """Give the ticket system of this stack; its credentials are read when they are first needed."""
+    """Return the ticket system of this stack; its credentials are read when they are first needed."""
     secrets = SecretsProvider(boto3_client=aws.client("secretsmanager", config=config))
 
     def credentials() -> Mapping[str, str]:
@@ -89,7 +89,7 @@ desk = Desk(
 
 
 def process(*, event: Event, context: LambdaContext) -> None:
-    """Process one event; raises an error if its ticket does not say it yet."""
+    """Process one event; raise an error if its ticket does not say it yet."""
     left = context.get_remaining_time_in_millis() / 1000
     now = time.time()
     state = desk.take(event, context.aws_request_id, now, now + left + LEASE_MARGIN)

@@ -129,7 +129,7 @@ class Episode:
 
 
 def to_tell(episode: Episode, opened_by: frozenset[str]) -> list[Event]:
-    """Give the events that the ticket lacks, in order; none as long as nothing opens one.
+    """Return the events that the ticket lacks, in order; none as long as nothing opens one.
 
     The order of arrival does not count: an opening event that comes last brings along what followed it.
     """

@@ -88,7 +88,7 @@ class Jira:
         self._ask("POST", f"{_path(ticket)}/comment", {"body": _document(lines)})
 
     def close(self, ticket: str, note: str) -> None:  # noqa: ARG002 - its last comment says it
-        """Move an issue to its end; raises RefusedError if its workflow has no such transition from here."""
+        """Move an issue to its end; raise RefusedError if its workflow has no such transition from here."""
         possible = self._ask("GET", f"{_path(ticket)}/transitions")
         for each in entries(possible, "transitions"):
             ends = text(each, "to", "statusCategory", "key") == DONE

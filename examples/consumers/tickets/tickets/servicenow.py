@@ -44,7 +44,7 @@ class ServiceNow:
     _token_until: float = 0
 
     def find(self, key: str) -> Ticket | None:
-        """Search for the incident of an episode; raises RefusedError if correlation ids are hidden."""
+        """Search for the incident of an episode; raise RefusedError if correlation ids are hidden."""
         query = {"sysparm_query": f"correlation_id={key}^ORDERBYsys_created_on", "sysparm_limit": "1"}
         answer = self._ask("GET", f"?{urlencode(_READ | query)}")
         for each in entries(answer, "result"):

@@ -71,7 +71,7 @@ def ask(
     body: Any = None,
     form: Mapping[str, str] | None = None,
 ) -> Any:
-    """Send a request with a body of JSON, or a form; give the answer's JSON, None if it is empty.
+    """Send a request with a body of JSON, or a form; return the answer's JSON, None if it is empty.
 
     Raises TryLaterError, RefusedError or GoneError for every other outcome.
     """
