@@ -10,6 +10,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 # aws-sam-cli pins another boto3 than the local cloud does, so it lives apart.
 SAM_VENV := .sam-venv
 export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)/examples/consumers/tickets:$(CURDIR)
+# Tests start hundreds of Pythons. Where this is set, as in many containers, each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # A proxy may have a certificate authority of its own, so what the system trusts counts, where it trusts anybody:
 # left alone, uv and older pips know only the authorities that they bring along.
 CERTIFICATES := $(shell $(PYTHON) -c 'import glob, ssl; paths = ssl.get_default_verify_paths(); print(paths.cafile or (glob.glob(f"{paths.capath}/*") and paths.capath) or "")')

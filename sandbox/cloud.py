@@ -75,6 +75,8 @@ class LocalCloud:
         self.endpoint = endpoint
         self.appstream_endpoint = appstream_endpoint
         self.log = log
+        self._aws: Any = boto3.Session(region_name=REGION, **CREDENTIALS)
+        self._clients: dict[str, Any] = {}
 
     @property
     def appstream(self) -> appstream.AppStreamBackend:
@@ -82,11 +84,13 @@ class LocalCloud:
         return appstream.appstream_backends[ACCOUNT_ID][REGION]
 
     def client(self, service: str) -> Any:
-        """Return an ordinary client of the service."""
-        endpoint = self.appstream_endpoint if service == "appstream" else self.endpoint
-        config = Config(retries={"mode": "standard", "total_max_attempts": 2})
-        aws: Any = boto3.Session(region_name=REGION, **CREDENTIALS)
-        return aws.client(service, endpoint_url=endpoint, config=config)
+        """Return an ordinary client of the service, the same one every time."""
+        if service not in self._clients:
+            # To make one takes a tenth of a second, and whoever waits asks twenty times a second.
+            endpoint = self.appstream_endpoint if service == "appstream" else self.endpoint
+            config = Config(retries={"mode": "standard", "total_max_attempts": 2})
+            self._clients[service] = self._aws.client(service, endpoint_url=endpoint, config=config)
+        return self._clients[service]
 
     def deploy(
         self,

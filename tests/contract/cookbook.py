@@ -8,31 +8,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from sandbox.cloud import ROOT
-from session_auditor.contract import SOURCE, timestamp
-from session_auditor.model import DetailType, Event, Policy, Scope, Session
-from tests.unit.history import AWAY, SCOPE, TARGET, History, at, session
+from session_auditor.model import DetailType, Policy, Scope, Session
+from tests.shared.events import envelope
+from tests.shared.history import AWAY, SCOPE, History, at, session
 
 RULES = ROOT / "examples" / "consumers" / "rules"
 LAB = Scope("lab", "render")
 Look = tuple[float, *tuple[Session, ...]]
-
-
-def envelope(event: Event) -> dict[str, Any]:
-    """Return the event as EventBridge hands it to rules and targets; its `id` is EventBridge's own."""
-    return {
-        "version": "0",
-        "id": str(UUID(event.event_id)),
-        "detail-type": event.detail_type.value,
-        "source": SOURCE,
-        "account": TARGET.account_id,
-        "time": timestamp(event.observed_at),
-        "region": TARGET.region,
-        "resources": list(event.resources),
-        "detail": json.loads(event.detail),
-    }
 
 
 def told(detail_type: DetailType, *looks: Look, timeout: int = 3600) -> dict[str, Any]:

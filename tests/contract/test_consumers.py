@@ -4,9 +4,7 @@ Templates are found by themselves: the auditor's own, and every one in examples/
 """
 
 import json
-import os
 import re
-import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,10 +17,10 @@ from samtranslator.yaml_helper import yaml_parse
 
 from session_auditor.contract import SOURCE
 from session_auditor.model import DetailType
-from tests.contract.test_template import refused_by
+from tests.shared.sam import SAM, run
+from tests.shared.templates import refused_by
 
 ROOT = Path(__file__).parents[2]
-SAM = ROOT / ".sam-venv" / "bin" / "sam"
 CONSUMERS = sorted((ROOT / "examples" / "consumers").glob("*/template.yaml"))
 NOTIFIER = ROOT / "functions" / "notifier" / "template.yaml"
 TEMPLATES = [ROOT / "template.yaml", NOTIFIER, *CONSUMERS]
@@ -287,7 +285,7 @@ class TestTemplates:
     @pytest.mark.parametrize("template", [NOTIFIER, *CONSUMERS], ids=name_of)
     @pytest.mark.parametrize("command", [("validate",), ("validate", "--lint")], ids=" ".join)
     def test_sam_takes_it(self, template: Path, command: tuple[str, ...]) -> None:
-        sam(*command, "--template", template)
+        run(SAM, *command, "--template", template)
 
     # What has a function is built by tests/consumers, which looks at the package as well.
     @pytest.mark.parametrize(
@@ -296,7 +294,7 @@ class TestTemplates:
         ids=name_of,
     )
     def test_sam_builds_it(self, template: Path, tmp_path: Path) -> None:
-        sam("build", "--template", template, "--build-dir", tmp_path, "--cache-dir", tmp_path / "cache")
+        run(SAM, "build", "--template", template, "--build-dir", tmp_path, "--cache-dir", tmp_path / "cache")
 
 
 def dead_letter_queues(resources: Mapping[str, Any]) -> set[str]:
@@ -315,18 +313,3 @@ def dead_letter_queues(resources: Mapping[str, Any]) -> set[str]:
 
     queues = {name for name, each in resources.items() if each["Type"] == "AWS::SQS::Queue"}
     return queues & set(named(resources))
-
-
-def sam(*arguments: str | Path) -> None:
-    assert SAM.exists(), "`make test` sets the SAM CLI up in .sam-venv"
-    environment = os.environ | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-west-1"}
-    environment["PATH"] = f"{ROOT / '.venv' / 'bin'}:{environment['PATH']}"
-    done = subprocess.run(
-        [str(each) for each in (SAM, *arguments)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -5,17 +5,16 @@ The matcher is the local cloud's TestEventPattern; that AWS's own agrees with it
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
 import pytest
 
-from sandbox.cloud import ROOT, local_cloud
+from sandbox.cloud import ROOT
 from session_auditor.model import DetailType
 from tests.contract.cookbook import EXAMPLES, RULES, text
-
-# Every test that starts a local cloud runs in one process: two at once are too much for a small machine.
+from tests.shared.matching import Matcher, matching
 
 PATTERNS: Mapping[str, dict[str, Any]] = {
     path.parent.name: json.loads(path.read_text()) for path in sorted(RULES.glob("*/pattern.json"))
@@ -28,20 +27,10 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
 }
 
 
-Matcher = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-
-
 @pytest.fixture(scope="module")
 def matches() -> Iterator[Matcher]:
-    with local_cloud() as cloud:
-        events = cloud.client("events")
-
-        def ask(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
-            answer = events.test_event_pattern(EventPattern=json.dumps(pattern), Event=json.dumps(event))
-            result: bool = answer["Result"]
-            return result
-
-        yield ask
+    with matching() as matches:
+        yield matches
 
 
 def example(name: str, which: str) -> dict[str, Any]:

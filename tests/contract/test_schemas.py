@@ -11,7 +11,7 @@ from samtranslator.yaml_helper import yaml_parse
 from sandbox.schemas import files
 from session_auditor.contract import SOURCE
 from session_auditor.model import DetailType, Event
-from tests.integration.events import whole_life
+from tests.shared.events import whole_life
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = ROOT / "docs" / "schemas" / "registry.yaml"

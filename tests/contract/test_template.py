@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from samtranslator.yaml_helper import yaml_parse
 
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.settings.notifier import Channel
+from tests.shared.sam import SAM, run
+from tests.shared.templates import as_list, parts, refused_by
 
 ROOT = Path(__file__).parents[2]
-SAM = ROOT / ".sam-venv" / "bin" / "sam"
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
@@ -62,13 +62,6 @@ CHANNELS = {
 }
 
 
-def parts(value: Any) -> Iterator[Any]:
-    """Every value within a value."""
-    yield value
-    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from parts(each)
-
-
 def resolve(value: Any, overrides: dict[str, str] | None = None) -> str:
     """A variable of the environment as CloudFormation sets it, with the parameters' defaults."""
     if not isinstance(value, dict):
@@ -93,10 +86,6 @@ def statements(role: str = "AuditorRole") -> list[dict[str, Any]]:
     return found
 
 
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def admitted(parameter: dict[str, Any]) -> st.SearchStrategy[str]:
     """Whatever CloudFormation lets through as the parameter's value."""
     if "AllowedValues" in parameter:
@@ -112,34 +101,6 @@ def admitted(parameter: dict[str, Any]) -> st.SearchStrategy[str]:
     return st.from_regex(parameter["AllowedPattern"], fullmatch=True).filter(
         lambda text: len(text) <= parameter.get("MaxLength", 4096)
     )
-
-
-def evaluate(expression: Any, values: dict[str, str]) -> Any:
-    """A function of the Rules section, which knows no others than these and a few that list resources."""
-    if not isinstance(expression, dict):
-        return expression
-    ((function, argument),) = expression.items()
-    match function:
-        case "Ref":
-            return values[argument]
-        case "Fn::Not":
-            return not evaluate(argument[0], values)
-        case "Fn::Equals":
-            return evaluate(argument[0], values) == evaluate(argument[1], values)
-        case "Fn::Contains":
-            return evaluate(argument[1], values) in argument[0]
-    raise AssertionError(f"{function} in Rules")
-
-
-def refused_by(rules: dict[str, Any], values: dict[str, str]) -> list[str]:
-    """What the rules of a template say of the values of parameters; nothing if it deploys."""
-    return [
-        assertion["AssertDescription"]
-        for rule in rules.values()
-        if evaluate(rule.get("RuleCondition", True), values)
-        for assertion in rule["Assertions"]
-        if not evaluate(assertion["Assert"], values)
-    ]
 
 
 class TestParameters:
@@ -576,22 +537,6 @@ class ManagedPolicies:
 
     def load(self) -> dict[str, str]:
         return {}
-
-
-def run(*command: str | Path, **environment: str) -> str:
-    assert SAM.exists(), "`make test` sets the SAM CLI up in .sam-venv"
-    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-west-1"} | environment
-    environment["PATH"] = f"{ROOT / '.venv' / 'bin'}:{environment['PATH']}"
-    done = subprocess.run(
-        [str(each) for each in command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from sqlglot import exp, parse_one
 from sandbox.cloud import ROOT, LocalCloud, Stack, local_cloud, wait_for
 from session_auditor.model import Event, Scope
 from session_auditor.publisher import Publisher
-from tests.unit.history import AWAY, SCOPE, History, at, session
+from tests.shared.history import AWAY, SCOPE, History, at, session
 
 BUS = "session-auditor"
 TEMPLATE = ROOT / "examples" / "consumers" / "audit-log" / "template.yaml"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.cloud import LocalCloud, Stack, local_cloud, wait_for
-from tests.contract.cookbook import RULES
-from tests.integration.events import put, whole_life
+from sandbox.cloud import ROOT, LocalCloud, Stack, local_cloud, wait_for
 from tests.integration.shell import shell
+from tests.shared.events import put, whole_life
 
+RULES = ROOT / "examples" / "consumers" / "rules"
 README = (RULES / "README.md").read_text()
 TRY, ADD = (box for box in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "aws events" in box)
 (TEMPLATE,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)

@@ -10,16 +10,14 @@ from itertools import count
 from typing import Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
-from sandbox.cloud import ROOT, LocalCloud, Stack, local_cloud, wait_for
+from sandbox.cloud import LocalCloud, Stack, local_cloud, wait_for
 from sandbox.vendors.slack import Slack, slack
 from sandbox.vendors.teams import Teams, teams
 from session_auditor.model import DetailType, Event, Scope
-from tests.integration.events import HOSTILE, put, whole_life
-from tests.unit.test_notices import envelope
+from tests.shared.events import HOSTILE, put, whole_life
+from tests.shared.notices import envelope, patterns
 
-TEMPLATE = ROOT / "functions" / "notifier" / "template.yaml"
 # A minute's window takes half a second.
 SECOND = 0.01
 PLACE = "on stack office, fleet cad"
@@ -222,15 +220,6 @@ def test_what_cannot_be_told_is_a_dead_letter_of_its_channel(
     (letter,) = wait_for(dead_letters, 30, "the dead letter")
     assert json.loads(letter["Body"])["detail"] == json.loads(event.detail)
     assert letter["MessageAttributes"]["reason"]["StringValue"] == "HTTP 410: outage"
-
-
-def patterns() -> dict[str, dict[str, Any]]:
-    """Return the rule's pattern by the level of Notices."""
-    pattern = yaml_parse(TEMPLATE.read_text())["Resources"]["Events"]["Properties"]["EventPattern"]
-    _, quiet, rest = pattern["Fn::If"]
-    _, normal, rest = rest["Fn::If"]
-    _, everything, _ = rest["Fn::If"]
-    return {"quiet": quiet, "normal": normal, "everything": everything}
 
 
 def changed(event: dict[str, Any], **data: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from session_auditor.contract import committed_event
 from session_auditor.model import DetailType
 from session_auditor.table import Table
 from tests.integration.shell import shell
-from tests.unit.history import TARGET
+from tests.shared.history import TARGET
 
 OPERATE = (ROOT / "docs" / "operate.md").read_text()
 BOXES = re.findall(r"```bash\n(.*?)```", OPERATE, re.DOTALL)

@@ -12,8 +12,8 @@ from samtranslator.yaml_helper import yaml_parse
 from sandbox.cloud import ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.vendors.pagerduty import EVENT, ORIGINS, PATH, ROUTING_KEY, PagerDuty, pagerduty
 from session_auditor.model import DetailType, Event
-from tests.integration.events import HOSTILE, put, whole_life
-from tests.unit.history import TARGET
+from tests.shared.events import HOSTILE, put, whole_life
+from tests.shared.history import TARGET
 
 SECOND = 0.05
 HERE = "/".join(TARGET[1:])

@@ -20,7 +20,7 @@ import pytest
 import time_machine
 
 from sandbox.vendors import topic
-from tests.unit.aws import Wire
+from tests.shared.aws import Wire
 
 ROOT = Path(__file__).parents[2]
 NOTIFIER = ROOT / "functions" / "notifier" / "notifier.py"

@@ -8,13 +8,11 @@ import pytest
 
 from sandbox.vendors import slack
 from session_auditor.model import Policy, Scope, Session
-from tests.contract.cookbook import envelope
-from tests.contract.test_rules import Matcher, matches
-from tests.integration.test_notices import patterns
 from tests.notifier.channel import line
-from tests.unit.history import AWAY, History, at, session
-
-__all__ = ["matches"]
+from tests.shared.events import envelope
+from tests.shared.history import AWAY, History, at, session
+from tests.shared.matching import Matcher, matching
+from tests.shared.notices import patterns
 
 # Fleets by the minutes of their disconnect timeout, each with half of the users.
 FLEETS = {15: Scope("office", "quarter"), 60: Scope("office", "hour")}
@@ -59,6 +57,12 @@ def evening() -> Iterator[list[dict[str, Any]]]:
             history.observe(minute, *on(fleet, timeout, minute), scopes=frozenset([fleet]))
             events += [envelope(event) for event in history.events[before:]]
         yield events
+
+
+@pytest.fixture
+def matches() -> Iterator[Matcher]:
+    with matching() as matches:
+        yield matches
 
 
 def test_who_goes_home_is_no_news(monkeypatch: pytest.MonkeyPatch, matches: Matcher) -> None:

@@ -11,8 +11,8 @@ from sandbox.server import Answer, Post, serving
 from sandbox.vendors import slack, teams
 from session_auditor.model import DetailType
 from tests.notifier.channel import ROOT, START, TOPIC, Context, Line, Queued, line, record
-from tests.unit.aws import client_error
-from tests.unit.test_notices import envelope
+from tests.shared.aws import client_error
+from tests.shared.notices import envelope
 
 USER = "jane.doe@example.com"
 

@@ -12,7 +12,7 @@ import pytest
 from sandbox.vendors import slack, teams
 from session_auditor.model import DetailType
 from tests.notifier.channel import ROOT, Line, line
-from tests.unit.test_notices import envelope
+from tests.shared.notices import envelope
 
 EXPIRIES = 10_000
 # A batch of a thousand is a message.

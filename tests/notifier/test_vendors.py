@@ -12,7 +12,7 @@ from sandbox.vendors import teams, topic
 from sandbox.vendors.slack import Message, PayloadError, check, slack
 from session_auditor import channels
 from session_auditor.notices import Notice, messages
-from tests.unit.test_notices import envelope
+from tests.shared.notices import envelope
 
 
 def test_slack_takes_one_message_a_second() -> None:

@@ -308,7 +308,7 @@ class Oracle:
         return self._last_whole(scope, load, committed=False)[0]
 
     def in_hole(self, scope: Scope, sweep: Sweep) -> bool:
-        """Return whether nobody had listed the scope whole for too long when a sweep looked."""
+        """Return whether nobody had listed the scope whole for too long at a sweep."""
         since = self._unlisted_since(scope, sweep)
         return since is not None and sweep.observed - min(since, sweep.observed) > sweep.rules.hole
 
@@ -326,7 +326,7 @@ class Oracle:
         return self._holes[key]
 
     def _nobody_swept_before(self, sweep: Sweep) -> bool:
-        """Return whether no sweep that read the topology was committed for too long before this one looked."""
+        """Return whether no sweep that read the topology was committed for too long before this one."""
         before = [each for each in self.committed if (each.order or 0) < sweep.load and not each.unreadable]
         return bool(before) and sweep.observed - before[-1].begin > sweep.rules.hole
 

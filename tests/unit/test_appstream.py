@@ -29,8 +29,8 @@ from session_auditor.model import (
 )
 from session_auditor.topology import TopologyReader
 from session_auditor.user_ids import user_ids
-from tests.unit.aws import Wire, boto_client, client_error, raising
-from tests.unit.history import History, at, session
+from tests.shared.aws import Wire, boto_client, client_error, raising
+from tests.shared.history import History, at, session
 
 CAD, GIS, LAB = Scope("office", "cad"), Scope("office", "gis"), Scope("lab", "cad")
 SETTLED = Snapshot(

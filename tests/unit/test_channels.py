@@ -9,7 +9,7 @@ from sandbox.vendors import slack, teams, topic
 from session_auditor import channels
 from session_auditor.model import DetailType
 from session_auditor.notices import Message, Notice, messages
-from tests.unit.test_notices import envelope
+from tests.shared.notices import envelope
 
 # What a user may be called, and a fleet, were its name not AWS's to check.
 HOSTILE = [

@@ -25,7 +25,7 @@ from session_auditor.model import (
     Session,
     Target,
 )
-from tests.unit.history import AWAY, CONNECTED, SCOPE, History, at, session, told
+from tests.shared.history import AWAY, CONNECTED, SCOPE, History, at, session, told
 
 ON, OFF = session(CONNECTED), session(AWAY)
 EXPIRED = session(AWAY, state="EXPIRED")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from session_auditor.contract import committed_event, json_schema
 from session_auditor.model import DetailType, Globs, Policy, Scope
 from session_auditor.wording import harmless
-from tests.unit.history import AWAY, SCOPE, TARGET, History, at, session
+from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 

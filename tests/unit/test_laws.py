@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from session_auditor.comparison import compare
 from session_auditor.model import Failure, Listing, Scope, Session
-from tests.unit.history import History, at, session, told
+from tests.shared.history import History, at, session, told
 
 SCOPES = (Scope("office", "cad"), Scope("office", "gis"), Scope("lab", "cad"))
 

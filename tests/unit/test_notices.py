@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from session_auditor.contract import SOURCE
 from session_auditor.errors import NoticeError
 from session_auditor.model import DetailType
 from session_auditor.notices import (
@@ -16,53 +15,7 @@ from session_auditor.notices import (
     messages,
     tone_of,
 )
-
-ACCOUNT, REGION = "123456789012", "eu-west-1"
-
-
-def envelope(
-    number: int = 1,
-    detail_type: DetailType = DetailType.EXPIRING,
-    *,
-    stack: str = "office",
-    fleet: str = "cad",
-    user: str = "",
-    minute: int = 0,
-    region: str = REGION,
-) -> dict[str, Any]:
-    """An event as EventBridge delivers it."""
-    user = user or f"user{number}@example.com"
-    told: dict[str, Any] = {"summary": f"The session of “{user}” on stack {stack}, fleet {fleet} ends soon"}
-    if detail_type in {DetailType.AUDIT_DEGRADED, DetailType.AUDIT_RECOVERED}:
-        told = {
-            "stackName": stack,
-            "fleetName": fleet,
-            "since": "2026-03-02T13:30:00Z",
-            "summary": f"Sessions on stack {stack}, fleet {fleet} could not be listed",
-        }
-    else:
-        told["session"] = {
-            "id": f"s-{number}",
-            "userId": user,
-            "stackName": stack,
-            "fleetName": fleet,
-            "startTime": "2026-03-02T08:30:00Z",
-        }
-        told["deadline"] = {"at": "2026-03-02T15:00:00Z", "cause": "MAX_DURATION", "minutesLeft": 60}
-    return {
-        "source": SOURCE,
-        "detail-type": detail_type.value,
-        "resources": [f"arn:aws:appstream:{region}:{ACCOUNT}:fleet/{fleet}"],
-        "detail": {
-            "metadata": {
-                "eventId": f"{number:032x}",
-                "accountId": ACCOUNT,
-                "region": region,
-                "observedAt": f"2026-03-02T14:{minute:02}:00Z",
-            },
-            "data": told,
-        },
-    }
+from tests.shared.notices import envelope
 
 
 def notice(*arguments: Any, **options: Any) -> Notice:

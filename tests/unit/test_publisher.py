@@ -10,8 +10,8 @@ from botocore.exceptions import EndpointConnectionError
 
 from session_auditor.model import DetailType, Event
 from session_auditor.publisher import Publisher
-from tests.unit.aws import Wire, boto_client, client_error
-from tests.unit.history import at
+from tests.shared.aws import Wire, boto_client, client_error
+from tests.shared.history import at
 
 
 def event(name: str, size: int = 100) -> Event:

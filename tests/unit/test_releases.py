@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from session_auditor.model import Policy, Presence, Rule, Scope, Session
-from tests.unit.history import AWAY, SCOPE, History, at, session, told
-from tests.unit.table import table as mocked_table
+from tests.shared.history import AWAY, SCOPE, History, at, session, told
+from tests.shared.table import table as mocked_table
 
 TABLES = Path(__file__).parent / "tables"
 LAB = Scope("lab", "render")

@@ -11,10 +11,10 @@ from session_auditor.plan import SessionsPlan, TargetPlan, Write
 from session_auditor.publisher import Publisher
 from session_auditor.republishing import Answer, republish
 from session_auditor.snapshots import Snapshots
-from tests.unit.aws import Wire, boto_client
-from tests.unit.history import AWAY, SCOPE, TARGET, History, at, session
-from tests.unit.table import Table
-from tests.unit.table import table as mocked_table
+from tests.shared.aws import Wire, boto_client
+from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
+from tests.shared.table import Table
+from tests.shared.table import table as mocked_table
 
 
 class Refusals:

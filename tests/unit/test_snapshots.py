@@ -25,10 +25,10 @@ from session_auditor.model import (
 )
 from session_auditor.plan import SessionsPlan, TargetPlan, Write
 from session_auditor.snapshots import Snapshots
-from tests.unit.aws import Wire, client_error, raising
-from tests.unit.history import AWAY, PATIENT, SCOPE, TARGET, at, session
-from tests.unit.table import PARTITION, Table
-from tests.unit.table import table as mocked_table
+from tests.shared.aws import Wire, client_error, raising
+from tests.shared.history import AWAY, PATIENT, SCOPE, TARGET, at, session
+from tests.shared.table import PARTITION, Table
+from tests.shared.table import table as mocked_table
 
 Writes = dict[str, Write]
 FIRST = Target(first_begin=at(0))

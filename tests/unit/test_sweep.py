@@ -17,10 +17,10 @@ from session_auditor.model import AuthenticationType, Policy
 from session_auditor.publisher import Publisher
 from session_auditor.sweep import Auditor, Outcome, Summary
 from session_auditor.topology import TopologyReader
-from tests.unit.aws import Wire, boto_client, client_error
-from tests.unit.history import TARGET, at
-from tests.unit.table import Table
-from tests.unit.table import table as mocked_table
+from tests.shared.aws import Wire, boto_client, client_error
+from tests.shared.history import TARGET, at
+from tests.shared.table import Table
+from tests.shared.table import table as mocked_table
 
 
 class Estate:

@@ -15,7 +15,7 @@ from sandbox.vendors.servicenow import CLOSED, LocalServiceNow
 from sandbox.vendors.ticketing import Answer, Fault, Request
 from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, TRIES, Consumer, load_app, template, tickets
 from tests.consumers.tickets.events import event, gap
-from tests.unit.aws import Wire, client_error, raising
+from tests.shared.aws import Wire, client_error, raising
 from tickets.episode import Event
 from tickets.vendor import TryLaterError
 

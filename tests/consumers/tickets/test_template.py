@@ -13,7 +13,8 @@ from sandbox.vendors.jira import LocalJira
 from sandbox.vendors.servicenow import LocalServiceNow
 from tests.consumers.tickets.conftest import REGION, TRIES, VENDORS, deployed, environment, template, tickets
 from tests.consumers.tickets.events import ROOT, event
-from tests.contract.test_template import SAM, as_list, parts, run
+from tests.shared.sam import SAM, run
+from tests.shared.templates import as_list, parts
 from tickets.vendor import ANSWER_SECONDS, CONNECT_SECONDS
 
 TEMPLATES = {vendor: template(vendor) for vendor in VENDORS}

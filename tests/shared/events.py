@@ -1,13 +1,15 @@
 """Real events to put on the bus of the local cloud, made by the core from a session's whole life."""
 
+import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from sandbox.cloud import LocalCloud, Stack
-from session_auditor.contract import SOURCE
+from session_auditor.contract import SOURCE, timestamp
 from session_auditor.model import DetailType, Event, Globs, Policy, Scope
-from tests.unit.history import AWAY, SCOPE, History, at, session
+from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 
 # The most that one call of PutEvents takes.
 ENTRIES_LIMIT = 10
@@ -52,6 +54,21 @@ def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
     history.observe(60, scopes=frozenset())
     # Of two lives the first is told.
     return {event.detail_type: event for event in reversed(history.events)}
+
+
+def envelope(event: Event) -> dict[str, Any]:
+    """Give the event as EventBridge hands it to rules and targets; its `id` is EventBridge's own."""
+    return {
+        "version": "0",
+        "id": str(UUID(event.event_id)),
+        "detail-type": event.detail_type.value,
+        "source": SOURCE,
+        "account": TARGET.account_id,
+        "time": timestamp(event.observed_at),
+        "region": TARGET.region,
+        "resources": list(event.resources),
+        "detail": json.loads(event.detail),
+    }
 
 
 def put(cloud: LocalCloud, stack: Stack, *events: Event) -> None:

@@ -10,8 +10,8 @@ from moto import mock_aws
 from session_auditor import table as layout
 from session_auditor.reading import TableReader
 from session_auditor.snapshots import Snapshots
-from tests.unit.aws import boto_client
-from tests.unit.history import TARGET
+from tests.shared.aws import boto_client
+from tests.shared.history import TARGET
 
 PARTITION = "TARGET#123456789012#eu-west-1"
 
