@@ -160,8 +160,6 @@ class Services:
             self.counts.clear()
             self.listed.clear()
             self.dynamodb.read_units = self.dynamodb.write_units = self.dynamodb.writes = 0
-            # Tokens of transactions, which nobody here sends twice.
-            self.dynamodb._tokens.clear()
             return json.dumps(counts).encode()
         if operation == "pages":
             return json.dumps([len(self.estate.pages(*scope)) for scope in self.estate.scopes]).encode()

@@ -1,6 +1,7 @@
 """The published schemas are those of the models, in the folder for people and in the registry's template."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,10 @@ class TestRegistry:
 
     def test_the_registry_has_room_for_them(self, detail_type: DetailType) -> None:
         assert len(json.dumps(schema_of(detail_type))) < 100_000, "AWS::EventSchemas::Schema, Content"
+
+
+def test_the_docs_have_a_line_for_every_detail_type() -> None:
+    documented = re.findall(
+        r"^\| (AppStream [A-Za-z ]+) \|", (ROOT / "docs" / "events.md").read_text(), re.MULTILINE
+    )
+    assert documented == [each.value for each in DetailType]

@@ -296,7 +296,6 @@ class Cloud:
             report = ParamValidator().validate(params, shape) if shape is not None else None
             if report is not None and report.has_errors():
                 raise AssertionError(f"{operation} was called wrongly: {report.generate_report()}")
-        self.dynamodb.now = self.clock.now
         answer: dict[str, Any] = service.call(operation, params)
         answer["ResponseMetadata"] = {"HTTPStatusCode": 200, "RequestId": "simulated", "RetryAttempts": 0}
         return answer

@@ -1,7 +1,7 @@
 """DynamoDB as the low-level client sees it: items, conditions, transactions, limits and write units.
 
-It knows the operations and the simple expressions that the auditor may use, and refuses any other
-loudly. It knows nothing of the auditor's items, of time beyond a number, or of faults: `aws` adds those.
+It knows the operations and the expressions that the auditor uses, and refuses any other loudly. It knows
+nothing of the auditor's items, of time, or of faults: `aws` adds those.
 Items are kept as they were sent, copied once on the way in; what it hands out must not be changed.
 """
 
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from importlib.metadata import distribution
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,6 @@ PARTITION_KEY_BYTES = 2048
 PAGE_BYTES = 1024 * 1024
 TRANSACTION_ACTIONS = 100
 TRANSACTION_BYTES = 4 * 1024 * 1024
-BATCH_WRITES = 25
-BATCH_READS = 100
-TOKEN_SECONDS = 600
 CONFLICT = "Transaction is ongoing for the item"
 
 
@@ -120,12 +116,9 @@ class DynamoDB:
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
         self.page_items = 1000
-        self.unprocessed: Callable[[int], bool] = lambda _: False
-        self.now = 0.0
         self.read_units = 0.0
         self.write_units = 0
         self.writes = 0
-        self._tokens: dict[str, tuple[float, Any]] = {}
 
     def create_table(self, name: str, partition: str = "pk", sort: str = "sk") -> Table:
         """Create a table."""
@@ -177,82 +170,43 @@ class DynamoDB:
             params.get("ExpressionAttributeValues", {}),
         )
         partition, keys = _selected(table, params["KeyConditionExpression"], names, values)
-        backward = not params.get("ScanIndexForward", True)
         start = params.get("ExclusiveStartKey")
         if start is not None:
             last = table.key(start, alone=True)[1]
-            keys = keys[: bisect_left(keys, last)] if backward else keys[bisect_right(keys, last) :]
-        if backward:
-            keys.reverse()
-        limit = min(params.get("Limit", self.page_items), self.page_items)
+            keys = keys[bisect_right(keys, last) :]
         rows = table.partitions.get(partition, {})
         page: list[Item] = []
         total = 0
         for sort in keys:
-            if len(page) == limit or total >= PAGE_BYTES:
+            if len(page) == self.page_items or total >= PAGE_BYTES:
                 break
             page.append(rows[sort])
             total += table.sizes[partition, sort]
         self._spend_read(total, params.get("ConsistentRead", False))
         answer: dict[str, Any] = {"Items": page, "Count": len(page), "ScannedCount": len(page)}
         # As DynamoDB does: a page that is full carries a key even if nothing follows.
-        if page and (len(page) == limit or len(page) < len(keys)):
+        if page and (len(page) == self.page_items or len(page) < len(keys)):
             answer["LastEvaluatedKey"] = {name: page[-1][name] for name in (table.partition, table.sort)}
         return answer
-
-    def batch_get_item(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """BatchGetItem, some of it perhaps left unprocessed."""
-        wanted = [(name, key) for name, each in params["RequestItems"].items() for key in each["Keys"]]
-        if len(wanted) > BATCH_READS:
-            raise validation("Too many items requested for the BatchGetItem call")
-        keys = [(name, self.table(name).key(key, alone=True)) for name, key in wanted]
-        if len(set(keys)) < len(keys):
-            raise validation("Provided list of item keys contains duplicates")
-        found: dict[str, list[Item]] = {name: [] for name in params["RequestItems"]}
-        left: dict[str, Any] = {}
-        for number, ((name, raw), (_, key)) in enumerate(zip(wanted, keys, strict=True)):
-            request = params["RequestItems"][name]
-            if self.unprocessed(number):
-                left.setdefault(name, {k: v for k, v in request.items() if k != "Keys"} | {"Keys": []})
-                left[name]["Keys"].append(raw)
-                continue
-            item = self.table(name).get(key)
-            self._spend_read(self.table(name).sizes.get(key, 0), request.get("ConsistentRead", False))
-            if item is not None:
-                found[name].append(item)
-        return {"Responses": found, "UnprocessedKeys": left}
 
     # Writes
 
     def put_item(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """PutItem."""
-        return self._one(params, self._prepare("Put", params))
-
-    def update_item(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """UpdateItem."""
-        return self._one(params, self._prepare("Update", params))
+        return self._one(self._prepare("Put", params))
 
     def delete_item(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """DeleteItem."""
-        return self._one(params, self._prepare("Delete", params))
+        return self._one(self._prepare("Delete", params))
 
-    def _one(self, params: Mapping[str, Any], write: "Write") -> dict[str, Any]:
-        old = write.old
+    def _one(self, write: "Write") -> dict[str, Any]:
         if write.conflicts:
             raise AwsError("TransactionConflictException", CONFLICT)
         if not write.holds:
-            extra = {"Item": old} if old and _asks_for_old(params) else {}
-            raise AwsError("ConditionalCheckFailedException", "The conditional request failed", extra)
+            raise AwsError("ConditionalCheckFailedException", "The conditional request failed")
         if write.problem is not None:
             raise write.problem
         self._apply(write, 1)
-        returned = params.get("ReturnValues", "NONE")
-        if returned == "ALL_OLD" and old is not None:
-            return {"Attributes": old}
-        if returned == "ALL_NEW":
-            return {"Attributes": write.new}
-        if returned not in {"NONE", "ALL_OLD"}:
-            raise NotImplementedError(f"ReturnValues {returned}")
         return {}
 
     def transact_write_items(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,23 +217,9 @@ class DynamoDB:
                 "1 validation error detected: Value at 'transactItems' failed to satisfy constraint: "
                 f"Member must have length less than or equal to {TRANSACTION_ACTIONS}"
             )
-        token = params.get("ClientRequestToken")
-        if token is not None:
-            at, same = self._tokens.get(token, (-math.inf, None))
-            if self.now - at < TOKEN_SECONDS:
-                if same != actions:
-                    raise AwsError(
-                        "IdempotentParameterMismatchException",
-                        "The provided client token does not match the parameters of the original request",
-                    )
-                return {}
         writes = self._prepared(actions)
         if not all(write.holds and write.problem is None and not write.conflicts for write in writes):
-            reasons = [
-                _reason(write, body)
-                for write, action in zip(writes, actions, strict=True)
-                for body in action.values()
-            ]
+            reasons = [_reason(write) for write in writes]
             codes = ", ".join(reason["Code"] for reason in reasons)
             raise AwsError(
                 "TransactionCanceledException",
@@ -288,8 +228,6 @@ class DynamoDB:
             )
         for write in writes:
             self._apply(write, 2)
-        if token is not None:
-            self._tokens[token] = (self.now, actions)
         return {}
 
     def _prepared(self, actions: Sequence[Mapping[str, Any]]) -> list["Write"]:
@@ -312,65 +250,22 @@ class DynamoDB:
             raise validation("Collection size of items in the transaction exceeded")
         return writes
 
-    def batch_write_item(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """BatchWriteItem: no conditions, some of it perhaps left unprocessed."""
-        requests = [(name, request) for name, each in params["RequestItems"].items() for request in each]
-        if not requests:
-            raise validation(
-                "1 validation error detected: Value '{}' at 'requestItems' failed to satisfy constraint: "
-                "Member must have length greater than or equal to 1"
-            )
-        if len(requests) > BATCH_WRITES:
-            raise validation("Too many items requested for the BatchWriteItem call")
-        writes = []
-        for name, request in requests:
-            ((kind, body),) = request.items()
-            write = self._prepare(kind.removesuffix("Request"), {"TableName": name} | body)
-            if write.problem is not None:
-                raise write.problem
-            if write.conflicts:
-                raise NotImplementedError("nobody documented what BatchWriteItem says of a conflict")
-            writes.append(write)
-        if len({(name, write.key) for (name, _), write in zip(requests, writes, strict=True)}) < len(writes):
-            raise validation("Provided list of item keys contains duplicates")
-        left: dict[str, list[Any]] = {}
-        for number, ((name, request), write) in enumerate(zip(requests, writes, strict=True)):
-            if self.unprocessed(number):
-                left.setdefault(name, []).append(request)
-            else:
-                self._apply(write, 1)
-        return {"UnprocessedItems": left}
-
     def _prepare(self, kind: str, body: Mapping[str, Any]) -> "Write":
         table = self.table(body["TableName"])
         key = table.key(body["Item"], alone=False) if kind == "Put" else table.key(body["Key"], alone=True)
         old = table.get(key)
         names, values = body.get("ExpressionAttributeNames", {}), body.get("ExpressionAttributeValues", {})
         condition = body.get("ConditionExpression")
-        _expect_all_defined_and_used(names, values, condition, body.get("UpdateExpression"))
+        _expect_all_defined_and_used(names, values, condition or "")
         holds = condition is None or compile_condition(condition)(old or {}, names, values)
         write = Write(table, key, old, old, holds)
-        if not holds or kind == "ConditionCheck":
+        if not holds:
             return write
+        write.new = None
         if kind == "Put":
             write.new = {name: copied(value) for name, value in body["Item"].items()}
-        elif kind == "Delete":
-            write.new = None
-        else:
-            start = dict(old) if old is not None else dict(body["Key"])
-            write.new = compile_update(body["UpdateExpression"])(start, names, values)
-            if write.new[table.partition] is not start[table.partition] or (
-                write.new[table.sort] is not start[table.sort]
-            ):
-                raise validation(
-                    "One or more parameter values were invalid: Cannot update attribute of the key"
-                )
-        if write.new is not None and size(write.new) > ITEM_BYTES:
-            write.problem = validation(
-                "Item size to update has exceeded the maximum allowed size"
-                if kind == "Update"
-                else "Item size has exceeded the maximum allowed size"
-            )
+            if size(write.new) > ITEM_BYTES:
+                write.problem = validation("Item size has exceeded the maximum allowed size")
         return write
 
     def _apply(self, write: "Write", factor: int) -> None:
@@ -387,7 +282,7 @@ class DynamoDB:
 
 
 class Write:
-    """One write or check on its way: what is there, what would be, and whether its condition holds."""
+    """One write on its way: what is there, what would be, and whether its condition holds."""
 
     __slots__ = ("holds", "key", "new", "old", "problem", "table")
 
@@ -407,22 +302,14 @@ class Write:
         return self.key in self.table.locked
 
 
-def _reason(write: Write, body: Mapping[str, Any]) -> dict[str, Any]:
+def _reason(write: Write) -> dict[str, Any]:
     if write.conflicts:
         return {"Code": "TransactionConflict", "Message": CONFLICT}
     if not write.holds:
-        reason: dict[str, Any] = {
-            "Code": "ConditionalCheckFailed",
-            "Message": "The conditional request failed",
-        }
-        return reason | ({"Item": write.old} if write.old and _asks_for_old(body) else {})
+        return {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
     if write.problem is not None:
         return {"Code": "ValidationError", "Message": write.problem.message}
     return {"Code": "None"}
-
-
-def _asks_for_old(body: Mapping[str, Any]) -> bool:
-    return bool(body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD")
 
 
 def _allow(what: str, params: Mapping[str, Any], allowed: frozenset[str]) -> None:
@@ -438,16 +325,13 @@ _CONDITIONAL = frozenset(
         "ConditionExpression",
         "ExpressionAttributeNames",
         "ExpressionAttributeValues",
-        "ReturnValuesOnConditionCheckFailure",
     ]
 )
 _ACTIONS = {
     "Put": _CONDITIONAL | {"Item"},
-    "Update": _CONDITIONAL | {"Key", "UpdateExpression"},
     "Delete": _CONDITIONAL | {"Key"},
-    "ConditionCheck": _CONDITIONAL | {"Key"},
 }
-_SINGLE = frozenset({"ReturnValues", "ReturnConsumedCapacity"})
+_SINGLE = frozenset({"ReturnConsumedCapacity"})
 _QUERY = frozenset(
     [
         "TableName",
@@ -455,9 +339,7 @@ _QUERY = frozenset(
         "ExpressionAttributeNames",
         "ExpressionAttributeValues",
         "ConsistentRead",
-        "Limit",
         "ExclusiveStartKey",
-        "ScanIndexForward",
         "ReturnConsumedCapacity",
     ]
 )
@@ -468,14 +350,12 @@ _OPERATIONS: dict[str, tuple[Callable[[DynamoDB, Mapping[str, Any]], dict[str, A
     ),
     "Query": (DynamoDB.query, _QUERY),
     "PutItem": (DynamoDB.put_item, _ACTIONS["Put"] | _SINGLE),
-    "UpdateItem": (DynamoDB.update_item, _ACTIONS["Update"] | _SINGLE),
     "DeleteItem": (DynamoDB.delete_item, _ACTIONS["Delete"] | _SINGLE),
     "TransactWriteItems": (
         DynamoDB.transact_write_items,
+        # botocore makes a token for each call of its own; nothing here sends one twice.
         frozenset({"TransactItems", "ClientRequestToken", "ReturnConsumedCapacity"}),
     ),
-    "BatchWriteItem": (DynamoDB.batch_write_item, frozenset({"RequestItems", "ReturnConsumedCapacity"})),
-    "BatchGetItem": (DynamoDB.batch_get_item, frozenset({"RequestItems", "ReturnConsumedCapacity"})),
 }
 
 
@@ -543,10 +423,9 @@ def _size(value: Value) -> int:
             return 1
 
 
-# Expressions, compiled once each
+# Expressions, compiled once each: attribute_not_exists(a) or a = :b; in a query a = :b AND c = :d.
 
-_TOKEN = re.compile(r"\s*(?:([#:]?[A-Za-z_][A-Za-z0-9_-]*)|(<>|<=|>=|[=<>(),.+-]))")
-_WORDS = frozenset({"AND", "OR", "NOT", "SET", "REMOVE", "ADD", "DELETE", "BETWEEN", "IN"})
+_TOKEN = re.compile(r"\s*(?:([#:]?[A-Za-z_][A-Za-z0-9_]*)|([=()]))")
 # DynamoDB's 573 reserved words, in the list that moto ships; importing moto for it would take a second.
 _RESERVED = frozenset(
     Path(str(distribution("moto").locate_file("moto/dynamodb/parsing/reserved_keywords.txt")))
@@ -556,76 +435,26 @@ _RESERVED = frozenset(
 )
 
 
-class _Tokens:
-    """An expression as tokens, read from left to right."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens: list[str] = []
-        at, end = 0, len(text.rstrip())
-        while at < end:
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise validation(f"Invalid expression: Syntax error; token: {text[at : at + 10]!r}")
-            self.tokens.append(match[1] or match[2])
-            at = match.end()
-        self.at = 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def word(self) -> str:
-        return self.peek().upper()
-
-    def next(self) -> str:
-        token = self.peek()
-        self.at += 1
-        return token
-
-    def expect(self, wanted: str) -> None:
-        got = self.next()
-        if got.upper() != wanted:
-            raise validation(f"Invalid expression: Syntax error; token: {got!r}, near: {self.text!r}")
+@cache
+def _tokens(text: str) -> tuple[str, ...]:
+    tokens = []
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise validation(f"Invalid expression: Syntax error; token: {text[at : at + 10]!r}")
+        tokens.append(match[1] or match[2])
+        at = match.end()
+    return tuple(tokens)
 
 
-Operand = Callable[[Item, Names, Mapping[str, Value]], Value | None]
-
-
-def _path(tokens: _Tokens) -> Callable[[Names], list[str]]:
-    parts = []
-    while True:
-        part = tokens.next()
-        if not part or not (part[0] == "#" or part[0].isalpha()) or part.upper() in _WORDS:
-            raise validation(f"Invalid expression: Syntax error; token: {part!r}, near: {tokens.text!r}")
-        if part.upper() in _RESERVED:
-            raise validation(
-                f"Invalid expression: Attribute name is a reserved keyword; reserved keyword: {part}"
-            )
-        parts.append(part)
-        if tokens.peek() != ".":
-            break
-        tokens.next()
-
-    def resolve(names: Names) -> list[str]:
-        return [names[part] if part[0] == "#" else part for part in parts]
-
-    return resolve
-
-
-def _at(item: Item, path: Sequence[str]) -> Value | None:
-    value: Value | None = item.get(path[0])
-    for part in path[1:]:
-        value = value["M"].get(part) if value is not None and "M" in value else None
-    return value
-
-
-def _operand(tokens: _Tokens) -> Operand:
-    token = tokens.peek()
-    if token.startswith(":"):
-        tokens.next()
-        return lambda _item, _names, values: values[token]
-    path = _path(tokens)
-    return lambda item, names, _: _at(item, path(names))
+def _checked(name: str) -> str:
+    """Return the name of an attribute, or the placeholder of one."""
+    if name.upper() in _RESERVED:
+        raise validation(
+            f"Invalid expression: Attribute name is a reserved keyword; reserved keyword: {name}"
+        )
+    return name
 
 
 def _comparable(value: Value) -> tuple[str, Any]:
@@ -633,184 +462,27 @@ def _comparable(value: Value) -> tuple[str, Any]:
     return kind, Decimal(content) if kind == "N" else content
 
 
-def _compare(sign: str, left: Value | None, right: Value | None) -> bool:
-    if left is None or right is None:
-        return sign == "<>"
-    (left_kind, a), (right_kind, b) = _comparable(left), _comparable(right)
-    if sign == "=":
-        return left_kind == right_kind and bool(a == b)
-    if sign == "<>":
-        return left_kind != right_kind or bool(a != b)
-    if left_kind != right_kind:
-        return False
-    return bool({"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[sign])
-
-
 @cache
 def compile_condition(text: str) -> Condition:
     """Compile a ConditionExpression."""
-    tokens = _Tokens(text)
-    condition = _either(tokens)
-    if tokens.peek():
-        raise validation(f"Invalid ConditionExpression: Syntax error; token: {tokens.peek()!r}")
-    return condition
+    match _tokens(text):
+        case ("attribute_not_exists", "(", path, ")"):
+            name = _checked(path)
+            return lambda item, names, _: names.get(name, name) not in item
+        case (path, "=", value) if value.startswith(":"):
+            name = _checked(path)
+
+            def equals(item: Item, names: Names, values: Mapping[str, Value]) -> bool:
+                found = item.get(names.get(name, name))
+                return found is not None and _comparable(found) == _comparable(values[value])
+
+            return equals
+        case _:
+            raise validation(f"Invalid ConditionExpression: Syntax error, or unknown here: {text!r}")
 
 
-def _either(tokens: _Tokens) -> Condition:
-    parts = [_both(tokens)]
-    while tokens.word() == "OR":
-        tokens.next()
-        parts.append(_both(tokens))
-    return parts[0] if len(parts) == 1 else lambda *given: any(part(*given) for part in parts)
-
-
-def _both(tokens: _Tokens) -> Condition:
-    parts = [_negated(tokens)]
-    while tokens.word() == "AND":
-        tokens.next()
-        parts.append(_negated(tokens))
-    return parts[0] if len(parts) == 1 else lambda *given: all(part(*given) for part in parts)
-
-
-def _negated(tokens: _Tokens) -> Condition:
-    if tokens.word() == "NOT":
-        tokens.next()
-        inner = _negated(tokens)
-        return lambda *given: not inner(*given)
-    if tokens.peek() == "(":
-        tokens.next()
-        inner = _either(tokens)
-        tokens.expect(")")
-        return inner
-    return _predicate(tokens)
-
-
-def _predicate(tokens: _Tokens) -> Condition:
-    function = tokens.peek()
-    if function in {"attribute_exists", "attribute_not_exists"} and tokens.tokens[tokens.at + 1 :][:1] == [
-        "("
-    ]:
-        tokens.next()
-        tokens.next()
-        path = _path(tokens)
-        tokens.expect(")")
-        wanted = function == "attribute_exists"
-        return lambda item, names, _: (_at(item, path(names)) is not None) is wanted
-    if function == "begins_with" and tokens.tokens[tokens.at + 1 :][:1] == ["("]:
-        tokens.next()
-        tokens.next()
-        text = _operand(tokens)
-        tokens.expect(",")
-        start = _operand(tokens)
-        tokens.expect(")")
-        return lambda *given: _begins(text(*given), start(*given))
-    left = _operand(tokens)
-    sign = tokens.next()
-    if sign not in {"=", "<>", "<", "<=", ">", ">="}:
-        raise NotImplementedError(f"the simulated DynamoDB knows no {sign!r} in {tokens.text!r}")
-    right = _operand(tokens)
-    return lambda *given: _compare(sign, left(*given), right(*given))
-
-
-def _begins(text: Value | None, start: Value | None) -> bool:
-    return text is not None and start is not None and str(text.get("S", "\0")).startswith(start["S"])
-
-
-Update = Callable[[Item, Names, Mapping[str, Value]], Item]
-
-
-@cache
-def compile_update(text: str) -> Update:
-    """Compile an UpdateExpression of SET and REMOVE on attributes of the item itself."""
-    tokens = _Tokens(text)
-    sets: list[tuple[Callable[[Names], list[str]], Operand]] = []
-    removes: list[Callable[[Names], list[str]]] = []
-    seen: set[str] = set()
-    while tokens.peek():
-        clause = tokens.next().upper()
-        if clause not in {"SET", "REMOVE"}:
-            raise NotImplementedError(f"the simulated DynamoDB knows no {clause} in {text!r}")
-        if clause in seen:
-            raise validation(f'Invalid UpdateExpression: The "{clause}" section can only be used once;')
-        seen.add(clause)
-        while True:
-            path = _path(tokens)
-            if clause == "SET":
-                tokens.expect("=")
-                sets.append((path, _sum(tokens)))
-            else:
-                removes.append(path)
-            if tokens.peek() != ",":
-                break
-            tokens.next()
-
-    def update(item: Item, names: Names, values: Mapping[str, Value]) -> Item:
-        targets = [path(names) for path, _ in sets] + [path(names) for path in removes]
-        if any(len(target) > 1 for target in targets):
-            raise NotImplementedError(f"the simulated DynamoDB updates no nested attributes: {text!r}")
-        if len({target[0] for target in targets}) < len(targets):
-            raise validation("Invalid UpdateExpression: Two document paths overlap with each other")
-        new = dict(item)
-        for path, operand in sets:
-            value = operand(item, names, values)
-            if value is None:
-                raise validation(
-                    "The provided expression refers to an attribute that does not exist in the item"
-                )
-            new[path(names)[0]] = copied(value)
-        for path in removes:
-            new.pop(path(names)[0], None)
-        return new
-
-    return update
-
-
-def _sum(tokens: _Tokens) -> Operand:
-    left = _term(tokens)
-    sign = tokens.peek()
-    if sign not in {"+", "-"}:
-        return left
-    tokens.next()
-    right = _term(tokens)
-
-    def total(item: Item, names: Names, values: Mapping[str, Value]) -> Value | None:
-        a, b = left(item, names, values), right(item, names, values)
-        if a is None or b is None:
-            return None
-        if "N" not in a or "N" not in b:
-            raise validation(
-                "Invalid UpdateExpression: Incorrect operand type for operator or function; operator: " + sign
-            )
-        one, other = Decimal(a["N"]), Decimal(b["N"])
-        return {"N": format((one + other if sign == "+" else one - other).normalize(), "f")}
-
-    return total
-
-
-def _term(tokens: _Tokens) -> Operand:
-    if tokens.peek() != "if_not_exists":
-        return _operand(tokens)
-    tokens.next()
-    tokens.expect("(")
-    path = _path(tokens)
-    tokens.expect(",")
-    default = _operand(tokens)
-    tokens.expect(")")
-
-    def found(item: Item, names: Names, values: Mapping[str, Value]) -> Value | None:
-        value = _at(item, path(names))
-        return value if value is not None else default(item, names, values)
-
-    return found
-
-
-@cache
-def _used(*expressions: str) -> frozenset[str]:
-    return frozenset(token for text in expressions for token in _Tokens(text).tokens if token[0] in "#:")
-
-
-def _expect_all_defined_and_used(names: Names, values: Mapping[str, Value], *expressions: str | None) -> None:
-    used = _used(*(text for text in expressions if text is not None))
+def _expect_all_defined_and_used(names: Names, values: Mapping[str, Value], text: str) -> None:
+    used = {token for token in _tokens(text) if token[0] in "#:"}
     undefined = used - names.keys() - values.keys()
     if undefined:
         raise validation(
@@ -825,39 +497,20 @@ def _expect_all_defined_and_used(names: Names, values: Mapping[str, Value], *exp
 def _selected(table: Table, text: str, names: Names, values: Mapping[str, Value]) -> tuple[str, list[str]]:
     """Return the partition and the sort keys that a KeyConditionExpression selects, in order."""
     _expect_all_defined_and_used(names, values, text)
-    tokens = _Tokens(text)
-    partition: str | None = None
-    exact: str | None = None
-    prefix = ""
-    while True:
-        starts = tokens.peek() == "begins_with"
-        if starts:
-            tokens.next()
-            tokens.expect("(")
-        path = _path(tokens)(names)
-        tokens.expect("," if starts else "=")
-        value = _operand(tokens)({}, names, values)
-        if starts:
-            tokens.expect(")")
-        if value is None or "S" not in value:
+    asked: dict[str, str] = {}
+    rest = _tokens(text)
+    while rest:
+        path, sign, value, *more = rest
+        if sign != "=" or "S" not in values[value]:
             raise validation("Condition parameter type does not match schema type")
-        if path == [table.sort] and starts:
-            prefix = value["S"]
-        elif path == [table.sort]:
-            exact = value["S"]
-        elif path == [table.partition] and not starts:
-            partition = value["S"]
-        else:
-            raise validation("Query key condition not supported")
-        if tokens.word() != "AND":
-            break
-        tokens.next()
-    if tokens.peek():
-        raise validation(f"Invalid KeyConditionExpression: Syntax error; token: {tokens.peek()!r}")
-    if partition is None:
+        asked[names.get(path, _checked(path))] = values[value]["S"]
+        rest = tuple(more[1:]) if more[:1] == ["AND"] else tuple(more)
+    if table.partition not in asked:
         raise validation("Query condition missed key schema element: " + table.partition)
-    order = table.order.get(partition, [])
-    if exact is not None:
-        return partition, [exact] if exact in table.partitions.get(partition, {}) else []
-    keys = order[bisect_left(order, prefix) :]
-    return partition, list(takewhile(lambda sort: sort.startswith(prefix), keys)) if prefix else keys
+    if not asked.keys() <= {table.partition, table.sort}:
+        raise validation("Query key condition not supported")
+    partition = asked[table.partition]
+    if table.sort in asked:
+        sort = asked[table.sort]
+        return partition, [sort] if sort in table.partitions.get(partition, {}) else []
+    return partition, list(table.order.get(partition, []))

@@ -55,7 +55,7 @@ TYPES = frozenset({"API", "SAML", "USERPOOL", "AWS_AD"})
 REFUSED_TYPE = "InvalidParameterCombinationException"
 # Errors that may pass by themselves.
 PASSING = {"ThrottlingException", "InternalFailure", "InternalServerError", "DEADLINE"}
-WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"}
+WRITES = {"PutItem", "DeleteItem", "TransactWriteItems"}
 
 NUMBERS = {2: "two", 3: "three"}
 # Stands among the numbers of sweeps for the world.
@@ -779,23 +779,10 @@ def _ends_waiting(calls: Iterable[Call]) -> frozenset[str]:
 
 
 def _written(call: Call) -> Iterator[str]:
-    """Return the sort keys in the target's partition that a call writes; a check writes nothing."""
+    """Return the sort keys in the target's partition that a call writes."""
+    bodies = [call.params]
     if call.operation == "TransactWriteItems":
-        bodies = [
-            body
-            for action in call.params["TransactItems"]
-            for kind, body in action.items()
-            if kind != "ConditionCheck"
-        ]
-    elif call.operation == "BatchWriteItem":
-        bodies = [
-            body
-            for each in call.params["RequestItems"].values()
-            for request in each
-            for body in request.values()
-        ]
-    else:
-        bodies = [call.params]
+        bodies = [body for action in call.params["TransactItems"] for body in action.values()]
     for body in bodies:
         key = body.get("Item") or body["Key"]
         if key["pk"]["S"] == PARTITION:
