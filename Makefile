@@ -83,10 +83,19 @@ bench: $(VENV)/.done  ## Measure the auditor against its goals (sixteen minutes;
 
 .PHONY: lint
 lint: $(VENV)/.done  ## Style, format, types, who may import whom, and every template
+	@# Types and templates take long, and there are two cores.
+	@$(MAKE) --no-print-directory -j 2 style types templates
+
+.PHONY: style types templates
+style:
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo --no-cache pyproject.toml
+
+types:
+	@$(VENV)/bin/mypy
+
+templates:
 	@$(VENV)/bin/cfn-lint template.yaml functions/*/template.yaml examples/consumers/*/template.yaml docs/schemas/*.yaml
 
 .PHONY: build
