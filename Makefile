@@ -63,9 +63,9 @@ test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, temp
 	@echo "the unit tests, and how much of the layer they cover"
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal --cov --cov-report=term tests/unit
 	@echo "templates, consumers, the local cloud"
-	@# A file stays with one worker: what it starts in the local cloud is started once. Some only wait for it,
-	@# so there are more workers than cores.
-	@$(VENV)/bin/pytest -q -n 4 --dist loadfile --ignore=tests/unit --ignore=tests/simulation
+	@# A file stays with one worker: what it starts in the local cloud is started once. Some only wait for it, so
+	@# there are more workers than cores, and those files begin (tests/conftest.py), not those of most tests.
+	@$(VENV)/bin/pytest -q -n 6 --dist loadfile --no-loadscope-reorder --ignore=tests/unit --ignore=tests/simulation
 	@echo "the simulation"
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/simulation
 
@@ -83,10 +83,19 @@ bench: $(VENV)/.done  ## Measure the auditor against its goals (sixteen minutes;
 
 .PHONY: lint
 lint: $(VENV)/.done  ## Style, format, types, who may import whom, and every template
+	@# Types and templates take long, and there are two cores.
+	@$(MAKE) --no-print-directory -j 2 style types templates
+
+.PHONY: style types templates
+style:
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo --no-cache pyproject.toml
+
+types:
+	@$(VENV)/bin/mypy
+
+templates:
 	@$(VENV)/bin/cfn-lint template.yaml functions/*/template.yaml examples/consumers/*/template.yaml docs/schemas/*.yaml
 
 .PHONY: build

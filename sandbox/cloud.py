@@ -17,7 +17,9 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
 from http.client import HTTPConnection
@@ -146,7 +148,7 @@ class LocalCloud:
 
     def _package(self, template: Path) -> dict[str, Any]:
         """Upload whatever a template names by its path; return the template that names it where it is."""
-        packaged: dict[str, Any] = yaml_parse(template.read_text())
+        packaged: dict[str, Any] = deepcopy(parsed(template.read_text()))
         for resource in packaged["Resources"].values():
             properties = resource.get("Properties", {})
             for key in {"CodeUri", "ContentUri"} & properties.keys():
@@ -218,6 +220,12 @@ class LocalCloud:
         events.put_targets(
             Rule=name, EventBusName=bus_name, Targets=[{"Id": name, "Arn": target_arn, "RoleArn": role}]
         )
+
+
+@cache
+def parsed(text: str) -> Any:
+    """Parse a template once: that of the notifier is nested four times."""
+    return yaml_parse(text)
 
 
 def zipped(folder: Path, below: str) -> bytes:

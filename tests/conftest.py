@@ -1,7 +1,8 @@
-"""How tests run: hypothesis tries the same examples in every run, and garbage is looked for seldom."""
+"""How tests run: the same examples in every run, garbage looked for seldom, and who waits begins."""
 
 import gc
 
+import pytest
 from hypothesis import settings
 
 # A time limit on an example would be a timed assert: a busy machine must not fail a law.
@@ -10,3 +11,11 @@ settings.load_profile("project")
 
 # Python looks for garbage after every 700 objects; a fifth of the simulation's time went there.
 gc.set_threshold(100_000, 20, 20)
+
+# Files that wait for a schedule, a window or a terminal: begun last, idle workers would wait for them.
+WAITING = ("test_demo.py", "test_deploy.py", "test_local_cloud.py", "test_operate.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits."""
+    items.sort(key=lambda item: item.path.name not in WAITING)

@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class Rule(NamedTuple):
     targets: list[Mapping[str, Any]]
 
 
+@cache
 def read(template: Path) -> dict[str, Any]:
     parsed: dict[str, Any] = yaml_parse(template.read_text())
     return parsed

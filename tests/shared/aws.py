@@ -1,6 +1,7 @@
 """Stands in for single AWS operations at botocore's API-call level; the clients stay real."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import boto3
@@ -27,11 +28,16 @@ def raising(error: Exception) -> Answer:
     return answer
 
 
-def boto_client(service: str) -> Any:
-    aws: Any = boto3.Session(
+@cache
+def session() -> Any:
+    """The session of all clients; to make one, and to read what it has read, takes longer than most tests."""
+    return boto3.Session(
         aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1"
     )
-    return aws.client(service)
+
+
+def boto_client(service: str) -> Any:
+    return session().client(service)
 
 
 class Wire:

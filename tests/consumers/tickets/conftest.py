@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
@@ -29,6 +30,7 @@ TRIES = 10
 CREDENTIALS = json.dumps({"username": USERNAME, "password": PASSWORD})
 
 
+@cache
 def template(vendor: str) -> dict[str, Any]:
     parsed: dict[str, Any] = yaml_parse(
         (ROOT / "examples" / "consumers" / vendor / "template.yaml").read_text()
