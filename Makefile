@@ -70,7 +70,7 @@ test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, temp
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/simulation
 
 .PHONY: unit
-unit: $(VENV)/.done  ## The unit tests alone (seconds)
+unit: $(VENV)/.done  ## The unit tests alone (half a minute)
 	@$(VENV)/bin/pytest -q -n 2 tests/unit
 
 .PHONY: simulate
@@ -96,6 +96,7 @@ types:
 	@$(VENV)/bin/mypy
 
 templates:
+	@$(VENV)/bin/zizmor --offline --quiet .github
 	@$(VENV)/bin/cfn-lint template.yaml functions/*/template.yaml examples/consumers/*/template.yaml docs/schemas/*.yaml
 
 .PHONY: build

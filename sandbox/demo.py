@@ -243,7 +243,7 @@ def hung(head: str, words: str, width: int) -> str:
 
 
 def figures(reported: Counter[str], tickets: int, meter: Meter, sweeps: int) -> Mapping[str, str]:
-    """Return the words for what was told, what it took, and what a month of days like this would cost."""
+    """Describe what was told, what it took, and what a month of days like this would cost."""
     calls: Counter[str] = Counter()
     for call, number in meter.calls.items():
         calls[call.partition(" ")[0]] += number
@@ -260,7 +260,7 @@ def figures(reported: Counter[str], tickets: int, meter: Meter, sweeps: int) -> 
 
 
 def counted(kinds: Counter[str]) -> str:
-    """Return the words for how many there are of each detail-type, the most frequent first."""
+    """Describe how many there are of each detail-type, the most frequent first."""
     return ", ".join(f"{number} {kind.split()[-1]}" for kind, number in kinds.most_common()) or "none"
 
 

@@ -7,8 +7,10 @@ import struct
 import subprocess
 import sys
 import tomllib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from cfnlint.helpers import REGIONS
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+from sandbox.cloud import zipped
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.settings.notifier import Channel
 from tests.shared.sam import SAM, run
@@ -591,3 +594,11 @@ class TestSam:
         )
         requirements = (ROOT / "layers/session_auditor/requirements.txt").read_text()
         assert requirements == exported, "run `make build` and commit what changes"
+
+
+def test_a_package_of_the_local_cloud_holds_every_file_but_bytecode(tmp_path: Path) -> None:
+    (tmp_path / "rooms").mkdir()
+    for name in ("function.py", "board.css", "rooms/page.html", "function.pyc"):
+        (tmp_path / name).write_text(name)
+    with ZipFile(BytesIO(zipped(tmp_path, ""))) as package:
+        assert sorted(package.namelist()) == ["board.css", "function.py", "rooms/page.html"]

@@ -15,7 +15,7 @@ _KILLED = pytest.StashKey[dict[str, str]]()
 
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
-    """Return an AWS of its own to a test."""
+    """Yield a simulated AWS of the test's own."""
     with Cloud() as cloud:
         yield cloud
 

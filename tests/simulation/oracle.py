@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 Expected = dict[str, Any]
 Sights = tuple["Sight", ...]
 
-# In the order of the README's table of events, which is the order within one observation.
+# In the order of the table of docs/events.md, which is the order within one observation.
 STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, ENDED, UNWATCHED = (
     f"AppStream Session {word}"
     for word in (

@@ -266,7 +266,7 @@ def attribute_cases(item: Mapping[str, Any]) -> Iterator[tuple[str, Path, Any]]:
         pytest.param(TARGET_ITEM, id="the target"),
     ],
 )
-def test_every_place_of_an_item(cloud: Cloud, key: str) -> None:
+def test_every_origin_of_an_item(cloud: Cloud, key: str) -> None:
     with small_items():
         trial = estate(cloud)
         broken = []
@@ -385,14 +385,14 @@ def heard(estate: Trial, operation: str, answer: Mapping[str, Any]) -> list[str]
     "operation",
     ["DescribeStacks", "DescribeFleets", "ListAssociatedFleets", "DescribeSessions", "PutEvents"],
 )
-def test_every_place_of_an_answer(cloud: Cloud, operation: str) -> None:
+def test_every_origin_of_an_answer(cloud: Cloud, operation: str) -> None:
     """Whoever is on a sound fleet is told of meanwhile, and nobody is ended by it."""
     estate = sound_estate(cloud)
     answers = (call.answer for call in estate.runs[-1].calls if call.operation == operation)
     none_is(heard(estate, operation, next(filter(None, answers))))
 
 
-def test_every_place_of_an_answer_that_refuses_an_event(cloud: Cloud) -> None:
+def test_every_origin_of_an_answer_that_refuses_an_event(cloud: Cloud) -> None:
     estate = sound_estate(cloud)
     cloud.eventbridge.refuses = lambda _entry, place: None if place else "ThrottlingException"
     with estate.rehearsal():
@@ -484,7 +484,7 @@ def test_what_botocore_raises_where_an_answer_is_not_of_the_models_form(
     invariants.outbox_is_empty(cloud.dynamodb.tables["table"], PARTITION)
 
 
-def test_every_place_of_the_reasons_of_a_cancelled_transaction(cloud: Cloud) -> None:
+def test_every_origin_of_the_reasons_of_a_cancelled_transaction(cloud: Cloud) -> None:
     """What could not be committed is found again."""
     estate = sound_estate(cloud)
     reasons = [
@@ -520,7 +520,7 @@ def test_every_place_of_the_reasons_of_a_cancelled_transaction(cloud: Cloud) -> 
     none_is(broken)
 
 
-def test_every_place_of_a_page_of_the_table(cloud: Cloud) -> None:
+def test_every_origin_of_a_page_of_the_table(cloud: Cloud) -> None:
     """An item whose key cannot be read is counted; a page that cannot be read stops the sweep, no more."""
     estate = sound_estate(cloud)
     key = {"pk": {"S": PARTITION}, "sk": {"S": f"{SESSION}a"}}
@@ -562,7 +562,7 @@ def put_back(estate: Trial) -> Run:
     return run
 
 
-def test_every_place_of_an_event_that_was_refused(cloud: Cloud) -> None:
+def test_every_origin_of_an_event_that_was_refused(cloud: Cloud) -> None:
     """The others are put back, in order, and once; one that cannot be read is left as it is."""
     estate = sound_estate(cloud)
     cloud.eventbridge.refuses = lambda _entry, _place: "NotAuthorizedForDetailTypeException"

@@ -393,7 +393,7 @@ class Trial:
         A trial that ends in a state that was settled before would only repeat what was checked then.
         """
         table = self.cloud.dynamodb.tables["table"]
-        # Who wrote nothing has left nothing, whatever it read.
+        # A sweep that wrote nothing changed no state, whatever it read.
         digests = [
             each for run in self.runs[since:] if (each := digest(run)).commit is not None or each.writes
         ]

@@ -665,7 +665,7 @@ class TestAuthenticationTypes:
         refuse(estate, refused)
         found = listing(snapshot=self.mode(mode))
         assert (found.failed, set(found.sessions)) == ({}, listed)
-        assert found.refused == {CAD: frozenset(refused)}
+        assert found.refused_types == {CAD: frozenset(refused)}
 
     def test_the_evidence_of_the_others_settles_the_mode(self, estate: Estate) -> None:
         refuse(estate, {"USERPOOL", "AWS_AD"})

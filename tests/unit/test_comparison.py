@@ -839,7 +839,7 @@ class TestFilters:
         by_type = {"s-1": AuthenticationType.SAML, "pool": AuthenticationType.USERPOOL}
         history.observe(1, ON, session(session_id="pool"), listed_as=by_type)
         refused = {SCOPE: frozenset([AuthenticationType.USERPOOL])}
-        lines = [told(history.observe(minute, refused=refused)) for minute in (2, 3, 4)]
+        lines = [told(history.observe(minute, refused_types=refused)) for minute in (2, 3, 4)]
         assert lines == [[], ["Ended USER_OR_ADMIN"], []]
         assert list(history.snapshot.sessions) == ["pool"]
 

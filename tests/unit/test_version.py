@@ -2,9 +2,11 @@
 
 import gc
 import tomllib
+from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
-from types import ModuleType
+from typing import Any
 
+import boto3
 import pytest
 
 from sandbox.cloud import ROOT
@@ -24,10 +26,8 @@ ENVIRONMENTS = {
         "POWERTOOLS_METRICS_NAMESPACE": "AppStreamSessionAuditor",
     },
     "notifier": {
-        "CHANNEL": "mail",
         "QUEUE_URL": "https://sqs.example/waiting",
         "DEAD_LETTERS_URL": "https://sqs.example/undelivered",
-        "TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:notices",
     },
 }
 
@@ -36,24 +36,47 @@ def test_the_package_has_the_number_of_the_project() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
 
 
-def loaded(function: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    for name, value in {**ENVIRONMENTS[function], **AWS}.items():
+CHANNELS = {
+    "mail": {"TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:notices"},
+    "slack": {"WEBHOOK": "/notices/webhook"},
+    "teams": {"WEBHOOK": "a-secret"},
+}
+
+
+def user_agents(
+    function: str, monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Load a function; return what each client that it makes adds to its user agent, by service."""
+    made: dict[str, str] = {}
+    original = boto3.Session.client
+
+    def client(self: boto3.Session, service: Any, *arguments: Any, **named: Any) -> Any:
+        new = original(self, service, *arguments, **named)
+        made[service] = new.meta.config.user_agent_extra
+        return new
+
+    monkeypatch.setattr(boto3.Session, "client", client)
+    for name, value in {**AWS, **ENVIRONMENTS[function], **settings}.items():
         monkeypatch.setenv(name, value)
     spec = spec_from_file_location(f"loaded_{function}", ROOT / "functions" / function / f"{function}.py")
     assert spec
     assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    spec.loader.exec_module(module_from_spec(spec))
     # A function freezes what its container keeps for good; here it goes.
     gc.unfreeze()
-    return module
+    return made
 
 
-def test_the_auditors_clients_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    auditor = loaded("auditor", monkeypatch).auditor
-    for client in (auditor.publisher._client, auditor.snapshots._client):
-        assert client.meta.config.user_agent_extra == USER_AGENT
+def test_every_client_of_the_auditor_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = user_agents("auditor", monkeypatch, {})
+    assert made == dict.fromkeys(["appstream", "dynamodb", "events"], USER_AGENT)
 
 
-def test_the_notifiers_clients_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loaded("notifier", monkeypatch).sqs.meta.config.user_agent_extra == USER_AGENT
+@pytest.mark.parametrize(
+    ("channel", "service"), [("mail", "sns"), ("slack", "ssm"), ("teams", "secretsmanager")]
+)
+def test_every_client_of_the_notifier_says_it(
+    channel: str, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = user_agents("notifier", monkeypatch, {"CHANNEL": channel, **CHANNELS[channel]})
+    assert made == dict.fromkeys(["sqs", service], USER_AGENT)

@@ -287,7 +287,7 @@ def _out_of_view(before: Remembered, listing: Listing, policy: Policy) -> bool:
 
 def _is_refused(before: Remembered, listing: Listing) -> bool:
     """Return whether the call that would list a session is one that AppStream does not take."""
-    refused = listing.refused.get(before.session.scope, frozenset())
+    refused = listing.refused_types.get(before.session.scope, frozenset())
     listed_as = _type_of(before)
     return listed_as in refused or (None in refused and listed_as not in set(AuthenticationType))
 

@@ -114,7 +114,7 @@ class UsagePart(_Part):
     disconnects: Count
 
 
-Summary = Annotated[str, Field(max_length=SUMMARY_LIMIT, pattern=r'^[^<>&"\\`\x00-\x1f\x7f]*$')]
+Line = Annotated[str, Field(max_length=SUMMARY_LIMIT, pattern=r'^[^<>&"\\`\x00-\x1f\x7f]*$')]
 
 
 class SessionData(_Part):
@@ -124,7 +124,7 @@ class SessionData(_Part):
     previous: PreviousPart
     deadline: DeadlinePart
     usage: UsagePart
-    summary: Summary
+    summary: Line
 
 
 class StartedData(SessionData):
@@ -159,7 +159,7 @@ class AuditData(_Part):
     fleet_name: str
     reason: str
     since: Time
-    summary: Summary
+    summary: Line
 
 
 class SessionDetail(_Part):
@@ -263,7 +263,6 @@ def session_events(
 def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_at: datetime) -> Event:
     """Return the event of a change of coverage; `sequence` is 1 when a scope degrades, 2 when it recovers."""
     gap = change.gap
-    degraded = change.detail_type is DetailType.AUDIT_DEGRADED
     metadata = Metadata(
         event_id=_event_id((*target[1:], *gap.scope, timestamp(gap.since), change.detail_type)),
         account_id=target.account_id,
@@ -271,19 +270,19 @@ def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_a
         sweep_id=sweep_id,
         observed_at=observed_at,
         previous_observed_at=change.previous_observed_at,
-        sequence=1 if degraded else 2,
+        sequence=2 if is_closing(change.detail_type) else 1,
     )
     data = AuditData(
         stack_name=gap.scope.stack,
         fleet_name=gap.scope.fleet,
         reason=gap.reason,
         since=gap.since,
-        summary=audit_summary(gap, degraded=degraded),
+        summary=audit_summary(change),
     )
     return _event(change.detail_type, metadata, data, target, gap.scope)
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Which session an event is of ("" for an audit event), in which scope, and its number there.
 
     `began` is when that life of the session, or that gap of the scope, began.
@@ -303,13 +302,13 @@ class Place(NamedTuple):
 def committed_event(target: TargetId, detail_type: DetailType, detail: str) -> Event:
     """Return an event as it was committed; raise ValueError if it is not one of ours."""
     committed = _committed(detail)
-    metadata, resources = committed.metadata, _resources(target, committed.place.scope)
+    metadata, resources = committed.metadata, _resources(target, committed.origin.scope)
     return Event(detail_type, metadata.event_id, metadata.observed_at, resources, detail)
 
 
-def place_of(event: Event) -> Place:
+def origin_of(event: Event) -> Origin:
     """Return what an event is of."""
-    return _committed(event.detail).place
+    return _committed(event.detail).origin
 
 
 class _Subject(_Part):
@@ -337,10 +336,10 @@ class _Committed(_Part):
     data: _SessionData | _Subject
 
     @property
-    def place(self) -> Place:
+    def origin(self) -> Origin:
         subject = self.data.session if isinstance(self.data, _SessionData) else self.data
         scope = Scope(subject.stack_name, subject.fleet_name)
-        return Place(subject.id, scope, self.metadata.sequence, subject.start_time or subject.since)
+        return Origin(subject.id, scope, self.metadata.sequence, subject.start_time or subject.since)
 
 
 def _committed(detail: str) -> _Committed:
@@ -365,10 +364,10 @@ def _event(
 
 
 def _resources(target: TargetId, scope: Scope) -> tuple[str, ...]:
-    place = f"arn:{target.partition}:appstream:{target.region}:{target.account_id}"
-    stack = f"{place}:stack/{scope.stack}"
+    prefix = f"arn:{target.partition}:appstream:{target.region}:{target.account_id}"
+    stack = f"{prefix}:stack/{scope.stack}"
     # Of a stack whose fleets were never known there is no fleet to name, of a whole target neither.
-    return (f"{place}:fleet/{scope.fleet}", stack) if scope.fleet else (stack,) if scope.stack else ()
+    return (f"{prefix}:fleet/{scope.fleet}", stack) if scope.fleet else (stack,) if scope.stack else ()
 
 
 def _session_data(transition: Transition, change: Change, observed_at: datetime) -> SessionData:

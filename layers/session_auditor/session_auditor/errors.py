@@ -1,6 +1,4 @@
-"""What the auditor raises. Every message says what to do, and none quotes an item, an event or an answer:
-they hold user ids.
-"""
+"""The errors of the auditor. Their messages quote no item, no event and no answer: those hold user ids."""
 
 
 class AuditorError(Exception):
@@ -24,13 +22,13 @@ class TopologyError(AuditorError):
 class CutShortError(AuditorError):
     """A paged answer did not arrive whole; `reason` is an error code of AWS, or one of ours.
 
-    `refused` if AWS would not answer another call either.
+    `final` if AWS would not answer another call either.
     """
 
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
+    def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.refused = refused
+        self.final = final
 
 
 class ItemError(AuditorError, ValueError):

@@ -74,7 +74,7 @@ def observe(before: Remembered, connection_state: str, observed_at: datetime) ->
             return _turned(before, Presence.CONNECTED, observed_at), (Change(DetailType.RECONNECTED),)
         case Presence.CONNECTED if not connected:
             left = _turned(before, Presence.DISCONNECTED, observed_at)
-            # Who leaves anew is warned anew.
+            # A new disconnect resets what counts from a disconnect.
             fired = dict(left.fired)
             for rule in (Rule.DISCONNECT_TIMEOUT, Rule.ABANDONED):
                 fired.pop(rule, None)

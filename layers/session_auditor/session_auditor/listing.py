@@ -47,11 +47,11 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class _ScopeListing:
     """What the calls for one scope brought, by the AuthenticationType they asked for.
 
-    `refused` are the types that were not taken; `gone` if the stack does not have the fleet any more.
+    `refused_types` are those that were not taken; `gone` if the stack does not have the fleet any more.
     """
 
     sessions: dict[AuthenticationType | None, dict[str, Session]] = field(default_factory=dict)
-    refused: set[AuthenticationType | None] = field(default_factory=set)
+    refused_types: set[AuthenticationType | None] = field(default_factory=set)
     failure: Failure | None = None
     gone: bool = False
 
@@ -104,7 +104,7 @@ class SessionLister:
         gone: set[Scope] = set()
         sessions: dict[str, Session] = {}
         listed_as: dict[str, AuthenticationType] = {}
-        refused: dict[Scope, frozenset[AuthenticationType | None]] = {}
+        refused_types: dict[Scope, frozenset[AuthenticationType | None]] = {}
         for scope, result in results.items():
             if isinstance(result, Failure):
                 failed[scope] = result
@@ -114,8 +114,8 @@ class SessionLister:
                 gone.add(scope)
             elif result.failure:
                 failed[scope] = result.failure
-            if result.refused:
-                refused[scope] = frozenset(result.refused)
+            if result.refused_types:
+                refused_types[scope] = frozenset(result.refused_types)
             for authentication_type, listed in result.sessions.items():
                 _merge(sessions, listed)
                 if authentication_type:
@@ -130,7 +130,7 @@ class SessionLister:
             disconnect_timeouts=topology.disconnect_timeouts,
             authentication_types=asked_for,
             listed_as=listed_as,
-            refused=refused,
+            refused_types=refused_types,
             evidence=_evidence([result for result in results.values() if isinstance(result, _ScopeListing)]),
             unknown_authentication_types=frozenset(
                 session.authentication_type
@@ -177,14 +177,14 @@ class SessionLister:
             except CutShortError as error:
                 if error.reason == REFUSED_TYPE and not sessions:
                     del result.sessions[authentication_type]
-                    result.refused.add(authentication_type)
+                    result.refused_types.add(authentication_type)
                     if authentication_type is None and types == (None,):
                         queue.extend(AuthenticationType)
                     continue
                 result.failure = Failure(error.reason)
-                result.gone = error.refused and is_gone(scope)
+                result.gone = error.final and is_gone(scope)
                 return result
-        if result.refused and (policy.authentication_types is not None or not result.sessions):
+        if result.refused_types and (policy.authentication_types is not None or not result.sessions):
             result.failure = Failure(REFUSED_TYPE)
             result.gone = not result.sessions and is_gone(scope)
         return result
@@ -268,7 +268,7 @@ def _evidence(results: Iterable[_ScopeListing]) -> Evidence:
     for result in results:
         unfiltered = result.sessions.get(None, {})
         # A call without a type that is refused lists nobody.
-        both = None in result.sessions or None in result.refused
+        both = None in result.sessions or None in result.refused_types
         for authentication_type, sessions in result.sessions.items():
             if authentication_type is None:
                 lists_others |= any(

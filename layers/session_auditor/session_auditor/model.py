@@ -373,7 +373,7 @@ class Listing:
     A scope that is in neither `scopes` nor `failed` does not exist (any more): it counts as listed,
     empty. `disconnect_timeouts` are seconds by fleet name. `authentication_types` are those that the
     calls asked for; None if none was left out. `listed_as` is the type of the call that listed a session, if
-    it had one; `refused` are the types that AppStream does not take for a scope, None being a call without
+    it had one; `refused_types` are those that AppStream does not take for a scope, None being a call without
     one. `unread` says what else of the topology could not be read, and why. If `topology_read` is False, the
     stacks could not be read at all: nothing was listed, and nothing is known to have vanished.
     """
@@ -386,7 +386,7 @@ class Listing:
     disconnect_timeouts: Mapping[str, int] = field(default_factory=dict)
     authentication_types: frozenset[AuthenticationType] | None = None
     listed_as: Mapping[str, AuthenticationType] = field(default_factory=dict)
-    refused: Mapping[Scope, frozenset[AuthenticationType | None]] = field(default_factory=dict)
+    refused_types: Mapping[Scope, frozenset[AuthenticationType | None]] = field(default_factory=dict)
     evidence: Evidence = Evidence()
     unknown_authentication_types: frozenset[str] = frozenset()
     unread: Mapping[str, str] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def answers(
                 raise CutShortError(ENDLESS)
     except (ClientError, BotoCoreError) as error:
         # botocore has retried by now; a token that repeats is a PaginationError of its paginator.
-        raise CutShortError(error_code(error), refused=is_refusal(error)) from None
+        raise CutShortError(error_code(error), final=is_refusal(error)) from None
     except MALFORMED_ERRORS:
         raise CutShortError(MALFORMED) from None
 

@@ -98,7 +98,7 @@ def plan_sessions(
     return SessionsPlan(target, writes, deferred)
 
 
-def not_committed(
+def all_deferred(
     plan: SessionsPlan, snapshot: Snapshot, session_ids: frozenset[str]
 ) -> Mapping[str, Deferred]:
     """Return all that has to wait, once it is known which sessions the table did not take."""

@@ -35,7 +35,7 @@ class TableReader:
         self._user_id_mode = user_id_mode
         self._user_id = user_id
 
-    def target(self) -> Snapshot:
+    def target_alone(self) -> Snapshot:
         """Read the target's own item alone: a snapshot without sessions and scopes."""
         with table_in_reach(self._table.name, "read"):
             found = self._items("pk = :pk AND sk = :sk", {":sk": {"S": TARGET_KEY}})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from session_auditor.contract import Place, is_closing, place_of, timestamp
+from session_auditor.contract import Origin, is_closing, origin_of, timestamp
 from session_auditor.model import Event, Snapshot
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import Snapshots
@@ -34,7 +34,7 @@ class Answer:
 
 class _Kept(NamedTuple):
     event: Event
-    place: Place
+    origin: Origin
 
 
 def republish(
@@ -51,7 +51,7 @@ def republish(
     Events of lives that are closed go only if `closed` is said. Raises SnapshotError.
     """
     answer = Answer()
-    kept = [_Kept(each.event, place_of(each.event)) for each in snapshots.reader.refused()]
+    kept = [_Kept(each.event, origin_of(each.event)) for each in snapshots.reader.refused()]
     asked_for = [each for each in kept if which in (ALL, each.event.event_id)]
     if which != ALL and not asked_for:
         answer.unknown = [which]
@@ -59,11 +59,11 @@ def republish(
     lanes: dict[tuple[str, ...], list[_Kept]] = {}
     for each in asked_for:
         if closed or _may_go(each, kept, snapshot):
-            lanes.setdefault(each.place.subject, []).append(each)
+            lanes.setdefault(each.origin.subject, []).append(each)
         else:
             answer.closed.append(each.event.event_id)
     for lane in lanes.values():
-        lane.sort(key=lambda each: (each.event.observed_at, each.place.sequence))
+        lane.sort(key=lambda each: (each.event.observed_at, each.origin.sequence))
     published = publisher.publish(([each.event for each in lane] for lane in lanes.values()), time_left)
     events = {each.event.event_id: each.event for each in asked_for}
     for event_id, _ in published.accepted:
@@ -77,20 +77,20 @@ def republish(
 
 def _may_go(kept: _Kept, others: Iterable[_Kept], snapshot: Snapshot) -> bool:
     """Return whether something closes what an event opens: its life goes on, or its end is kept as well."""
-    event, place = kept
+    event, origin = kept
     if is_closing(event.detail_type):
         return True
     if any(
         is_closing(other.event.detail_type)
-        and (other.place.subject, other.place.began) == (place.subject, place.began)
+        and (other.origin.subject, other.origin.began) == (origin.subject, origin.began)
         and other.event.observed_at >= event.observed_at
         for other in others
     ):
         return True
-    if place.session_id:
-        stored = snapshot.sessions.get(place.session_id)
+    if origin.session_id:
+        stored = snapshot.sessions.get(origin.session_id)
         return stored is not None and stored.remembered.first_seen <= event.observed_at
     gaps = snapshot.target.gaps if snapshot.target else ()
     return any(
-        (gap.scope, timestamp(gap.since)) == (place.scope, place.began) and gap.announced for gap in gaps
+        (gap.scope, timestamp(gap.since)) == (origin.scope, origin.began) and gap.announced for gap in gaps
     )

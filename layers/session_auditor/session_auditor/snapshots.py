@@ -52,7 +52,7 @@ class Snapshots:
         is the one that this container wrote last, the snapshot that was kept then is still the table's.
         """
         kept, self._kept, self._wrote = self._kept, None, False
-        target = self.reader.target()
+        target = self.reader.target_alone()
         fresh = timedelta() <= now - self._read_at < KEPT_FOR
         if kept and fresh and (kept.version, kept.target) == (target.version, target.target):
             return kept
@@ -125,6 +125,7 @@ class Snapshots:
         if beside:
             if not self._write({TARGET_KEY: beside}, fence):
                 return replace(after, scopes=scopes) if scopes_change else after
+            # Without its gaps a scope would read as covered; without the new list of scopes none does.
             if rest and not as_before:
                 raise SnapshotError(
                     f"table {self._table.name} cannot be written (too busy); "

@@ -23,7 +23,7 @@ from session_auditor.model import (
     Snapshot,
     TargetId,
 )
-from session_auditor.plan import Deferral, Deferred, not_committed, plan_sessions, plan_target
+from session_auditor.plan import Deferral, Deferred, all_deferred, plan_sessions, plan_target
 from session_auditor.publisher import Published, Publisher
 from session_auditor.snapshots import Snapshots
 
@@ -132,7 +132,7 @@ class Auditor:
             snapshot, listing, policy=self.policy, target_id=self.target_id, sweep_id=sweep_id
         )
         snapshot, uncommitted = self.snapshots.commit(snapshot, sessions, time_left)
-        deferred = not_committed(sessions, snapshot, uncommitted)
+        deferred = all_deferred(sessions, snapshot, uncommitted)
         target = plan_target(
             snapshot, listing, deferred, policy=self.policy, target_id=self.target_id, sweep_id=sweep_id
         )

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import TypeAdapter
 
 from session_auditor.clocks import used
-from session_auditor.contract import committed_event, place_of, timestamp
+from session_auditor.contract import committed_event, origin_of, timestamp
 from session_auditor.errors import ItemError
 from session_auditor.model import (
     WHOLE_TARGET,
@@ -126,7 +126,7 @@ class Table:
             if not all(0 < len(name.encode()) <= NAME_BYTES for name in remembered.session.scope):
                 raise ItemError("a scope that AppStream cannot have")
             events = tuple(map(self._event, outbox))
-            if any(place_of(event).session_id != remembered.session.id for event in events):
+            if any(origin_of(event).session_id != remembered.session.id for event in events):
                 raise ItemError("another session's event")
             return Stored(remembered, events, version)
 

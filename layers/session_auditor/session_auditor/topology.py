@@ -104,10 +104,10 @@ class TopologyReader:
         def fleets_of(stack: str) -> Paged[_Fleets]:
             return self._fleets_of(stack, reading_left)
 
-        answers = side_by_side(fleets_of, due, reading_left, workers=self._workers)
+        read_now = side_by_side(fleets_of, due, reading_left, workers=self._workers)
         whole = {
             stack: _Read(now, answer.names)
-            for stack, answer in answers.items()
+            for stack, answer in read_now.items()
             if isinstance(answer, _Fleets) and not answer.problem
         }
         self._fleets = {stack: read for stack, read in self._fleets.items() if stack in stacks} | whole
@@ -117,8 +117,8 @@ class TopologyReader:
         for stack in stacks:
             read = self._fleets.get(stack)
             of_stack = {Scope(stack, fleet) for fleet in (read.what if read else ())}
-            if stack in answers and stack not in whole:
-                answer = answers[stack]
+            if stack in read_now and stack not in whole:
+                answer = read_now[stack]
                 cause = answer if isinstance(answer, Failure) else Failure(answer.problem)
                 names = frozenset() if isinstance(answer, Failure) else answer.names
                 of_stack |= {Scope(stack, fleet) for fleet in names}
@@ -132,13 +132,13 @@ class TopologyReader:
         return Topology(frozenset(scopes), timeouts, failed, unread)
 
     def look_up_again(self, now: datetime, time_left: Callable[[], float]) -> Callable[[Scope], bool]:
-        """Return what tells whether a stack has lost a fleet whose sessions AppStream refuses to list."""
-        answers: dict[str, _Fleets] = {}
+        """Return a function that looks up whether a scope's stack has lost its fleet."""
+        looked_up: dict[str, _Fleets] = {}
 
         def is_gone(scope: Scope) -> bool:
-            if scope.stack not in answers:
-                answers[scope.stack] = in_one_go(self._fleets_of(scope.stack, time_left))
-            fleets = answers[scope.stack]
+            if scope.stack not in looked_up:
+                looked_up[scope.stack] = in_one_go(self._fleets_of(scope.stack, time_left))
+            fleets = looked_up[scope.stack]
             if fleets.problem:
                 # The stack itself may be gone.
                 self._stacks = None
@@ -176,7 +176,7 @@ class TopologyReader:
                 if not whole:
                     failure = Failure(MALFORMED)
         except CutShortError as error:
-            if error.refused:
+            if error.final:
                 raise TopologyError(error.reason) from None
             failure = Failure(error.reason)
         if failure is None:
@@ -262,10 +262,11 @@ def _disconnect_timeouts(fleets: Any) -> dict[str, int]:
 
 
 def is_name(name: Any) -> bool:
-    return isinstance(name, str) and 0 < len(utf8(name)) <= NAME_BYTES_LIMIT
+    """Return whether AppStream may have given this name or id: text of a length that an item can hold."""
+    return isinstance(name, str) and 0 < len(_utf8(name)) <= NAME_BYTES_LIMIT
 
 
-def utf8(text: str) -> bytes:
+def _utf8(text: str) -> bytes:
     """Return the bytes of a text; none if it holds what UTF-8 can't write."""
     try:
         return text.encode()

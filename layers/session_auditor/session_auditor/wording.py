@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import assert_never
 
 from session_auditor.comparison import Transition
-from session_auditor.coverage import FILTERED
-from session_auditor.model import Cause, Change, Deadline, DetailType, EndReason, Gap, Scope
+from session_auditor.coverage import FILTERED, AuditChange
+from session_auditor.model import Cause, Change, Deadline, DetailType, EndReason, Scope
 
 SUMMARY_LIMIT = 200
 # Chat programs render brackets, asterisks and the like. “ and ” are ours alone: a user id stands in them.
@@ -36,17 +36,32 @@ def summary(transition: Transition, change: Change, observed_at: datetime) -> st
     return _cut(_summary(transition, change, observed_at), SUMMARY_LIMIT)
 
 
-def audit_summary(gap: Gap, *, degraded: bool) -> str:
+def audit_summary(change: AuditChange) -> str:
     """Return the line of an audit event: a scope could not be listed, or can be again."""
-    what = f"Sessions {_place(gap.scope)}" if gap.scope.stack else "Stacks and fleets"
+    gap = change.gap
+    what = f"Sessions {_on_stack(gap.scope)}" if gap.scope.stack else "Stacks and fleets"
     verb = "listed" if gap.scope.stack else "read"
     since = f"since {gap.since:%Y-%m-%d %H:%M} UTC"
-    if degraded:
-        line = f"{what} could not be {verb} {since}: {harmless(gap.reason, 40)}"
-    elif gap.reason == FILTERED:
-        line = f"{what} are not audited any more; they had not been {verb} {since}"
-    else:
-        line = f"{what} are {verb} again; they had not been {since}"
+    match change.detail_type:
+        case DetailType.AUDIT_DEGRADED:
+            line = f"{what} could not be {verb} {since}: {harmless(gap.reason, 40)}"
+        case DetailType.AUDIT_RECOVERED if gap.reason == FILTERED:
+            line = f"{what} are not audited any more; they had not been {verb} {since}"
+        case DetailType.AUDIT_RECOVERED:
+            line = f"{what} are {verb} again; they had not been {since}"
+        case (
+            DetailType.STARTED
+            | DetailType.CONNECTED
+            | DetailType.DISCONNECTED
+            | DetailType.RECONNECTED
+            | DetailType.EXPIRING
+            | DetailType.ABANDONED
+            | DetailType.ENDED
+            | DetailType.UNWATCHED
+        ):
+            raise ValueError("a session's event is of no scope")
+        case _:
+            assert_never(change.detail_type)
     return _cut(line, SUMMARY_LIMIT)
 
 
@@ -65,7 +80,7 @@ def _summary(transition: Transition, change: Change, observed_at: datetime) -> s
     # A line opens with our own word: a spreadsheet would run a user id that opens with "=".
     name = harmless(after.session.user_id, 60)
     user, whose = (f"User “{name}”", f"The session of “{name}”") if name else ("A user", "A session")
-    place = _place(after.session.scope)
+    place = _on_stack(after.session.scope)
     ends = _ends(deadline, observed_at)
     match change.detail_type:
         case DetailType.STARTED if after.baseline:
@@ -90,8 +105,8 @@ def _summary(transition: Transition, change: Change, observed_at: datetime) -> s
             left = f"; it ends at {ends}" if ends else ""
             return f"{whose} {place} is abandoned: nobody was seen connected for {minutes}{left}"
         case DetailType.ENDED:
-            reason = _reason(after.ending.reason) if after.ending else ""
-            return f"{whose} {place} has ended: {reason}"
+            reason = after.ending.reason if after.ending else EndReason.UNKNOWN
+            return f"{whose} {place} has ended: {_reason(reason)}"
         case DetailType.UNWATCHED:
             return f"{whose} {place} is not audited any more: {_reason(EndReason.UNWATCHED)}"
         case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
@@ -124,12 +139,20 @@ def _ends(deadline: Deadline, observed_at: datetime) -> str:
     """Return when the session ends and by what; "" without a deadline."""
     if deadline.at is None:
         return ""
-    cause = "maximum duration" if deadline.cause is Cause.MAX_DURATION else "disconnect timeout"
+    match deadline.cause:
+        case Cause.MAX_DURATION:
+            cause = "maximum duration"
+        case Cause.DISCONNECT_TIMEOUT:
+            cause = "disconnect timeout"
+        case Cause.NONE:
+            return ""
+        case _:
+            assert_never(deadline.cause)
     day = "" if deadline.at.date() == observed_at.date() else f"{deadline.at:%Y-%m-%d} "
     return f"{day}{deadline.at:%H:%M} UTC ({cause})"
 
 
-def _place(scope: Scope) -> str:
+def _on_stack(scope: Scope) -> str:
     return f"on stack {harmless(scope.stack, 32)}, fleet {harmless(scope.fleet, 32)}"
 
 

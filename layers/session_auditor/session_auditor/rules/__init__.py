@@ -1,7 +1,8 @@
 """Rules say when a session that is seen is due for an event, though nothing about it has changed.
 
-Each is a file with one pure function: from what is remembered of a session and the time to what is due. A
-rule fires once a session and threshold; if several thresholds are crossed at once, only the tightest fires.
+Each is a file with one pure function: from what is remembered of a session and the time to what is due. Each
+threshold fires once; if several are crossed at once, only the tightest fires. What counts from a disconnect
+may fire again after the next one: `lifecycle.observe` forgets then that it fired.
 """
 
 from collections.abc import Callable

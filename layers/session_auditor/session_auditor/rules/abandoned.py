@@ -10,7 +10,8 @@ from session_auditor.model import DetailType, Due, Policy, Presence, Remembered,
 def due(remembered: Remembered, now: datetime, policy: Policy, running: bool) -> Due | None:
     """Return the largest threshold of minutes without a user that was crossed and is new.
 
-    A threshold that is not shorter than the whole period says nothing: the session is ended first.
+    A threshold that is not shorter than the whole period says nothing: the session is ended first. Who comes
+    back and leaves again may be abandoned again.
     """
     if not running:
         return None

@@ -1,6 +1,7 @@
 """Expiring: a session will be ended soon, by its maximum duration or by the disconnect timeout."""
 
 from datetime import datetime
+from typing import assert_never
 
 from session_auditor.clocks import MINUTE, deadline_of, minutes_of_life, minutes_of_timeout
 from session_auditor.model import Cause, DetailType, Due, Policy, Remembered, Rule
@@ -15,10 +16,15 @@ def due(remembered: Remembered, now: datetime, policy: Policy, running: bool) ->
     deadline = deadline_of(remembered, running=running)
     if deadline.at is None:
         return None
-    if deadline.cause is Cause.MAX_DURATION:
-        rule, period = Rule.MAX_DURATION, minutes_of_life(remembered)
-    else:
-        rule, period = Rule.DISCONNECT_TIMEOUT, minutes_of_timeout(remembered)
+    match deadline.cause:
+        case Cause.MAX_DURATION:
+            rule, period = Rule.MAX_DURATION, minutes_of_life(remembered)
+        case Cause.DISCONNECT_TIMEOUT:
+            rule, period = Rule.DISCONNECT_TIMEOUT, minutes_of_timeout(remembered)
+        case Cause.NONE:
+            return None
+        case _:
+            assert_never(deadline.cause)
     left = (deadline.at - now) / MINUTE
     fired = remembered.fired.get(rule)
     crossed = [

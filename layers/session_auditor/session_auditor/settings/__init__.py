@@ -1,7 +1,7 @@
 """How a function reads its settings: one frozen object, read from the environment once, at start.
 
-Each function's own are in a module of its role. Every variable that is wrong is named in the error. What the
-parameters of a template admit is right here, too: a value that deploys never stops a function.
+Each function's own are in a module of its role. Every variable that is wrong is named in the error. Every
+value that a template's parameters accept is valid here, so a stack that deploys also starts.
 """
 
 import math
