@@ -11,8 +11,8 @@ from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.schemas import files
 from session_auditor.contract import SOURCE, json_schema
-from session_auditor.model import DetailType, EndReason, Event
-from tests.shared.events import whole_life
+from session_auditor.model import DetailType, EndReason
+from tests.shared.events import envelope, whole_life
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = ROOT / "docs" / "schemas" / "registry.yaml"
@@ -26,21 +26,6 @@ SCHEMAS = {
 def schema_of(detail_type: DetailType) -> dict[str, Any]:
     schema: dict[str, Any] = SCHEMAS[f"{SOURCE}@{detail_type.value.replace(' ', '')}"]
     return schema
-
-
-def as_received(event: Event) -> dict[str, Any]:
-    """The event as EventBridge hands it to a target."""
-    return {
-        "version": "0",
-        "id": "7bf73129-1428-4cd3-a780-95db273d1602",
-        "detail-type": event.detail_type.value,
-        "source": SOURCE,
-        "account": "123456789012",
-        "time": "2026-03-02T08:00:00Z",
-        "region": "eu-west-1",
-        "resources": list(event.resources),
-        "detail": json.loads(event.detail),
-    }
 
 
 @pytest.mark.parametrize(("path", "content"), list(files()), ids=lambda each: getattr(each, "name", ""))
@@ -60,14 +45,14 @@ class TestRegistry:
         schema = schema_of(detail_type)
         jsonschema.Draft4Validator.check_schema(schema)
         validator = jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker())
-        validator.validate(as_received(whole_life()[detail_type]))
+        validator.validate(envelope(whole_life()[detail_type]))
 
     def test_they_hold_for_nothing_else(self, detail_type: DetailType) -> None:
         validator = jsonschema.Draft4Validator(schema_of(detail_type))
         life = whole_life()
         for other in set(DetailType) - {detail_type}:
-            assert not validator.is_valid(as_received(life[other]))
-        event = as_received(life[detail_type])
+            assert not validator.is_valid(envelope(life[other]))
+        event = envelope(life[detail_type])
         del event["detail"]["data"]["summary"]
         assert not validator.is_valid(event)
 

@@ -57,7 +57,7 @@ def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
 
 
 def envelope(event: Event) -> dict[str, Any]:
-    """Give the event as EventBridge hands it to rules and targets; its `id` is EventBridge's own."""
+    """Return the event as EventBridge hands it to rules and targets; its `id` is EventBridge's own."""
     return {
         "version": "0",
         "id": str(UUID(event.event_id)),

@@ -1,6 +1,7 @@
 """Tables as earlier releases left them: every item reads, nothing is told twice, nothing is forgotten.
 
-tables/ holds one table for each release, as DynamoDB kept it when that release had made its last sweep.
+tables/ holds tables as DynamoDB kept them after a last sweep: that of release 0.1, and that of the code
+between it and 0.2, which wrote schema 1 as well.
 """
 
 import json
@@ -14,6 +15,7 @@ from tests.shared.history import AWAY, SCOPE, History, at, session, told
 from tests.shared.table import table as mocked_table
 
 TABLES = Path(__file__).parent / "tables"
+RELEASES = [path.stem for path in sorted(TABLES.glob("*.json"))]
 LAB = Scope("lab", "render")
 # What AppStream lists in both scopes, the minute after the last sweep of that release.
 SESSIONS: tuple[Session, ...] = (
@@ -25,15 +27,20 @@ SESSIONS: tuple[Session, ...] = (
 
 
 def items(release: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((TABLES / f"release-{release}.json").read_text())
+    found: list[dict[str, Any]] = json.loads((TABLES / f"{release}.json").read_text())
     return found
 
 
+@pytest.fixture(params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def history() -> History:
-    """What this release reads in a table of release 0.1."""
+def history(release: str) -> History:
+    """What this release reads in the table of an older one."""
     with mocked_table() as table:
-        for item in items("0.1"):
+        for item in items(release):
             table.put(item)
         return History(policy=Policy(), timeout=5400, snapshot=table.snapshots().load(at(92)))
 
@@ -70,19 +77,19 @@ def test_what_fired_stays_fired(history: History) -> None:
     assert told(history.observe(96, *SESSIONS, scopes=both, failed=failed)) == ["Expiring MAX_DURATION 5"]
 
 
-def test_what_waited_is_published_as_it_was_committed(history: History) -> None:
+def test_what_waited_is_published_as_it_was_committed(release: str, history: History) -> None:
     written = {
-        entry["M"]["detail"]["S"] for item in items("0.1") for entry in item.get("outbox", {"L": []})["L"]
+        entry["M"]["detail"]["S"] for item in items(release) for entry in item.get("outbox", {"L": []})["L"]
     }
     waiting = {event.detail for each in history.snapshot.sessions.values() for event in each.outbox}
     assert waiting == written
     assert len(waiting) == 3
 
 
-def test_a_session_is_written_in_the_form_of_this_release(history: History) -> None:
+def test_a_session_is_written_in_the_form_of_this_release(release: str) -> None:
     """An older release leaves such an item alone: it would forget what has fired, and tell it twice."""
     with mocked_table() as table:
-        for item in items("0.1"):
+        for item in items(release):
             table.put(item)
         snapshots = table.snapshots()
         snapshot = snapshots.load(at(92))

@@ -31,6 +31,8 @@ TIMEOUT_LIMIT = 10**9
 Timeout = Annotated[int, Field(ge=1, le=TIMEOUT_LIMIT)]
 
 
+# Bytes of a name or an id: with a time before it an id has to fit a DynamoDB sort key of 1,024 bytes.
+NAME_BYTES = 1_000
 # Events and bytes with which an outbox is full: an item may have 400 KB at most.
 OUTBOX_LIMIT = 50
 OUTBOX_BYTES = 200_000

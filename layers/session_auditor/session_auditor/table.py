@@ -18,6 +18,7 @@ from session_auditor.clocks import used
 from session_auditor.contract import committed_event, origin_of, timestamp
 from session_auditor.errors import ItemError
 from session_auditor.model import (
+    NAME_BYTES,
     WHOLE_TARGET,
     DetailType,
     Ending,
@@ -34,7 +35,7 @@ from session_auditor.model import (
 
 # Written with every item. One of a newer release is left alone. One of an older release is read (what it
 # lacks has a default, what it had otherwise is translated) and takes these numbers when it is next written.
-# Release 0.1 wrote 1 everywhere; since 0.2 a session keeps what has fired by rule.
+# Release 0.1 wrote 1 everywhere; since release 0.2 a session keeps what has fired by rule.
 TARGET_SCHEMA = 1
 SESSION_SCHEMA = 2
 TARGET_KEY = "TARGET"
@@ -47,8 +48,6 @@ INLINE_BYTES = 25_000
 # Gaps and scopes are written in one transaction of at most 4 MB. What doesn't fit reads as never covered.
 PARTS_BYTES = 1_700_000
 PARTS_LIMIT = 40
-# Of a stack or fleet; what is longer was not written by the auditor, and would fill the items of the target.
-NAME_BYTES = 1_000
 
 # Where release 0.1 kept what each rule has fired.
 _FIRED_IN_SCHEMA_1 = {

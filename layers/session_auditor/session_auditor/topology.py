@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from session_auditor.aws_errors import MALFORMED
 from session_auditor.errors import CutShortError, TopologyError
-from session_auditor.model import TIMEOUT_LIMIT, WHOLE_TARGET, Failure, Policy, Scope, Snapshot
+from session_auditor.model import NAME_BYTES, TIMEOUT_LIMIT, WHOLE_TARGET, Failure, Policy, Scope, Snapshot
 from session_auditor.paging import DEADLINE, Paged, Result, answers, in_one_go, side_by_side
 
 if TYPE_CHECKING:
     from mypy_boto3_appstream import AppStreamClient
 
-# Bytes of a name or id: with a time before it an id has to fit a DynamoDB sort key of 1,024 bytes.
-NAME_BYTES_LIMIT = 1_000
 NOT_FOUND = "ResourceNotFoundException"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -263,7 +261,7 @@ def _disconnect_timeouts(fleets: Any) -> dict[str, int]:
 
 def is_name(name: Any) -> bool:
     """Return whether AppStream may have given this name or id: text of a length that an item can hold."""
-    return isinstance(name, str) and 0 < len(_utf8(name)) <= NAME_BYTES_LIMIT
+    return isinstance(name, str) and 0 < len(_utf8(name)) <= NAME_BYTES
 
 
 def _utf8(text: str) -> bytes:
