@@ -1,0 +1,250 @@
+"""What people ask: who is on now, how many were on at once, for how long.
+
+Plain data in, plain data out, for the command and the board alike, so that they agree. It adds nothing to
+what the sweeps observed: a session is as it was when its scope was last listed, and `Row.seen` says when.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import NamedTuple, assert_never
+
+from session_auditor.clocks import clock_of, deadline_of
+from session_auditor.model import (
+    Deadline,
+    Globs,
+    Presence,
+    Remembered,
+    Rule,
+    Session,
+    Snapshot,
+    Target,
+)
+
+HOUR = timedelta(hours=1)
+_AWAY = frozenset([Presence.DISCONNECTED, Presence.NEVER_CONNECTED])
+
+
+_EVERYTHING = Globs()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A live session. `since` is when its presence was first observed, or when the latest hole was over.
+
+    `seen` is when the last sweep began that listed it; None if that is not known. It is not `watched` while
+    that is longer ago than a hole: nothing is claimed then of who is away. `abandoned` is the threshold of
+    Abandoned that has fired, in minutes, 0 if none has.
+    """
+
+    session: Session
+    presence: Presence
+    since: datetime
+    deadline: Deadline
+    seen: datetime | None
+    watched: bool
+    abandoned: int = 0
+
+    def away(self, now: datetime) -> timedelta:
+        """Return for how long nobody has been seen connected; nothing for who is, or may be."""
+        if not self.watched or self.presence not in _AWAY:
+            return timedelta()
+        return max(timedelta(), now - self.since)
+
+
+class Sort(StrEnum):
+    """In which order rows are shown; URGENCY begins with what ends first among those whose user is away."""
+
+    URGENCY = "urgency"
+    AWAY = "away"
+    ENDS = "ends"
+    USER = "user"
+    STARTED = "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows are wanted; what is left at its default wants every row.
+
+    `user` is a glob. `host` is an instance id or the address of an ENI.
+    """
+
+    stacks: Globs = _EVERYTHING
+    fleets: Globs = _EVERYTHING
+    user: str = "*"
+    host: str = ""
+    presences: frozenset[Presence] = frozenset(Presence)
+    away_longer_than: timedelta = timedelta()
+    ends_within: timedelta | None = None
+
+    def wants(self, row: Row, now: datetime) -> bool:
+        """Return whether the row is wanted."""
+        session, ends = row.session, row.deadline.at
+        return (
+            self.stacks.match(session.scope.stack)
+            and self.fleets.match(session.scope.fleet)
+            and fnmatchcase(session.user_id, self.user)
+            and (not self.host or self.host in (session.instance_id, session.eni_private_ip_address))
+            and row.presence in self.presences
+            and (not self.away_longer_than or row.away(now) > self.away_longer_than)
+            and (self.ends_within is None or (ends is not None and ends - now <= self.ends_within))
+        )
+
+
+def live(snapshot: Snapshot, now: datetime, hole: timedelta) -> tuple[Row, ...]:
+    """Return the sessions that are believed to live, by id. `hole` is that of the policy."""
+    stored = sorted(snapshot.sessions.items())
+    return tuple(
+        _row(each.remembered, snapshot.target, now, hole) for _, each in stored if not each.remembered.ending
+    )
+
+
+def _row(remembered: Remembered, target: Target | None, now: datetime, hole: timedelta) -> Row:
+    scope = remembered.session.scope
+    over = [each.end for each in (target.holes if target else ()) if each.scope in (None, scope)]
+    if over:
+        # Holes are remembered with their scopes, so that none has to be written to each session.
+        remembered = replace(remembered, clocks_from=max([clock_of(remembered), *over]))
+    gap = next((each for each in (target.gaps if target else ()) if each.scope == scope), None)
+    listed = (gap.listed or gap.covered) if gap else target.last_begin if target else None
+    missed = remembered.missed.last_seen if remembered.missed else None
+    seen = missed or remembered.unlisted_since or listed
+    watched = seen is not None and now - seen <= hole
+    return Row(
+        session=remembered.session,
+        presence=remembered.presence,
+        since=clock_of(remembered),
+        deadline=deadline_of(remembered, running=watched),
+        seen=seen,
+        watched=watched,
+        abandoned=remembered.fired.get(Rule.ABANDONED, 0) if remembered.presence in _AWAY else 0,
+    )
+
+
+def ordered(rows: Iterable[Row], by: Sort, now: datetime) -> tuple[Row, ...]:
+    """Return the rows in an order; rows that are equal in it stay in the order of their ids."""
+    by_id = sorted(rows, key=lambda row: row.session.id)
+    match by:
+        case Sort.URGENCY:
+            return tuple(sorted(by_id, key=lambda row: (row.presence not in _AWAY, _ends(row))))
+        case Sort.AWAY:
+            return tuple(sorted(by_id, key=lambda row: -row.away(now)))
+        case Sort.ENDS:
+            return tuple(sorted(by_id, key=_ends))
+        case Sort.USER:
+            return tuple(sorted(by_id, key=lambda row: row.session.user_id))
+        case Sort.STARTED:
+            return tuple(sorted(by_id, key=_started))
+        case _:
+            assert_never(by)
+
+
+def _ends(row: Row) -> tuple[bool, float]:
+    at = row.deadline.at
+    return at is None, at.timestamp() if at else 0.0
+
+
+def _started(row: Row) -> tuple[bool, float]:
+    at = row.session.start_time
+    return at is None, at.timestamp() if at else 0.0
+
+
+def totals(rows: Iterable[Row]) -> Mapping[Presence, int]:
+    """Return how many rows there are of each presence, those of which there are none, too."""
+    counted = Counter(row.presence for row in rows)
+    return {presence: counted[presence] for presence in Presence}
+
+
+class Life(NamedTuple):
+    """A session that was, or is: `end` is None while it lives. Seconds are as observed, a lower bound."""
+
+    session_id: str
+    user_id: str
+    stack: str
+    fleet: str
+    start: datetime
+    end: datetime | None
+    connected_seconds: int = 0
+    alone_seconds: int = 0
+
+
+class Peak(NamedTuple):
+    """The most sessions at once, and when there were first so many; `at` is None if there were none."""
+
+    sessions: int
+    at: datetime | None
+
+
+def peak(lives: Iterable[Life], since: datetime, until: datetime) -> Peak:
+    """Return the most sessions at once from `since` to before `until`; at its end a session is gone."""
+    changes: Counter[datetime] = Counter()
+    for life in lives:
+        start, end = max(life.start, since), min(life.end or until, until)
+        if start < end:
+            changes[start] += 1
+            changes[end] -= 1
+    sessions, most = 0, Peak(0, None)
+    for at in sorted(changes):
+        sessions += changes[at]
+        if sessions > most.sessions:
+            most = Peak(sessions, at)
+    return most
+
+
+def by_hour(lives: Iterable[Life], since: datetime, until: datetime) -> Iterator[tuple[datetime, Peak]]:
+    """Return the peak of every hour that begins from `since` to before `until`."""
+    kept = sorted(lives, key=lambda life: life.start)
+    hour = since
+    while hour < until:
+        end = min(hour + HOUR, until)
+        yield hour, peak((life for life in kept if life.start < end), hour, end)
+        kept = [life for life in kept if life.end is None or life.end > end]
+        hour = end
+
+
+class By(StrEnum):
+    """What sums are made for; a life belongs to the day and month in which it ended, or is now."""
+
+    USER = "user"
+    FLEET = "fleet"
+    DAY = "day"
+    MONTH = "month"
+
+
+class Sums(NamedTuple):
+    """How many lives, and the seconds with somebody connected and with nobody."""
+
+    lives: int
+    connected_seconds: int
+    alone_seconds: int
+
+
+def sums(lives: Iterable[Life], by: By, now: datetime, zone: tzinfo) -> Mapping[str, Sums]:
+    """Return the sums by user, by fleet, or by the day or month in that time zone, ordered by name."""
+    gathered: defaultdict[str, Sums] = defaultdict(lambda: Sums(0, 0, 0))
+    for life in lives:
+        name = _name(life, by, now, zone)
+        known = gathered[name]
+        gathered[name] = Sums(
+            known.lives + 1,
+            known.connected_seconds + life.connected_seconds,
+            known.alone_seconds + life.alone_seconds,
+        )
+    return dict(sorted(gathered.items()))
+
+
+def _name(life: Life, by: By, now: datetime, zone: tzinfo) -> str:
+    match by:
+        case By.USER:
+            return life.user_id
+        case By.FLEET:
+            return life.fleet
+        case By.DAY:
+            return f"{(life.end or now).astimezone(zone):%Y-%m-%d}"
+        case By.MONTH:
+            return f"{(life.end or now).astimezone(zone):%Y-%m}"
+        case _:
+            assert_never(by)

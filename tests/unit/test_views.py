@@ -1,0 +1,211 @@
+"""What people ask of the table: live rows as histories leave them, peaks and sums against brute force."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_auditor.model import Cause, Ending, EndReason, Globs, Policy, Presence, Scope
+from session_auditor.views import (
+    By,
+    Filter,
+    Life,
+    Peak,
+    Row,
+    Sort,
+    Sums,
+    by_hour,
+    live,
+    ordered,
+    peak,
+    sums,
+    totals,
+)
+from tests.shared.history import AWAY, CONNECTED, SCOPE, START, History, at, session
+
+LAB = Scope("lab", "render")
+HOLE = timedelta(minutes=5)
+MINUTE = timedelta(minutes=1)
+
+
+def rows(history: History, minute: float) -> dict[str, Row]:
+    return {row.session.id: row for row in live(history.snapshot, at(minute), HOLE)}
+
+
+@pytest.fixture
+def office() -> History:
+    """Minute 20 of an office: at work, away since minute 3, never there, and one who is missing."""
+    history = History(policy=Policy(), timeout=3600)
+    history.observe(0)
+    both = session(session_id="at-work"), session(session_id="missing", user_id="kim@example.com")
+    never = session(AWAY, "never-there", instance_id="i-1", eni_private_ip_address="10.0.0.7")
+    for minute in range(1, 20):
+        left = session(CONNECTED if minute < 3 else AWAY, "left")
+        history.observe(minute, *both, left, never)
+    history.observe(20, both[0], session(AWAY, "left"), never)
+    return history
+
+
+class TestRows:
+    """Live sessions, as far as anybody looked."""
+
+    def test_presence_and_since_when(self, office: History) -> None:
+        found = {name: (row.presence, row.since) for name, row in rows(office, 20).items()}
+        assert found == {
+            "at-work": (Presence.CONNECTED, at(1)),
+            "left": (Presence.DISCONNECTED, at(3)),
+            "missing": (Presence.CONNECTED, at(1)),
+            "never-there": (Presence.NEVER_CONNECTED, at(1)),
+        }
+
+    def test_away_abandoned_and_the_deadline(self, office: History) -> None:
+        left, at_work = rows(office, 20)["left"], rows(office, 20)["at-work"]
+        assert left.away(at(20)) == 17 * MINUTE
+        assert left.abandoned == 15
+        assert (left.deadline.at, left.deadline.cause) == (at(63), Cause.DISCONNECT_TIMEOUT)
+        assert at_work.away(at(20)) == timedelta()
+        assert (at_work.deadline.at, at_work.abandoned) == (at(600), 0)
+
+    def test_when_it_was_seen(self, office: History) -> None:
+        found = {name: row.seen for name, row in rows(office, 20).items()}
+        assert found == {"at-work": at(20), "left": at(20), "missing": at(19), "never-there": at(20)}
+
+    def test_nothing_is_claimed_while_nobody_looks(self, office: History) -> None:
+        for minute in range(21, 30):
+            office.observe(minute, failed={SCOPE: "ThrottlingException"})
+        left = rows(office, 29)["left"]
+        assert (left.watched, left.seen, left.away(at(29))) == (False, at(20), timedelta())
+        assert left.deadline.cause is Cause.MAX_DURATION
+
+    def test_after_a_hole_clocks_begin_anew(self, office: History) -> None:
+        office.observe(40, session(session_id="at-work"), session(AWAY, "left"))
+        left = rows(office, 45)["left"]
+        assert (left.watched, left.since, left.away(at(45))) == (True, at(40), 5 * MINUTE)
+        assert left.deadline.at == at(100)
+
+    def test_an_end_that_waits_to_be_published_is_no_live_session(self, office: History) -> None:
+        ending = Ending(EndReason.USER_OR_ADMIN, at(19), at(20))
+        left = office.snapshot.sessions["left"]
+        ended = replace(left, remembered=replace(left.remembered, ending=ending))
+        snapshot = replace(office.snapshot, sessions={**office.snapshot.sessions, "left": ended})
+        assert [row.session.id for row in live(snapshot, at(20), HOLE)] == [
+            "at-work",
+            "missing",
+            "never-there",
+        ]
+
+    def test_totals(self, office: History) -> None:
+        assert totals(rows(office, 20).values()) == {
+            Presence.CONNECTED: 2,
+            Presence.DISCONNECTED: 1,
+            Presence.NEVER_CONNECTED: 1,
+            Presence.UNKNOWN: 0,
+        }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        pytest.param(Filter(), ["at-work", "left", "missing", "never-there"], id="everybody"),
+        pytest.param(Filter(user="kim@*"), ["missing"], id="a user"),
+        pytest.param(Filter(stacks=Globs(include=("lab",))), [], id="another stack"),
+        pytest.param(Filter(fleets=Globs(exclude=("cad",))), [], id="not that fleet"),
+        pytest.param(Filter(host="i-1"), ["never-there"], id="an instance"),
+        pytest.param(Filter(host="10.0.0.7"), ["never-there"], id="an address"),
+        pytest.param(Filter(presences=frozenset([Presence.DISCONNECTED])), ["left"], id="who left"),
+        pytest.param(Filter(away_longer_than=17 * MINUTE), ["never-there"], id="longer is not as long"),
+        pytest.param(Filter(ends_within=43 * MINUTE), ["left"], id="who ends within"),
+    ],
+)
+def test_filters(office: History, wanted: Filter, names: list[str]) -> None:
+    assert [name for name, row in rows(office, 20).items() if wanted.wants(row, at(20))] == names
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        (Sort.URGENCY, ["left", "never-there", "at-work", "missing"]),
+        (Sort.AWAY, ["never-there", "left", "at-work", "missing"]),
+        (Sort.ENDS, ["left", "at-work", "missing", "never-there"]),
+        (Sort.USER, ["at-work", "left", "never-there", "missing"]),
+        (Sort.STARTED, ["at-work", "left", "missing", "never-there"]),
+    ],
+)
+def test_orders(office: History, by: Sort, names: list[str]) -> None:
+    assert [row.session.id for row in ordered(rows(office, 20).values(), by, at(20))] == names
+
+
+times = st.integers(0, 60 * 60).map(lambda minutes: START + timedelta(minutes=minutes))
+lives = st.lists(
+    st.builds(
+        Life,
+        session_id=st.just("s"),
+        user_id=st.sampled_from(["ann", "bob"]),
+        stack=st.just("office"),
+        fleet=st.sampled_from(["cad", "gis"]),
+        start=times,
+        end=st.none() | times,
+        connected_seconds=st.integers(0, 10),
+        alone_seconds=st.integers(0, 10),
+    ),
+    max_size=12,
+)
+
+
+def sessions_at(found: list[Life], moment: datetime) -> int:
+    return sum(life.start <= moment and (life.end is None or moment < life.end) for life in found)
+
+
+def counted(found: list[Life], since: datetime, until: datetime) -> Peak:
+    """The peak, by looking at every minute: all times here are whole minutes."""
+    moments = [since + minute * MINUTE for minute in range(int((until - since) / MINUTE))]
+    best = Peak(0, None)
+    for moment in moments:
+        if (number := sessions_at(found, moment)) > best.sessions:
+            best = Peak(number, moment)
+    return best
+
+
+@given(found=lives, since=times, minutes=st.integers(1, 300))
+def test_the_peak_is_what_counting_finds(found: list[Life], since: datetime, minutes: int) -> None:
+    until = since + minutes * MINUTE
+    assert peak(found, since, until) == counted(found, since, until)
+
+
+@given(found=lives, since=times, minutes=st.integers(1, 300))
+def test_every_hour_has_its_own_peak(found: list[Life], since: datetime, minutes: int) -> None:
+    until = since + minutes * MINUTE
+    hours = list(by_hour(found, since, until))
+    assert [begin for begin, _ in hours] == [
+        since + number * timedelta(hours=1) for number in range(-(-minutes // 60))
+    ]
+    for begin, most in hours:
+        assert most == counted(found, begin, min(begin + timedelta(hours=1), until))
+
+
+@given(found=lives, by=st.sampled_from(By))
+def test_sums_lose_nothing(found: list[Life], by: By) -> None:
+    result = sums(found, by, START, UTC)
+    assert list(result) == sorted(result)
+    assert sum(each.lives for each in result.values()) == len(found)
+    for field in ("connected_seconds", "alone_seconds"):
+        assert sum(getattr(each, field) for each in result.values()) == sum(
+            getattr(life, field) for life in found
+        )
+
+
+def test_a_life_belongs_to_the_local_day_of_its_end() -> None:
+    late = Life("s", "ann", "office", "cad", at(0), datetime(2026, 3, 31, 22, 30, tzinfo=UTC), 60, 30)
+    alive = late._replace(end=None)
+    now = datetime(2026, 3, 31, 21, 0, tzinfo=UTC)
+    zone = ZoneInfo("Europe/Berlin")
+    assert sums([late, alive], By.DAY, now, zone) == {
+        "2026-03-31": Sums(1, 60, 30),
+        "2026-04-01": Sums(1, 60, 30),
+    }
+    assert list(sums([late, alive], By.MONTH, now, zone)) == ["2026-03", "2026-04"]
+    assert sums([late], By.USER, now, zone) == {"ann": Sums(1, 60, 30)}
+    assert list(sums([late], By.FLEET, now, zone)) == ["cad"]
