@@ -296,12 +296,26 @@ class TestClear:
         assert len(snapshot.sessions["s-2"].outbox) == 1
         assert snapshots.load(at(9)) == snapshot
 
+    @pytest.mark.parametrize(
+        ("told", "kept"),
+        [
+            pytest.param(
+                {"instance_id": "i-1"},
+                {"userId": "jane.doe@example.com", "authenticationType": "SAML", "instanceId": "i-1"},
+                id="all that is known",
+            ),
+            pytest.param(
+                {"user_id": "", "authentication_type": ""}, {}, id="what is not known has no attribute"
+            ),
+        ],
+    )
     def test_an_ended_session_moves_to_history_in_one_step(
-        self, table: Table, snapshots: Snapshots, wire: Wire
+        self, table: Table, snapshots: Snapshots, wire: Wire, told: dict[str, str], kept: dict[str, str]
     ) -> None:
         snapshot = committed(snapshots, "s-1")
         remembered = snapshot.sessions["s-1"].remembered
-        listing = Listing(at(31), at(31), {"s-1": session(AWAY, state="EXPIRED")}, frozenset([SCOPE]))
+        expired = session(AWAY, state="EXPIRED", **told)
+        listing = Listing(at(31), at(31), {"s-1": expired}, frozenset([SCOPE]))
         (ended,) = compare(snapshot, listing, PATIENT).transitions
         events = tuple(session_events(ended, TARGET, "sweep", at(31)))
         snapshot, _ = snapshots.commit(
@@ -316,7 +330,7 @@ class TestClear:
             "pk": {"S": "HISTORY#123456789012#eu-west-1#2026-03-02"},
             "sk": {"S": "2026-03-02T08:31:00Z#s-1"},
             "sessionId": {"S": "s-1"},
-            "userId": {"S": "jane.doe@example.com"},
+            **{name: {"S": text} for name, text in kept.items()},
             "stackName": {"S": "office"},
             "fleetName": {"S": "cad"},
             "startTime": {"S": "2026-03-02T08:00:30Z"},

@@ -243,13 +243,19 @@ class Table:
             "pk": f"HISTORY#{self._account_and_region}#{ending.before:%Y-%m-%d}",
             "sk": f"{timestamp(ending.before)}#{session.id}",
             "sessionId": session.id,
-            "userId": session.user_id,
             "stackName": session.scope.stack,
             "fleetName": session.scope.fleet,
             "startTime": timestamp(session.start_time or remembered.first_seen),
             "endTime": timestamp(ending.before),
             "endReason": ending.reason.value,
         }
+        # Left out where they are empty: DynamoDB refuses an empty text as the key of an index.
+        known = {
+            "userId": session.user_id,
+            "instanceId": session.instance_id,
+            "authenticationType": session.authentication_type,
+        }
+        texts |= {name: text for name, text in known.items() if text}
         numbers = {
             "connectedSeconds": connected,
             "disconnectedSeconds": disconnected,
