@@ -421,8 +421,6 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
             )
         case DetailType.CONNECTED | DetailType.DISCONNECTED | DetailType.RECONNECTED | DetailType.UNWATCHED:
             return SessionData(**parts)
-        case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
-            raise ValueError("an audit event is of no session")
         case _:
             assert_never(change.detail_type)
 

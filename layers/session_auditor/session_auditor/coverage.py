@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from session_auditor.model import (
     WHOLE_TARGET,
+    AuditType,
     AuthenticationMode,
     DetailType,
     Failure,
@@ -117,7 +118,7 @@ class Coverage:
 class AuditChange(NamedTuple):
     """A scope that became degraded, or recovered."""
 
-    detail_type: DetailType
+    detail_type: AuditType
     gap: Gap
     previous_observed_at: datetime | None
 
@@ -193,7 +194,7 @@ class _Announcements:
         waiting = [*(event.detail for event in snapshot.outbox), *(str(entry) for entry in snapshot.broken)]
         self._left = AUDIT_OUTBOX_BYTES - sum(len(text.encode(errors="replace")) for text in waiting)
 
-    def add(self, detail_type: DetailType, gap: Gap) -> bool:
+    def add(self, detail_type: AuditType, gap: Gap) -> bool:
         """Announce a change of coverage; return whether there was room."""
         # The names stand whole in the data, where a character may take six bytes; the summary cuts them.
         self._left -= 1_000 + len(dumps(gap.scope))

@@ -35,6 +35,7 @@ from session_auditor.model import (
     Presence,
     Remembered,
     Rule,
+    SessionType,
 )
 
 # Pages have no snapshot isolation, so one miss proves nothing; nor do two sweeps at once.
@@ -143,7 +144,7 @@ def unwatch(before: Remembered, listing: Listing, watch: Watch) -> Found:
     return _closed(before, ending, DetailType.UNWATCHED)
 
 
-def _closed(before: Remembered, ending: Ending, detail_type: DetailType) -> Found:
+def _closed(before: Remembered, ending: Ending, detail_type: SessionType) -> Found:
     after = replace(before, missed=None, ending=ending, sequence=before.sequence + 1)
     return after, (Change(detail_type),)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
@@ -84,6 +84,20 @@ class DetailType(StrEnum):
     UNWATCHED = "AppStream Session Unwatched"
     AUDIT_DEGRADED = "AppStream Audit Degraded"
     AUDIT_RECOVERED = "AppStream Audit Recovered"
+
+
+# What can happen to a session, and to the audit of a scope.
+SessionType = Literal[
+    DetailType.STARTED,
+    DetailType.CONNECTED,
+    DetailType.DISCONNECTED,
+    DetailType.RECONNECTED,
+    DetailType.EXPIRING,
+    DetailType.ABANDONED,
+    DetailType.ENDED,
+    DetailType.UNWATCHED,
+]
+AuditType = Literal[DetailType.AUDIT_DEGRADED, DetailType.AUDIT_RECOVERED]
 
 
 class Cause(StrEnum):
@@ -236,7 +250,7 @@ class Deadline(NamedTuple):
 class Change(NamedTuple):
     """One fact about one session that the comparison found; `threshold` in minutes."""
 
-    detail_type: DetailType
+    detail_type: SessionType
     threshold: int = 0
 
 
@@ -244,7 +258,7 @@ class Due(NamedTuple):
     """What a rule answers: an event is due, since a threshold of so many minutes was crossed."""
 
     rule: Rule
-    detail_type: DetailType
+    detail_type: SessionType
     threshold: int
 
 

@@ -49,17 +49,6 @@ def audit_summary(change: AuditChange) -> str:
             line = f"{what} are not audited any more; they had not been {verb} {since}"
         case DetailType.AUDIT_RECOVERED:
             line = f"{what} are {verb} again; they had not been {since}"
-        case (
-            DetailType.STARTED
-            | DetailType.CONNECTED
-            | DetailType.DISCONNECTED
-            | DetailType.RECONNECTED
-            | DetailType.EXPIRING
-            | DetailType.ABANDONED
-            | DetailType.ENDED
-            | DetailType.UNWATCHED
-        ):
-            raise ValueError("a session's event is of no scope")
         case _:
             assert_never(change.detail_type)
     return _cut(line, SUMMARY_LIMIT)
@@ -109,8 +98,6 @@ def _summary(transition: Transition, change: Change, observed_at: datetime) -> s
             return f"{whose} {place} has ended: {_reason(reason)}"
         case DetailType.UNWATCHED:
             return f"{whose} {place} is not audited any more: {_reason(EndReason.UNWATCHED)}"
-        case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
-            raise ValueError("an audit event is of no session")
         case _:
             assert_never(change.detail_type)
 
