@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # aws-sam-cli pins another boto3 than the local cloud does, so it lives apart.
 SAM_VENV := .sam-venv
-export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)/examples/consumers/tickets:$(CURDIR)
+export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)/cli:$(CURDIR)/examples/consumers/tickets:$(CURDIR)
 # Tests start hundreds of Pythons. Where this is set, as in many containers, each compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 # A proxy may have a certificate authority of its own, so what the system trusts counts, where it trusts anybody:
@@ -36,7 +36,7 @@ $(VENV)/.done: pyproject.toml uv.lock
 		echo "Downloading uv ..."; \
 		$(PYTHON) -c '$(UV_REQUIREMENT)' > $(VENV)/uv.txt; \
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(VENV)/uv.txt; }
-	@$(VENV)/bin/uv sync --locked --python $(VENV)/bin/python $(PROGRESS)
+	@$(VENV)/bin/uv sync --locked --no-install-project --python $(VENV)/bin/python $(PROGRESS)
 	@touch $@
 
 $(SAM_VENV)/.done: $(VENV)/.done

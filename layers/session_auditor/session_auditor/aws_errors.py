@@ -56,5 +56,5 @@ def table_in_reach(name: str, verb: str) -> Iterator[None]:
         reason = error_code(error) if isinstance(error, ClientError | BotoCoreError) else MALFORMED
         # The cause is cut off: its message may quote an item, and items hold user ids.
         raise SnapshotError(
-            f"table {name} cannot be {verb} ({reason}); nothing is lost, the next sweep goes on"
+            f"table {name} cannot be {verb} ({reason}); nothing is lost, the next sweep goes on", reason
         ) from None

@@ -36,7 +36,14 @@ class ItemError(AuditorError, ValueError):
 
 
 class SnapshotError(AuditorError):
-    """The table is out of reach, or the target's own item cannot be read; the sweep cannot go on."""
+    """The table is out of reach, or the target's own item cannot be read; the sweep cannot go on.
+
+    `reason` is the error code of AWS, or one of ours, where it is the table that is out of reach.
+    """
+
+    def __init__(self, sentence: str, reason: str = "") -> None:
+        super().__init__(sentence)
+        self.reason = reason
 
 
 class FencedError(AuditorError):

@@ -15,6 +15,7 @@ from typing import NamedTuple, assert_never
 from session_auditor.clocks import clock_of, deadline_of
 from session_auditor.model import (
     Deadline,
+    Gap,
     Globs,
     Presence,
     Remembered,
@@ -25,6 +26,9 @@ from session_auditor.model import (
 )
 
 HOUR = timedelta(hours=1)
+# Without a completed sweep for so many intervals nobody watches; an event that waits so long is not told.
+INTERVALS_WITHOUT_SWEEP = 3
+LONGEST_WAIT = timedelta(minutes=5)
 _AWAY = frozenset([Presence.DISCONNECTED, Presence.NEVER_CONNECTED])
 
 
@@ -156,6 +160,62 @@ def totals(rows: Iterable[Row]) -> Mapping[Presence, int]:
     """Return how many rows there are of each presence, those of which there are none, too."""
     counted = Counter(row.presence for row in rows)
     return {presence: counted[presence] for presence in Presence}
+
+
+class Fault(StrEnum):
+    """What is wrong with the audit itself: nobody looks, not everywhere, or nobody is told."""
+
+    NO_SWEEP = "NO_SWEEP"
+    DEGRADED = "DEGRADED"
+    EVENTS_WAIT = "EVENTS_WAIT"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A target at a glance. `swept` is when its last completed sweep ended.
+
+    `degraded` are the gaps that were told of and last. `pending` counts the events that the bus has not
+    taken; the oldest has waited since `waiting`.
+    """
+
+    totals: Mapping[Presence, int]
+    abandoned: int
+    swept: datetime | None
+    degraded: tuple[Gap, ...] = ()
+    pending: int = 0
+    waiting: datetime | None = None
+
+    @property
+    def live(self) -> int:
+        """How many sessions are believed to live."""
+        return sum(self.totals.values())
+
+    @property
+    def away(self) -> int:
+        """Of how many nobody is connected."""
+        return sum(self.totals[presence] for presence in _AWAY)
+
+    def faults(self, now: datetime, interval: timedelta) -> tuple[Fault, ...]:
+        """Return what is wrong; `interval` is that of the sweeps."""
+        late = self.swept is None or now - self.swept > INTERVALS_WITHOUT_SWEEP * interval
+        waits = self.waiting is not None and now - self.waiting >= LONGEST_WAIT
+        found = {Fault.NO_SWEEP: late, Fault.DEGRADED: bool(self.degraded), Fault.EVENTS_WAIT: waits}
+        return tuple(fault for fault, is_found in found.items() if is_found)
+
+
+def status(snapshot: Snapshot, now: datetime, hole: timedelta) -> Status:
+    """Return a target at a glance. `hole` is that of the policy."""
+    rows = live(snapshot, now, hole)
+    target = snapshot.target
+    pending = [*snapshot.outbox, *(event for stored in snapshot.sessions.values() for event in stored.outbox)]
+    return Status(
+        totals=totals(rows),
+        abandoned=sum(1 for row in rows if row.abandoned),
+        swept=target.last_end if target else None,
+        degraded=tuple(gap for gap in (target.gaps if target else ()) if gap.announced and gap.failing),
+        pending=len(pending),
+        waiting=min((event.observed_at for event in pending), default=None),
+    )
 
 
 class Life(NamedTuple):

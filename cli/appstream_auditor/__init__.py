@@ -1,0 +1,1 @@
+"""appstream-auditor: what people ask of the session auditor, answered in a terminal."""

@@ -1,0 +1,134 @@
+"""A deployed auditor, as its stack describes it: names of its parts, what it was told, clients.
+
+It translates what CloudFormation answers, and decides nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, NoRegionError
+
+from appstream_auditor.errors import Exit, QuestionError, asking
+from session_auditor import USER_AGENT
+from session_auditor.model import Policy, TargetId
+from session_auditor.reading import TableReader
+from session_auditor.settings.auditor import AuditorSettings
+from session_auditor.table import Table
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+DEFAULT_STACK = "appstream-session-auditor"
+# The parameters of the template that the function takes as variables of its environment.
+_VARIABLES = {
+    "ExpiringMinutes": "EXPIRING_MINUTES",
+    "AbandonedMinutes": "ABANDONED_MINUTES",
+    "UserIdMode": "USER_ID_MODE",
+    "HistoryDays": "HISTORY_DAYS",
+    "SweepSchedule": "SWEEP_SCHEDULE",
+    "SweepTimeLimit": "SWEEP_TIME_LIMIT",
+    "StackFilter": "STACK_FILTER",
+    "FleetFilter": "FLEET_FILTER",
+    "AuthenticationTypes": "AUTHENTICATION_TYPES",
+}
+# Whoever waits at a terminal is told soon.
+_CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=20,
+    retries={"mode": "standard", "max_attempts": 3},
+    user_agent_extra=f"{USER_AGENT} md/command",
+    max_pool_connections=16,
+)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An auditor in one account and region; `outputs` and `parameters` are its stack's, empty without one."""
+
+    aws: boto3.Session
+    target_id: TargetId
+    table_name: str
+    stack_name: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:
+        """Return a client of a service in the deployment's region."""
+        return self.aws.client(service, config=_CONFIG)  # type: ignore[call-overload]
+
+    @cached_property
+    def settings(self) -> AuditorSettings:
+        """What the auditor was told, as far as it concerns answers; the defaults without a stack."""
+        told = {
+            variable: self.parameters[name]
+            for name, variable in _VARIABLES.items()
+            if name in self.parameters
+        }
+        needed = {
+            "TABLE_NAME": self.table_name,
+            "EVENT_BUS_NAME": self.outputs.get("SessionBusName", "unknown"),
+            "TARGET_ACCOUNT_ID": self.target_id.account_id,
+            "TARGET_REGION": self.target_id.region,
+            # The table says what became of user ids; nothing is hashed here.
+            "USER_ID_SECRET_ARN": "unused",
+        }
+        return AuditorSettings.from_environment(told | needed)
+
+    @property
+    def policy(self) -> Policy:
+        """The administrator's decisions."""
+        return self.settings.policy
+
+    @property
+    def interval(self) -> timedelta:
+        """How often it sweeps."""
+        return self.settings.sweep_schedule
+
+    @cached_property
+    def reader(self) -> TableReader:
+        """Whatever is read of its table."""
+        history_for = timedelta(days=self.settings.history_days)
+        return TableReader(self.client("dynamodb"), Table(self.table_name, self.target_id, history_for))
+
+
+def find(profile: str | None, region: str | None, stack_name: str, table_name: str | None) -> Deployment:
+    """Return the deployment of that stack, or of that table alone; raise QuestionError."""
+    with asking("sts"):
+        aws = boto3.Session(profile_name=profile, region_name=region)
+        if not aws.region_name:
+            raise NoRegionError
+        account_id = aws.client("sts", config=_CONFIG).get_caller_identity()["Account"]
+        partition = aws.get_partition_for_region(aws.region_name)
+    target_id = TargetId(partition, account_id, aws.region_name)
+    if table_name:
+        return Deployment(aws, target_id, table_name)
+    stack = _stack(aws.client("cloudformation", config=_CONFIG), stack_name, target_id)
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+    if "SessionsTableName" not in outputs:
+        raise QuestionError(
+            f"stack {stack_name} in {target_id.region} is no session auditor, or not deployed yet "
+            f"({stack['StackStatus']}): look at --stack-name",
+            Exit.USAGE,
+        )
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
+    return Deployment(aws, target_id, outputs["SessionsTableName"], stack_name, outputs, parameters)
+
+
+def _stack(client: "CloudFormationClient", name: str, target_id: TargetId) -> Any:
+    with asking("cloudformation"):
+        try:
+            return client.describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError as error:
+            # CloudFormation calls a stack that is not there a validation error.
+            if error.response.get("Error", {}).get("Code") != "ValidationError":
+                raise
+    raise QuestionError(
+        f"no stack {name} in {target_id.region} of account {target_id.account_id}: say where it is with "
+        "--region and --profile, and its name with --stack-name",
+        Exit.USAGE,
+    )

@@ -1,0 +1,110 @@
+"""How answers are shown: tables as wide as the terminal, JSON, CSV that no spreadsheet runs.
+
+User ids are text of unknown origin: whatever a terminal or a spreadsheet would act on is made harmless here.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# What a spreadsheet takes for a formula (OWASP, CSV injection).
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Output(StrEnum):
+    """In which form an answer is shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def to_terminal() -> Console:
+    """Return where answers go; without colours where nobody looks or NO_COLOR is set."""
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def to_errors() -> Console:
+    """Return where progress and problems go."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def harmless(text: str) -> str:
+    """Return text of unknown origin without anything that a terminal acts on or does not show."""
+    return "".join(each if each.isprintable() else REPLACEMENT for each in text)
+
+
+def print_json(answer: BaseModel) -> None:
+    """Print an answer as JSON, in ASCII: nothing in it reaches a terminal as a control character."""
+    print(answer.model_dump_json(by_alias=True, indent=2, ensure_ascii=True))
+
+
+def print_csv(rows: Sequence[BaseModel], model: type[BaseModel]) -> None:
+    """Print rows as CSV with a header; lists are counted."""
+    columns = [field.alias or name for name, field in model.model_fields.items()]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values: Mapping[str, Any] = row.model_dump(by_alias=True)
+        writer.writerow([_cell(values[column]) for column in columns])
+    print(text.getvalue(), end="")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple | list):
+        return str(len(value))
+    if isinstance(value, int):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    text = harmless(str(value))
+    return f"'{text}" if text.startswith(_FORMULAS) else text
+
+
+def table(columns: Iterable[str], rows: Iterable[Sequence[str | Text]], right: Iterable[str] = ()) -> Table:
+    """Return a table without lines; `right` names the columns of numbers."""
+    shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    numbers = set(right)
+    for column in columns:
+        shown.add_column(
+            column, justify="right" if column in numbers else "left", overflow="ellipsis", no_wrap=True
+        )
+    for row in rows:
+        shown.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
+    return shown
+
+
+def duration(span: timedelta) -> str:
+    """Return a span in its two largest units, such as 2h 05m; seconds only below a minute."""
+    seconds = max(0, int(span.total_seconds()))
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
+    if minutes == 0:
+        return f"{seconds}s"
+    if hours == 0:
+        return f"{minutes}m"
+    if days == 0:
+        return f"{hours}h {minutes % 60:02}m"
+    return f"{days}d {hours % 24:02}h"
+
+
+def moment(time: datetime | None, zone: tzinfo | None, now: datetime) -> str:
+    """Return a time of the reader's zone (None) or another: the hour alone if it is today's."""
+    if time is None:
+        return ""
+    local, today = time.astimezone(zone), now.astimezone(zone).date()
+    return f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def zone_of(*, utc: bool) -> tzinfo | None:
+    """Return UTC if that is asked for; else None, which stands for the reader's own zone."""
+    return UTC if utc else None
