@@ -16,7 +16,7 @@ from typing import Any
 import botocore.handlers
 from botocore.awsrequest import AWSResponse
 
-from tests.simulation.dynamodb import DynamoDB
+from tests.simulation.dynamodb import BY_USER, DynamoDB
 from tests.simulation.errors import AwsError
 from tests.simulation.eventbridge import EventBridge
 
@@ -105,7 +105,7 @@ class Services:
         self.dynamodb = DynamoDB()
         # A page is full at 1 MB; nothing else limits it.
         self.dynamodb.page_items = 1_000_000
-        self.dynamodb.create_table(TABLE)
+        self.dynamodb.create_table(TABLE, indexes=BY_USER)
         self.dynamodb.create_table(USUAL_TABLE)
         self.eventbridge = EventBridge()
         self.eventbridge.buses.add(BUS)

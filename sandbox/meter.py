@@ -54,8 +54,10 @@ class Meter:
         elif operation == "TransactWriteItems":
             for action in parameters["TransactItems"]:
                 written = action["Put"]["Item"] if "Put" in action else action["Delete"]["Key"]
-                # A transaction prepares and commits: every write counts twice.
+                # A transaction prepares and commits: every write counts twice. The index byUser follows, with
+                # what has a user: ended sessions alone.
                 self.write_units += 2 * self._write(written)
+                self.write_units += ceil(item_size(written) / 1024) if "userId" in written else 0
 
     def month(self, sweeps: int) -> dict[str, float]:
         """Estimate a month of sweeps like these, one a minute day and night, in US dollars by service."""

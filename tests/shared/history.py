@@ -11,6 +11,7 @@ from typing import Any
 from session_auditor.model import (
     Event,
     Failure,
+    Fleet,
     Listing,
     Policy,
     Scope,
@@ -71,7 +72,7 @@ class History:
             sessions={each.id: each for each in sessions},
             scopes=scopes,
             failed={scope: Failure(reason) for scope, reason in (failed or {}).items()},
-            disconnect_timeouts={scope.fleet: self.timeout for scope in scopes if self.timeout is not None},
+            fleets={scope.fleet: Fleet(self.timeout, "ON_DEMAND") for scope in scopes},
             **listing,
         )
         which: dict[str, Any] = {"policy": self.policy, "target_id": TARGET, "sweep_id": f"sweep-{minute}"}

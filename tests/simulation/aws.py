@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
 from tests.simulation.appstream import ACCOUNT_ID, REGION, AppStream, World
-from tests.simulation.dynamodb import DynamoDB
+from tests.simulation.dynamodb import BY_USER, DynamoDB
 from tests.simulation.errors import AwsError
 from tests.simulation.eventbridge import EventBridge
 
@@ -164,7 +164,7 @@ class Cloud:
         self.world = World()
         self.appstream = AppStream(self.world)
         self.dynamodb = DynamoDB()
-        self.dynamodb.create_table(table)
+        self.dynamodb.create_table(table, indexes=BY_USER)
         self.eventbridge = EventBridge()
         self.eventbridge.buses.add(bus)
         self.services: Mapping[str, AppStream | DynamoDB | EventBridge] = {

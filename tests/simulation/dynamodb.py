@@ -29,6 +29,9 @@ PARTITION_KEY_BYTES = 2048
 PAGE_BYTES = 1024 * 1024
 TRANSACTION_ACTIONS = 100
 TRANSACTION_BYTES = 4 * 1024 * 1024
+NONE: Mapping[str, tuple[str, str]] = {}
+# The table of template.yaml has this index.
+BY_USER = {"byUser": ("userId", "sk")}
 CONFLICT = "Transaction is ongoing for the item"
 
 
@@ -41,12 +44,14 @@ class Table:
     """One table with a string partition key and a string sort key.
 
     `locked` are the keys of items that a transaction of somebody else's holds: it is still running, so
-    every write to them, and every check of them in a transaction, is refused as a conflict.
+    every write to them, and every check of them in a transaction, is refused as a conflict. `indexes` are its
+    global secondary ones, with all attributes, by name: the attributes of their keys.
     """
 
-    def __init__(self, partition: str, sort: str) -> None:
+    def __init__(self, partition: str, sort: str, indexes: Mapping[str, tuple[str, str]] = NONE) -> None:
         self.partition = partition
         self.sort = sort
+        self.indexes = indexes
         self.locked: set[tuple[str, str]] = set()
         self.partitions: dict[str, dict[str, Item]] = {}
         self.sizes: dict[tuple[str, str], int] = {}
@@ -105,6 +110,36 @@ class Table:
         rows[key[1]] = item
         self.sizes[key] = size(item)
 
+    def check_index_keys(self, item: Mapping[str, Value]) -> None:
+        """Refuse an item whose attributes can't be the key of an index."""
+        for index, names in self.indexes.items():
+            for name in names:
+                ((kind, text),) = item.get(name, {"S": "absent"}).items()
+                if kind != "S":
+                    raise validation(
+                        f"One or more parameter values were invalid: Type mismatch for Index Key {name} "
+                        f"Expected: S Actual: {kind} IndexName: {index}"
+                    )
+                if not text:
+                    raise validation(
+                        "One or more parameter values are not valid. A value specified for a secondary index "
+                        "key is not supported. The AttributeValue for a key attribute cannot contain an "
+                        f"empty string value. IndexName: {index}, IndexKey: {name}"
+                    )
+
+    def index_units(self, old: Item | None, new: Item | None) -> int:
+        """Return the write units that the indexes take for a write: single ones, in a transaction, too."""
+        units = 0
+        for names in self.indexes.values():
+            # An item without the key is not in the index.
+            gone = old if old and all(name in old for name in names) else None
+            come = new if new and all(name in new for name in names) else None
+            if gone and come and all(gone[name] == come[name] for name in names):
+                units += 0 if gone == come else max(_kilobytes(gone), _kilobytes(come))
+            else:
+                units += sum(_kilobytes(item) for item in (gone, come) if item)
+        return units
+
     def items(self) -> Iterable[Item]:
         """Return every item, in the order of the keys."""
         return (self.partitions[p][s] for p in sorted(self.order) for s in self.order[p])
@@ -120,9 +155,15 @@ class DynamoDB:
         self.write_units = 0
         self.writes = 0
 
-    def create_table(self, name: str, partition: str = "pk", sort: str = "sk") -> Table:
+    def create_table(
+        self,
+        name: str,
+        partition: str = "pk",
+        sort: str = "sk",
+        indexes: Mapping[str, tuple[str, str]] = NONE,
+    ) -> Table:
         """Create a table."""
-        self.tables[name] = Table(partition, sort)
+        self.tables[name] = Table(partition, sort, indexes)
         return self.tables[name]
 
     def call(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,6 +304,7 @@ class DynamoDB:
             return write
         write.new = None
         if kind == "Put":
+            table.check_index_keys(body["Item"])
             write.new = {name: copied(value) for name, value in body["Item"].items()}
             if size(write.new) > ITEM_BYTES:
                 write.problem = validation("Item size has exceeded the maximum allowed size")
@@ -271,6 +313,7 @@ class DynamoDB:
     def _apply(self, write: "Write", factor: int) -> None:
         sizes = write.table.sizes
         before = sizes.get(write.key, 0)
+        self.write_units += write.table.index_units(write.old, write.new)
         if write.new is not write.old:
             write.table.put(write.key, write.new)
         touched = max(before, sizes.get(write.key, 0))
@@ -398,6 +441,10 @@ def _number(text: str) -> str:
 def size(item: Mapping[str, Value]) -> int:
     """Return an item's size in bytes, as DynamoDB counts it."""
     return sum(_bytes(name) + _size(value) for name, value in item.items())
+
+
+def _kilobytes(item: Item) -> int:
+    return math.ceil(size(item) / 1024)
 
 
 def _bytes(text: str) -> int:

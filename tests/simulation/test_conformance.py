@@ -107,6 +107,14 @@ TABLES: dict[str, list[Step]] = {
         put("a", "version = :one", ONE, version=2),
         get("a"),
     ],
+    "an item without the key of an index": [put("a", n=1), get("a")],
+    "an item with the key of an index": [put("a", userId="ann"), get("a"), put("a", n=1), get("a")],
+    "an empty text as the key of an index": [put("a", userId=""), get("a")],
+    "a number as the key of an index": [put("a", userId=7), get("a")],
+    "an empty text as the key of an index, in a transaction": [
+        transact(("Put", {"Item": item("a", userId="")}), ("Put", {"Item": item("b")})),
+        query(),
+    ],
     "names by placeholder": [
         put("a", state="x"),
         put("a", "#s = :a", A, {"#s": "state"}, state="y"),
@@ -262,6 +270,7 @@ DISAGREEMENTS: dict[tuple[str, str], str] = {
     ("moto", "an expression name that is not defined"): "crashes; AWS: ValidationException",
     ("moto", "an expression value that is not used"): "takes it; AWS: ValidationException",
     ("moto", "a condition that does not parse"): "crashes; AWS: ValidationException",
+    ("moto", "a number as the key of an index"): "takes it; DynamoDB Local: ValidationException",
     ("moto", "query of more than 1 MB"): "ends a page before the limit; DynamoDB Local after it",
     ("moto", "transaction of more than 4 MB"): "takes it; AWS: ValidationException (documented limit)",
     ("moto", "detail that is no object"): "takes it with a warning; AWS: MalformedDetail (recorded)",

@@ -17,6 +17,7 @@ from session_auditor.model import (
     DetailType,
     Evidence,
     Failure,
+    Fleet,
     Globs,
     Hole,
     Listing,
@@ -646,7 +647,7 @@ class TestHoles:
                 at(minute),
                 {each.id: each for each in sessions},
                 frozenset([SCOPE]),
-                disconnect_timeouts={SCOPE.fleet: 3600},
+                fleets={SCOPE.fleet: Fleet(3600)},
             )
             assert compare(history.snapshot, listing, history.policy).transitions == ()
             history.observe(minute, *sessions)
@@ -678,7 +679,7 @@ class TestHoles:
                 at(minute),
                 {"s-1": OFF},
                 frozenset([SCOPE]),
-                disconnect_timeouts={SCOPE.fleet: 3600},
+                fleets={SCOPE.fleet: Fleet(3600)},
             )
             lines = [
                 change.detail_type

@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from pydantic import TypeAdapter
 
 from session_auditor.comparison import compare
 from session_auditor.contract import session_events
 from session_auditor.errors import FencedError, SnapshotError
 from session_auditor.model import (
     AuthenticationMode,
+    Fleet,
     Gap,
     Hole,
     Listing,
     Policy,
+    Remembered,
     Scope,
     Snapshot,
     Target,
@@ -25,6 +28,8 @@ from session_auditor.model import (
 )
 from session_auditor.plan import SessionsPlan, TargetPlan, Write
 from session_auditor.snapshots import Snapshots
+from session_auditor.states import NAMES, SCHEMA
+from session_auditor.timeline import life_of
 from tests.shared.aws import Wire, client_error, raising
 from tests.shared.history import AWAY, PATIENT, SCOPE, TARGET, at, session
 from tests.shared.table import PARTITION, Table
@@ -315,7 +320,8 @@ class TestClear:
         snapshot = committed(snapshots, "s-1")
         remembered = snapshot.sessions["s-1"].remembered
         expired = session(AWAY, state="EXPIRED", **told)
-        listing = Listing(at(31), at(31), {"s-1": expired}, frozenset([SCOPE]))
+        fleets = {"cad": Fleet(3600, "ON_DEMAND")}
+        listing = Listing(at(31), at(31), {"s-1": expired}, frozenset([SCOPE]), fleets=fleets)
         (ended,) = compare(snapshot, listing, PATIENT).transitions
         events = tuple(session_events(ended, TARGET, "sweep", at(31)))
         snapshot, _ = snapshots.commit(
@@ -333,15 +339,22 @@ class TestClear:
             **{name: {"S": text} for name, text in kept.items()},
             "stackName": {"S": "office"},
             "fleetName": {"S": "cad"},
+            "fleetType": {"S": "ON_DEMAND"},
             "startTime": {"S": "2026-03-02T08:00:30Z"},
+            "firstSeen": {"S": "2026-03-02T08:01:00Z"},
+            "endedAfter": {"S": "2026-03-02T08:00:00Z"},
             "endTime": {"S": "2026-03-02T08:31:00Z"},
             "endReason": {"S": "USER_OR_ADMIN"},
             "connectedSeconds": {"N": "1800"},
             "disconnectedSeconds": {"N": "0"},
+            "neverConnectedSeconds": {"N": "0"},
             "disconnects": {"N": "0"},
+            "events": {"N": "2"},
+            "timeline": {"S": "0s,1800e1860"},
             "expiresAt": {"N": str(int(at(31).timestamp()) + 90 * 86400)},
         }
         assert remembered.ending is None
+        assert list(snapshots.reader.history(at(31))) == [life_of(ended.after, at(31))]
 
     def test_a_refused_event_is_kept_apart(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = committed(snapshots, "s-1")
@@ -425,7 +438,7 @@ class TestStrangeItems:
     @pytest.mark.parametrize(
         "change",
         [
-            pytest.param({"schema": {"N": "3"}}, id="a newer schema"),
+            pytest.param({"schema": {"N": str(SCHEMA + 1)}}, id="a newer schema"),
             pytest.param({"state": {"S": '{"session": '}}, id="truncated"),
             pytest.param({"state": {"S": "[]"}}, id="another form"),
             pytest.param({"state": {"N": "7"}}, id="a number"),
@@ -465,7 +478,7 @@ class TestStrangeItems:
     ) -> None:
         committed(snapshots, "s-1", "s-2")
         item = table.item("SESSION#s-1")
-        state = json.loads(item["state"]["S"]) | {field: value}
+        state = json.loads(item["state"]["S"]) | {NAMES[field]: value}
         table.put(item | {"state": {"S": json.dumps(state)}})
         snapshot = snapshots.load(at(9))
         assert (snapshot.unreadable, set(snapshot.sessions)) == ({"s-1"}, {"s-2"})
@@ -473,7 +486,7 @@ class TestStrangeItems:
     def test_times_of_whatever_zone_are_read_in_utc(self, table: Table, snapshots: Snapshots) -> None:
         committed(snapshots, "s-1")
         item = table.item("SESSION#s-1")
-        state = json.loads(item["state"]["S"]) | {"first_seen": "2026-03-02T10:00:00+02:00"}
+        state = json.loads(item["state"]["S"]) | {NAMES["first_seen"]: "2026-03-02T10:00:00+02:00"}
         table.put(item | {"state": {"S": json.dumps(state)}})
         first_seen = snapshots.load(at(9)).sessions["s-1"].remembered.first_seen
         assert (first_seen, first_seen.tzinfo) == (datetime(2026, 3, 2, 8, tzinfo=UTC), UTC)
@@ -494,13 +507,14 @@ class TestStrangeItems:
     def test_an_older_form_reads_and_is_rewritten(self, table: Table, snapshots: Snapshots) -> None:
         committed(snapshots, "s-1")
         item = table.item("SESSION#s-1")
-        old = json.loads(item["state"]["S"])
+        remembered = snapshots.load(at(9)).sessions["s-1"].remembered
+        old = TypeAdapter(Remembered).dump_python(remembered, mode="json")
         del old["sequence"]
         table.put(item | {"schema": {"N": "0"}, "state": {"S": json.dumps(old)}})
         snapshot = snapshots.load(at(9))
         assert snapshot.sessions["s-1"].remembered.sequence == 0
         snapshots.commit(snapshot, SessionsPlan(LATER, started("s-1", minute=2)), always)
-        assert table.item("SESSION#s-1")["schema"] == {"N": "2"}
+        assert table.item("SESSION#s-1")["schema"] == {"N": str(SCHEMA)}
 
     @pytest.mark.parametrize(
         "change",

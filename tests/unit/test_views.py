@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_auditor.model import Cause, Ending, EndReason, Globs, Policy, Presence, Scope
+from session_auditor.model import Cause, Ending, EndReason, Globs, Life, Policy, Presence, Scope
 from session_auditor.views import (
     By,
     Filter,
-    Life,
     Peak,
     Row,
     Sort,
@@ -144,12 +143,13 @@ lives = st.lists(
         Life,
         session_id=st.just("s"),
         user_id=st.sampled_from(["ann", "bob"]),
-        stack=st.just("office"),
-        fleet=st.sampled_from(["cad", "gis"]),
+        scope=st.sampled_from([SCOPE, LAB]),
         start=times,
+        first_seen=times,
         end=st.none() | times,
         connected_seconds=st.integers(0, 10),
-        alone_seconds=st.integers(0, 10),
+        disconnected_seconds=st.integers(0, 10),
+        never_connected_seconds=st.integers(0, 10),
     ),
     max_size=12,
 )
@@ -198,8 +198,18 @@ def test_sums_lose_nothing(found: list[Life], by: By) -> None:
 
 
 def test_a_life_belongs_to_the_local_day_of_its_end() -> None:
-    late = Life("s", "ann", "office", "cad", at(0), datetime(2026, 3, 31, 22, 30, tzinfo=UTC), 60, 30)
-    alive = late._replace(end=None)
+    late = Life(
+        session_id="s",
+        scope=SCOPE,
+        start=at(0),
+        first_seen=at(0),
+        end=datetime(2026, 3, 31, 22, 30, tzinfo=UTC),
+        user_id="ann",
+        connected_seconds=60,
+        disconnected_seconds=20,
+        never_connected_seconds=10,
+    )
+    alive = replace(late, end=None)
     now = datetime(2026, 3, 31, 21, 0, tzinfo=UTC)
     zone = ZoneInfo("Europe/Berlin")
     assert sums([late, alive], By.DAY, now, zone) == {

@@ -6,6 +6,7 @@ nothing happens is never written.
 
 from datetime import datetime, timedelta
 from math import inf
+from typing import NamedTuple
 
 from session_auditor.model import Cause, Deadline, Presence, Remembered
 
@@ -33,12 +34,22 @@ def deadline_of(remembered: Remembered, *, running: bool = True) -> Deadline:
     return Deadline(maximum, Cause.MAX_DURATION) if maximum else Deadline(None, Cause.NONE)
 
 
-def used(remembered: Remembered, until: datetime) -> tuple[int, int]:
-    """Return the seconds connected and disconnected, as observed, until then."""
+class Usage(NamedTuple):
+    """Seconds with somebody connected, after a disconnect, and before anybody ever was."""
+
+    connected: int
+    disconnected: int
+    never_connected: int
+
+
+def used(remembered: Remembered, until: datetime) -> Usage:
+    """Return how the session was used until then, as observed."""
     current = max(0, int((until - clock_of(remembered)).total_seconds()))
-    return (
-        remembered.connected_seconds + (current if remembered.presence is Presence.CONNECTED else 0),
-        remembered.disconnected_seconds + (current if remembered.presence is Presence.DISCONNECTED else 0),
+    presence = remembered.presence
+    return Usage(
+        remembered.connected_seconds + (current if presence is Presence.CONNECTED else 0),
+        remembered.disconnected_seconds + (current if presence is Presence.DISCONNECTED else 0),
+        remembered.never_connected_seconds + (current if presence is Presence.NEVER_CONNECTED else 0),
     )
 
 

@@ -21,6 +21,7 @@ from session_auditor.lifecycle import (
     unwatch,
 )
 from session_auditor.model import (
+    UNKNOWN_FLEET,
     AuthenticationType,
     Change,
     ConnectionState,
@@ -38,6 +39,7 @@ from session_auditor.model import (
     outbox_is_full,
 )
 from session_auditor.rules import fire
+from session_auditor.timeline import noted
 from session_auditor.user_ids import hash_mark
 
 
@@ -86,6 +88,8 @@ def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
         if found is not None:
             after, changes = found
             deadline = deadline_of(after, running=watch.running)
+            after = noted(after, changes, deadline.cause, listing.observed_at, watch.covered)
+            after = _with_fleet(after, listing)
             transitions.append(Transition(before, after, changes, watch.covered, deadline))
 
     for session_id, session in listing.sessions.items():
@@ -131,7 +135,7 @@ def _first_seen(session: Session, sight: _Sight) -> Found | None:
         baseline=baseline,
         presence=presence,
         presence_since=listing.observed_at,
-        disconnect_timeout=listing.disconnect_timeouts.get(session.scope.fleet),
+        disconnect_timeout=listing.fleets.get(session.scope.fleet, UNKNOWN_FLEET).disconnect_timeout,
         listed_as=listing.listed_as.get(session.id),
         user_id_hashed=hash_mark(session.user_id, policy.user_id_mode),
         watched=presence not in NEVER_SEEN_CONNECTED or _was_watched_before(session, sight),
@@ -155,7 +159,7 @@ def _was_watched_before(session: Session, sight: _Sight) -> bool:
 def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Sight) -> Found | None:
     listing = sight.listing
     hashed = hash_mark(session.user_id, sight.policy.user_id_mode)
-    timeout = listing.disconnect_timeouts.get(session.scope.fleet, before.disconnect_timeout)
+    timeout = _timeout(before, listing)
     if session.state == SessionState.EXPIRED:
         last_seen = last_seen_of(before, sight.watch)
         hole = sight.watch.hole_after(last_seen)
@@ -202,15 +206,14 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
 
 
 def _with_what_is_due(after: Remembered, changes: tuple[Change, ...], sight: _Sight) -> Found:
-    """Add what the rules find due, and number the changes."""
+    """Add what the rules find due."""
     after, due = fire(after, sight.listing.observed_at, sight.policy, running=sight.watch.running)
-    changes += due
-    return (replace(after, sequence=after.sequence + len(changes)) if changes else after), changes
+    return after, changes + due
 
 
 def _not_listed(stored: Stored, before: Remembered, sight: _Sight) -> Found | None:
     # What is known of its fleet now explains an end better than what was known when it was listed last.
-    timeout = sight.listing.disconnect_timeouts.get(before.session.scope.fleet, before.disconnect_timeout)
+    timeout = _timeout(before, sight.listing)
     if timeout != before.disconnect_timeout:
         before = replace(before, disconnect_timeout=timeout)
     if _out_of_view(before, sight.listing, sight.policy):
@@ -221,6 +224,17 @@ def _not_listed(stored: Stored, before: Remembered, sight: _Sight) -> Found | No
     if _is_refused(before, sight.listing):
         return _unlisted(stored.remembered, sight)
     return miss(before, sight.listing, sight.watch)
+
+
+def _timeout(before: Remembered, listing: Listing) -> int | None:
+    known = listing.fleets.get(before.session.scope.fleet, UNKNOWN_FLEET).disconnect_timeout
+    return before.disconnect_timeout if known is None else known
+
+
+def _with_fleet(after: Remembered, listing: Listing) -> Remembered:
+    """Note the type of its fleet, for the history alone: no session is written for it."""
+    known = listing.fleets.get(after.session.scope.fleet, UNKNOWN_FLEET).type
+    return replace(after, fleet_type=known) if known and known != after.fleet_type else after
 
 
 def _unlisted(before: Remembered, sight: _Sight) -> Found | None:

@@ -10,7 +10,15 @@ from hashlib import sha256
 from json import dumps
 from typing import Annotated, Any, NamedTuple, assert_never
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from session_auditor.clocks import used
@@ -25,6 +33,7 @@ from session_auditor.model import (
     Event,
     Presence,
     Scope,
+    Session,
     TargetId,
 )
 from session_auditor.model import Time as StoredTime
@@ -47,6 +56,7 @@ Time = Annotated[
 ]
 TimeOrEmpty = Annotated[
     datetime | None,
+    BeforeValidator(lambda time: time or None),
     PlainSerializer(timestamp, return_type=str),
     WithJsonSchema({"type": "string", "pattern": f"^({_TIME_PATTERN})?$"}),
 ]
@@ -311,6 +321,29 @@ def origin_of(event: Event) -> Origin:
     return _committed(event.detail).origin
 
 
+def session_of(event: Event) -> Session:
+    """Return the session that an event tells of, as it was then; raise ValueError if it is none of ours."""
+    try:
+        said = _Told.model_validate_json(event.detail).data.session
+    except ValidationError:
+        raise ValueError("not an event of a session") from None
+    fields = said.model_dump(exclude={"stack_name", "fleet_name", "start_time", "max_expiration_time"})
+    return Session(
+        scope=Scope(said.stack_name, said.fleet_name),
+        start_time=said.start_time and said.start_time.astimezone(UTC),
+        max_expiration_time=said.max_expiration_time and said.max_expiration_time.astimezone(UTC),
+        **fields,
+    )
+
+
+class _ToldData(_Part):
+    session: SessionPart
+
+
+class _Told(_Part):
+    data: _ToldData
+
+
 class _Subject(_Part):
     id: str = ""
     stack_name: str
@@ -375,7 +408,7 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
     session = after.session
     deadline = transition.deadline
     until = after.ending.before if after.ending else observed_at
-    connected, disconnected = used(after, until)
+    usage = used(after, until)
     parts: dict[str, Any] = {
         "session": SessionPart(
             id=session.id,
@@ -401,8 +434,8 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
         ),
         "usage": UsagePart(
             age_seconds=seconds_between(session.start_time or after.first_seen, until),
-            connected_seconds=connected,
-            disconnected_seconds=disconnected,
+            connected_seconds=usage.connected,
+            disconnected_seconds=usage.disconnected,
             disconnects=after.disconnects,
         ),
         "summary": summary(transition, change, observed_at),

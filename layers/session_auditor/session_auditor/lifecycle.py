@@ -145,18 +145,18 @@ def unwatch(before: Remembered, listing: Listing, watch: Watch) -> Found:
 
 
 def _closed(before: Remembered, ending: Ending, detail_type: SessionType) -> Found:
-    after = replace(before, missed=None, ending=ending, sequence=before.sequence + 1)
-    return after, (Change(detail_type),)
+    return replace(before, missed=None, ending=ending), (Change(detail_type),)
 
 
 def _turned(before: Remembered, presence: Presence, observed_at: datetime) -> Remembered:
-    connected, disconnected = used(before, observed_at)
+    usage = used(before, observed_at)
     return replace(
         before,
         presence=presence,
         presence_since=observed_at,
-        connected_seconds=connected,
-        disconnected_seconds=disconnected,
+        connected_seconds=usage.connected,
+        disconnected_seconds=usage.disconnected,
+        never_connected_seconds=usage.never_connected,
         # Abandoned counts from the first observation of a session that nobody was seen connected to.
         clocks_from=before.clocks_from if presence is Presence.NEVER_CONNECTED else None,
     )

@@ -127,7 +127,7 @@ class SessionLister:
             sessions=sessions,
             scopes=topology.scopes - gone,
             failed=failed,
-            disconnect_timeouts=topology.disconnect_timeouts,
+            fleets=topology.fleets,
             authentication_types=asked_for,
             listed_as=listed_as,
             refused_types=refused_types,

@@ -29,6 +29,10 @@ Count = Annotated[int, Field(ge=0)]
 # is believed; one of more than thirty years counts as thirty years.
 TIMEOUT_LIMIT = 10**9
 Timeout = Annotated[int, Field(ge=1, le=TIMEOUT_LIMIT)]
+# What `timeline` writes: entries with commas between, and how many were left out. Only people read it, so it
+# is kept as text, and checked when it is read.
+_ENTRY = r"-?[0-9]{1,12}[a-z][0-9]{0,12}(:[0-9]{1,9})?"
+Timeline = Annotated[str, Field(pattern=rf"^((\+[0-9]{{1,9}}|{_ENTRY})(,(\+[0-9]{{1,9}}|{_ENTRY}))*)?$")]
 
 
 # Bytes of a name or an id: with a time before it an id has to fit a DynamoDB sort key of 1,024 bytes.
@@ -216,7 +220,8 @@ class Remembered:
     have connected unseen before anybody was seen connected. `clocks_from` is the end of its latest hole, and
     `outbox_full` marks one that lasts until its events are published: it can commit nothing meanwhile.
     `unlisted_since` is when the last sweep began that listed it, while its type is refused.
-    `user_id_hashed` is None where the form of the user id tells.
+    `user_id_hashed` is None where the form of the user id tells. `fleet_type` is as AppStream named it when
+    the session last changed. `timeline` holds its events in short.
     """
 
     session: Session
@@ -227,6 +232,7 @@ class Remembered:
     sequence: Count = 0
     connected_seconds: Count = 0
     disconnected_seconds: Count = 0
+    never_connected_seconds: Count = 0
     disconnects: Count = 0
     disconnect_timeout: Timeout | None = None
     fired: Mapping[Rule, Count] = field(default_factory=dict)
@@ -238,6 +244,8 @@ class Remembered:
     clocks_from: Time | None = None
     outbox_full: bool = False
     unlisted_since: Time | None = None
+    fleet_type: str = ""
+    timeline: Timeline = ""
 
 
 class Deadline(NamedTuple):
@@ -252,6 +260,38 @@ class Change(NamedTuple):
 
     detail_type: SessionType
     threshold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A session from its first observation to its end, as people ask for it; `end` is None while it lives.
+
+    It ended between `ended_after` and `end`. Seconds are as observed, a lower bound. `events` counts those of
+    which `timeline` tells, and those that it leaves out.
+    """
+
+    session_id: str
+    scope: Scope
+    start: datetime
+    first_seen: datetime
+    end: datetime | None = None
+    ended_after: datetime | None = None
+    reason: EndReason | None = None
+    user_id: str = ""
+    instance_id: str = ""
+    authentication_type: str = ""
+    fleet_type: str = ""
+    connected_seconds: int = 0
+    disconnected_seconds: int = 0
+    never_connected_seconds: int = 0
+    disconnects: int = 0
+    events: int = 0
+    timeline: str = ""
+
+    @property
+    def alone_seconds(self) -> int:
+        """For how long nobody was connected: after a disconnect, or never."""
+        return self.disconnected_seconds + self.never_connected_seconds
 
 
 class Due(NamedTuple):
@@ -374,6 +414,17 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Fleet:
+    """What DescribeFleets says of a fleet; its type is text, since AWS may add types."""
+
+    disconnect_timeout: Timeout | None = None
+    type: str = ""
+
+
+UNKNOWN_FLEET = Fleet()
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What one sweep's listings prove of calls without an AuthenticationType."""
 
@@ -387,7 +438,7 @@ class Listing:
 
     `begin` is when the sweep began, `observed_at` when its listing ended.
     A scope that is in neither `scopes` nor `failed` does not exist (any more): it counts as listed,
-    empty. `disconnect_timeouts` are seconds by fleet name. `authentication_types` are those that the
+    empty. `fleets` are by name. `authentication_types` are those that the
     calls asked for; None if none was left out. `listed_as` is the type of the call that listed a session, if
     it had one; `refused_types` are those that AppStream does not take for a scope, None being a call without
     one. `unread` says what else of the topology could not be read, and why. If `topology_read` is False, the
@@ -399,7 +450,7 @@ class Listing:
     sessions: Mapping[str, Session]
     scopes: frozenset[Scope]
     failed: Mapping[Scope, Failure] = field(default_factory=dict)
-    disconnect_timeouts: Mapping[str, int] = field(default_factory=dict)
+    fleets: Mapping[str, Fleet] = field(default_factory=dict)
     authentication_types: frozenset[AuthenticationType] | None = None
     listed_as: Mapping[str, AuthenticationType] = field(default_factory=dict)
     refused_types: Mapping[Scope, frozenset[AuthenticationType | None]] = field(default_factory=dict)

@@ -5,12 +5,22 @@ Whoever asks the table reads it here; nothing is written. It decides nothing abo
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from session_auditor.aws_errors import table_in_reach
+from session_auditor.contract import timestamp
 from session_auditor.errors import ItemError, SnapshotError
-from session_auditor.model import Scope, Snapshot, Stored, UserIdMode
-from session_auditor.table import SCOPES_KEY, SESSION_PREFIX, TARGET_KEY, TARGET_SCHEMA, RefusedEvent, Table
+from session_auditor.model import Life, Scope, Snapshot, Stored, UserIdMode
+from session_auditor.table import (
+    BY_USER,
+    SCOPES_KEY,
+    SESSION_PREFIX,
+    TARGET_KEY,
+    TARGET_SCHEMA,
+    RefusedEvent,
+    Table,
+)
 from session_auditor.user_ids import hash_mark, is_hashed
 
 if TYPE_CHECKING:
@@ -74,6 +84,36 @@ class TableReader:
                 except ItemError:
                     continue
         return found
+
+    def history(self, day: date) -> Iterator[Life]:
+        """Read the sessions that ended on a day, in UTC; what can't be read is left out."""
+        with table_in_reach(self._table.name, "read"):
+            yield from self._lives("pk = :pk", {":pk": self._table.history_partition(day)})
+
+    def history_of(self, user_id: str, since: datetime, until: datetime) -> Iterator[Life]:
+        """Read the ended sessions of a user, as the table names users, from `since` to before `until`."""
+        between = {":since": {"S": timestamp(since)}, ":until": {"S": timestamp(until)}}
+        with table_in_reach(self._table.name, "read"):
+            yield from self._lives(
+                "userId = :user AND sk BETWEEN :since AND :until",
+                {":user": {"S": user_id}, **between},
+                IndexName=BY_USER,
+            )
+
+    def _lives(self, condition: str, values: Mapping[str, Any], **index: Any) -> Iterator[Life]:
+        # No sweep depends on it, and an index cannot be read consistently.
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table.name,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            **index,
+        )
+        for page in pages:
+            for item in page["Items"]:
+                try:
+                    yield self._table.read_history(item)
+                except ItemError:
+                    continue
 
     def _with_parts(self, snapshot: Snapshot, beside: Mapping[str, Item], unreadable: set[str]) -> Snapshot:
         """Add what lies in items beside the target's own; the keys of those that can't be read are noted.

@@ -17,6 +17,7 @@ from session_auditor.model import Event, Remembered, Snapshot, Stored
 from session_auditor.plan import SessionsPlan, TargetPlan
 from session_auditor.reading import TableReader
 from session_auditor.table import SCOPES_KEY, SESSION_PREFIX, TARGET_KEY, Action, Table
+from session_auditor.timeline import life_of
 from session_auditor.transactions import ACTIONS_LIMIT, OVERTAKEN, Fence, batches, write
 
 if TYPE_CHECKING:
@@ -163,13 +164,16 @@ class Snapshots:
                 rest = tuple(event for event in stored.outbox if event.event_id not in settled)
                 if len(rest) == len(stored.outbox):
                     continue
-                if stored.remembered.ending and not rest:
+                ending = stored.remembered.ending
+                if ending and not rest:
                     written[session_id] = None
                     yield (
                         session_id,
                         [
                             self._table.delete(SESSION_PREFIX + session_id, stored.version),
-                            self._table.put_history(stored.remembered, stored.remembered.ending, now),
+                            self._table.put_history(
+                                life_of(stored.remembered, ending.before), ending.before, now
+                            ),
                         ],
                     )
                 else:

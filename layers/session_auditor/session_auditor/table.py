@@ -4,40 +4,35 @@ It knows DynamoDB's form of an item and no client. Whatever an item holds, readi
 raises ItemError; nothing else.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
-from json import dumps, loads
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
-from session_auditor.clocks import used
+from session_auditor import states
 from session_auditor.contract import committed_event, origin_of, timestamp
 from session_auditor.errors import ItemError
 from session_auditor.model import (
     NAME_BYTES,
     WHOLE_TARGET,
     DetailType,
-    Ending,
+    EndReason,
     Event,
     Gap,
     Hole,
-    Remembered,
-    Rule,
+    Life,
     Scope,
     Stored,
     Target,
     TargetId,
 )
 
-# Written with every item. One of a newer release is left alone. One of an older release is read (what it
-# lacks has a default, what it had otherwise is translated) and takes these numbers when it is next written.
-# Release 0.1 wrote 1 everywhere; since release 0.2 a session keeps what has fired by rule.
+# Written with every item but those of sessions, whose form `states` knows: read and translated likewise.
 TARGET_SCHEMA = 1
-SESSION_SCHEMA = 2
 TARGET_KEY = "TARGET"
 SCOPES_KEY = "SCOPES"
 SESSION_PREFIX = "SESSION#"
@@ -49,17 +44,13 @@ INLINE_BYTES = 25_000
 PARTS_BYTES = 1_700_000
 PARTS_LIMIT = 40
 
-# Where release 0.1 kept what each rule has fired.
-_FIRED_IN_SCHEMA_1 = {
-    Rule.MAX_DURATION: "max_duration_warned",
-    Rule.DISCONNECT_TIMEOUT: "disconnect_timeout_warned",
-    Rule.ABANDONED: "abandoned_warned",
-}
+# The index of ended sessions by user, and what it needs of an item.
+BY_USER, USER_KEY = "byUser", "userId"
 
-_REMEMBERED = TypeAdapter(Remembered)
 _TARGET = TypeAdapter(Target)
 _SCOPES = TypeAdapter(tuple[Scope, ...])
 
+_ZERO = {"N": "0"}
 Item = Mapping[str, Any]
 Action = dict[str, dict[str, Any]]
 T = TypeVar("T")
@@ -118,13 +109,13 @@ class Table:
     def read_session(self, item: Item) -> Stored:
         """Read a session's item; raise ItemError."""
         with _readable():
-            translate = _from_schema_1 if _number(item["schema"]) < SESSION_SCHEMA else str
-            remembered, version, outbox = self._read(item, SESSION_SCHEMA, _REMEMBERED, translate)
+            version, outbox = self._versioned(item, states.SCHEMA)
+            events = tuple(map(self._event, outbox))
+            remembered = states.read_state(_text(item["state"]), _number(item["schema"]), events)
             if item["sk"]["S"] != SESSION_PREFIX + remembered.session.id:
                 raise ItemError("another session's state")
             if not all(0 < len(name.encode()) <= NAME_BYTES for name in remembered.session.scope):
                 raise ItemError("a scope that AppStream cannot have")
-            events = tuple(map(self._event, outbox))
             if any(origin_of(event).session_id != remembered.session.id for event in events):
                 raise ItemError("another session's event")
             return Stored(remembered, events, version)
@@ -132,7 +123,7 @@ class Table:
     def read_target(self, item: Item) -> StoredTarget:
         """Read the target's item; raise ItemError. A broken entry of its outbox is kept as it is."""
         with _readable():
-            target, version, entries = self._read(item, TARGET_SCHEMA, _TARGET)
+            target, version, entries = self._read(item, _TARGET)
             if target.last_begin and not target.first_begin:
                 raise ItemError("a sweep before the first one")
             events, broken = [], []
@@ -147,12 +138,12 @@ class Table:
     def read_scopes(self, item: Item) -> tuple[frozenset[Scope], int]:
         """Read the list of scopes, or a part of it, and how many parts there are; raise ItemError."""
         with _readable():
-            return frozenset(self._read(item, TARGET_SCHEMA, _SCOPES)[0]), _parts(item)
+            return frozenset(self._read(item, _SCOPES)[0]), _parts(item)
 
     def read_rest(self, item: Item, target: Target) -> Target:
         """Add the gaps and holes of a further item of the target; raise ItemError."""
         with _readable():
-            rest, _, _ = self._read(item, TARGET_SCHEMA, _REST)
+            rest, _, _ = self._read(item, _REST)
             return replace(target, gaps=target.gaps + rest.gaps, holes=target.holes + rest.holes)
 
     def read_refused(self, item: Item) -> RefusedEvent:
@@ -167,8 +158,8 @@ class Table:
     def put_session(self, version: int, after: Stored) -> Action:
         """Put a session's item over the version that was read (0: there was none)."""
         key = SESSION_PREFIX + after.remembered.session.id
-        state = _json(_REMEMBERED, after.remembered)
-        put = self._item(key, after.version, state, after.outbox, schema=SESSION_SCHEMA)
+        state = states.write_state(after.remembered, after.outbox)
+        put = self._item(key, after.version, state, after.outbox, schema=states.SCHEMA)
         return {"Put": put | _condition(version)}
 
     def put_target(self, version: int, after: StoredTarget) -> Action:
@@ -235,33 +226,71 @@ class Table:
         """Delete an item of the version that was read."""
         return {"Delete": {"TableName": self.name, "Key": self._key(key)} | _condition(version)}
 
-    def put_history(self, remembered: Remembered, ending: Ending, now: datetime) -> Action:
-        """Put what is kept of a session that is over."""
-        session = remembered.session
-        connected, disconnected = used(remembered, ending.before)
+    def history_partition(self, day: date) -> dict[str, str]:
+        """The partition of the sessions that ended on a day, in UTC."""
+        return {"S": f"{self._history_prefix}{day:%Y-%m-%d}"}
+
+    @property
+    def _history_prefix(self) -> str:
+        return f"HISTORY#{self._account_and_region}#"
+
+    def put_history(self, life: Life, end: datetime, now: datetime) -> Action:
+        """Put what is kept of a session that ended then."""
         texts = {
-            "pk": f"HISTORY#{self._account_and_region}#{ending.before:%Y-%m-%d}",
-            "sk": f"{timestamp(ending.before)}#{session.id}",
-            "sessionId": session.id,
-            "stackName": session.scope.stack,
-            "fleetName": session.scope.fleet,
-            "startTime": timestamp(session.start_time or remembered.first_seen),
-            "endTime": timestamp(ending.before),
-            "endReason": ending.reason.value,
+            "pk": self.history_partition(end)["S"],
+            "sk": f"{timestamp(end)}#{life.session_id}",
+            "sessionId": life.session_id,
+            "stackName": life.scope.stack,
+            "fleetName": life.scope.fleet,
+            "startTime": timestamp(life.start),
+            "firstSeen": timestamp(life.first_seen),
+            "endedAfter": timestamp(life.ended_after),
+            "endTime": timestamp(end),
+            "endReason": life.reason.value if life.reason else "",
+            USER_KEY: life.user_id,
+            "instanceId": life.instance_id,
+            "authenticationType": life.authentication_type,
+            "fleetType": life.fleet_type,
+            "timeline": life.timeline,
         }
-        # Left out where they are empty: DynamoDB refuses an empty text as the key of an index.
-        known = {
-            "userId": session.user_id,
-            "instanceId": session.instance_id,
-            "authenticationType": session.authentication_type,
-        }
-        texts |= {name: text for name, text in known.items() if text}
+        # DynamoDB refuses an empty text as the key of an index: the session would stay among the live ones.
+        texts = {name: text for name, text in texts.items() if text}
         numbers = {
-            "connectedSeconds": connected,
-            "disconnectedSeconds": disconnected,
-            "disconnects": remembered.disconnects,
+            "connectedSeconds": life.connected_seconds,
+            "disconnectedSeconds": life.disconnected_seconds,
+            "neverConnectedSeconds": life.never_connected_seconds,
+            "disconnects": life.disconnects,
+            "events": life.events,
         }
         return self._kept_aside(texts, numbers, now)
+
+    def read_history(self, item: Item) -> Life:
+        """Read what is kept of a session that is over; raise ItemError. Earlier releases kept less."""
+        with _readable():
+            texts = {name: _text(value) for name, value in item.items() if "S" in value}
+            if not texts["pk"].startswith(self._history_prefix):
+                raise ItemError("another target's")
+            start = _time(texts["startTime"])
+            ended_after = texts.get("endedAfter")
+            return Life(
+                session_id=texts["sessionId"],
+                scope=Scope(texts["stackName"], texts["fleetName"]),
+                start=start,
+                first_seen=_time(texts["firstSeen"]) if "firstSeen" in texts else start,
+                end=_time(texts["endTime"]),
+                ended_after=_time(ended_after) if ended_after else None,
+                reason=EndReason(texts["endReason"]),
+                user_id=texts.get(USER_KEY, ""),
+                instance_id=texts.get("instanceId", ""),
+                authentication_type=texts.get("authenticationType", ""),
+                fleet_type=texts.get("fleetType", ""),
+                connected_seconds=_number(item["connectedSeconds"]),
+                disconnected_seconds=_number(item["disconnectedSeconds"]),
+                never_connected_seconds=_number(item.get("neverConnectedSeconds", _ZERO)),
+                disconnects=_number(item["disconnects"]),
+                events=_number(item.get("events", _ZERO)),
+                timeline=texts.get("timeline", ""),
+            )
 
     def put_refused(self, event: Event, code: str, now: datetime) -> Action:
         """Put an event that EventBridge refused, with the error code."""
@@ -279,9 +308,12 @@ class Table:
         """Return the parameters that delete an event that was put back."""
         return {"TableName": self.name, "Key": {"pk": self.refused_partition, "sk": {"S": event.event_id}}}
 
-    def _read(
-        self, item: Item, schema: int, state: TypeAdapter[T], translate: Callable[[str], str] = str
-    ) -> tuple[T, int, Sequence[Any]]:
+    def _read(self, item: Item, state: TypeAdapter[T]) -> tuple[T, int, Sequence[Any]]:
+        version, outbox = self._versioned(item, TARGET_SCHEMA)
+        return state.validate_json(_text(item["state"])), version, outbox
+
+    def _versioned(self, item: Item, schema: int) -> tuple[int, Sequence[Any]]:
+        """Return the version and the outbox of an item; raise ItemError if a newer release wrote it."""
         if _number(item["schema"]) > schema:
             raise ItemError("written by a newer release")
         version = _number(item["version"])
@@ -290,7 +322,7 @@ class Table:
         outbox = item.get("outbox", {"L": []})["L"]
         if not isinstance(outbox, list):
             raise ItemError("no outbox")
-        return state.validate_json(translate(_text(item["state"]))), version, outbox
+        return version, outbox
 
     def _event(self, entry: Any) -> Event:
         detail_type = DetailType(_text(entry["M"]["type"]))
@@ -350,15 +382,6 @@ def _condition(version: int) -> dict[str, Any]:
     }
 
 
-def _from_schema_1(state: str) -> str:
-    """Return a session's state as this release keeps it; release 0.1 had a field for each rule."""
-    fields = loads(state)
-    fired = {rule: fields.pop(name, None) for rule, name in _FIRED_IN_SCHEMA_1.items()}
-    return dumps(
-        fields | {"fired": {rule: threshold for rule, threshold in fired.items() if threshold is not None}}
-    )
-
-
 def _json(adapter: TypeAdapter[T], state: T) -> str:
     return adapter.dump_json(state, exclude_defaults=True).decode()
 
@@ -376,6 +399,10 @@ def _number(value: Any) -> int:
     if not isinstance(text, str):
         raise ItemError("no number")
     return int(text)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def _parts(item: Item) -> int:

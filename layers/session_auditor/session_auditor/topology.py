@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from session_auditor.aws_errors import MALFORMED
 from session_auditor.errors import CutShortError, TopologyError
-from session_auditor.model import NAME_BYTES, TIMEOUT_LIMIT, WHOLE_TARGET, Failure, Policy, Scope, Snapshot
+from session_auditor.model import (
+    NAME_BYTES,
+    TIMEOUT_LIMIT,
+    WHOLE_TARGET,
+    Failure,
+    Fleet,
+    Policy,
+    Scope,
+    Snapshot,
+)
 from session_auditor.paging import DEADLINE, Paged, Result, answers, in_one_go, side_by_side
 
 if TYPE_CHECKING:
@@ -24,14 +33,14 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Which scopes exist, as far as the filters want them, with the seconds of the fleets' timeouts.
+    """Which scopes exist, as far as the filters want them, and what is known of the fleets, by name.
 
     `failed` are the stacks of which no fleet is known, as scopes without a fleet, and the whole target if its
     stacks could not all be read. `unread` says what else could not be read, and why.
     """
 
     scopes: frozenset[Scope]
-    disconnect_timeouts: Mapping[str, int]
+    fleets: Mapping[str, Fleet]
     failed: Mapping[Scope, Failure]
     unread: Mapping[str, str]
 
@@ -45,7 +54,7 @@ class _Read(Generic[Result]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Fleets:
+class _Associated:
     """The fleets of a stack; `problem` says why they may not be all, "" if they are."""
 
     names: frozenset[str]
@@ -62,8 +71,8 @@ class TopologyReader:
         self._keep_for = keep_for
         # Replaced as they are read, never changed.
         self._stacks: _Read[frozenset[str]] | None = None
-        self._fleets: Mapping[str, _Read[frozenset[str]]] = {}
-        self._timeouts: _Read[Mapping[str, int]] | None = None
+        self._associated: Mapping[str, _Read[frozenset[str]]] = {}
+        self._fleets: _Read[Mapping[str, Fleet]] | None = None
 
     def read(
         self, snapshot: Snapshot, policy: Policy, now: datetime, time_left: Callable[[], float]
@@ -86,34 +95,38 @@ class TopologyReader:
             stacks |= {scope.stack for scope in known}
             if not stacks:
                 raise TopologyError(failure.reason)
-        timeouts, problem = self._current_timeouts(snapshot, now, reading_left, in_doubt=bool(doubtful))
+        fleets, problem = self._current_fleets(snapshot, now, reading_left, in_doubt=bool(doubtful))
         due = [
-            stack for stack in stacks if stack in doubtful or not self._is_fresh(self._fleets.get(stack), now)
+            stack
+            for stack in stacks
+            if stack in doubtful or not self._is_fresh(self._associated.get(stack), now)
         ]
         # What nobody knows goes first, then what this container never read, then the oldest.
         known_stacks = {scope.stack for scope in known}
         due.sort(
             key=lambda stack: (
                 stack in known_stacks,
-                self._fleets[stack].at if stack in self._fleets else _NEVER,
+                self._associated[stack].at if stack in self._associated else _NEVER,
             )
         )
 
-        def fleets_of(stack: str) -> Paged[_Fleets]:
+        def fleets_of(stack: str) -> Paged[_Associated]:
             return self._fleets_of(stack, reading_left)
 
         read_now = side_by_side(fleets_of, due, reading_left, workers=self._workers)
         whole = {
             stack: _Read(now, answer.names)
             for stack, answer in read_now.items()
-            if isinstance(answer, _Fleets) and not answer.problem
+            if isinstance(answer, _Associated) and not answer.problem
         }
-        self._fleets = {stack: read for stack, read in self._fleets.items() if stack in stacks} | whole
+        self._associated = {
+            stack: read for stack, read in self._associated.items() if stack in stacks
+        } | whole
         scopes: set[Scope] = set()
         failed = {WHOLE_TARGET: failure} if failure else {}
         unread = {"fleets": problem} if problem else {}
         for stack in stacks:
-            read = self._fleets.get(stack)
+            read = self._associated.get(stack)
             of_stack = {Scope(stack, fleet) for fleet in (read.what if read else ())}
             if stack in read_now and stack not in whole:
                 answer = read_now[stack]
@@ -127,11 +140,11 @@ class TopologyReader:
             scopes |= {scope for scope in of_stack if policy.wants(scope)}
         if NOT_FOUND in unread.values():
             self._stacks = None
-        return Topology(frozenset(scopes), timeouts, failed, unread)
+        return Topology(frozenset(scopes), fleets, failed, unread)
 
     def look_up_again(self, now: datetime, time_left: Callable[[], float]) -> Callable[[Scope], bool]:
         """Return a function that looks up whether a scope's stack has lost its fleet."""
-        looked_up: dict[str, _Fleets] = {}
+        looked_up: dict[str, _Associated] = {}
 
         def is_gone(scope: Scope) -> bool:
             if scope.stack not in looked_up:
@@ -141,7 +154,7 @@ class TopologyReader:
                 # The stack itself may be gone.
                 self._stacks = None
                 return False
-            self._fleets = {**self._fleets, scope.stack: _Read(now, fleets.names)}
+            self._associated = {**self._associated, scope.stack: _Read(now, fleets.names)}
             return scope.fleet not in fleets.names
 
         return is_gone
@@ -152,7 +165,7 @@ class TopologyReader:
         A scope that has vanished is looked for afresh in every sweep until its sessions have ended, so that
         one topology read amiss can't end anybody; and one whose sessions are all missing may be gone.
         """
-        kept = {Scope(stack, fleet) for stack, read in self._fleets.items() for fleet in read.what}
+        kept = {Scope(stack, fleet) for stack, read in self._associated.items() for fleet in read.what}
         return {scope.stack for scope in (snapshot.scopes - kept) | _deserted(snapshot)}
 
     def _is_fresh(self, read: _Read[Any] | None, now: datetime) -> bool:
@@ -181,35 +194,38 @@ class TopologyReader:
             self._stacks = _Read(now, frozenset(names))
         return names | (set(kept.what) if failure and kept else set()), failure
 
-    def _current_timeouts(
+    def _current_fleets(
         self, snapshot: Snapshot, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
-    ) -> tuple[Mapping[str, int], str]:
-        """Return the seconds of the fleets' disconnect timeouts, and why they are no more than last known."""
-        kept = self._timeouts
+    ) -> tuple[Mapping[str, Fleet], str]:
+        """Return what is known of the fleets by name, and why that is no more than what was known last."""
+        kept = self._fleets
         if kept and not in_doubt and self._is_fresh(kept, now):
             return kept.what, ""
-        timeouts: dict[str, int] = {}
+        fleets: dict[str, Fleet] = {}
         problem = ""
         try:
             for page in answers(self._paginator("describe_fleets").paginate(), time_left):
-                timeouts |= _disconnect_timeouts(page.get("Fleets"))
+                fleets |= _fleets(page.get("Fleets"))
                 if not _names(page.get("Fleets"))[1]:
                     problem = MALFORMED
         except CutShortError as error:
             problem = error.reason
         if problem:
             remembered = (stored.remembered for stored in snapshot.sessions.values())
-            known = {each.session.scope.fleet: each.disconnect_timeout for each in remembered}
-            last = {fleet: timeout for fleet, timeout in known.items() if timeout}
-            return last | dict(kept.what if kept else {}) | timeouts, problem
-        self._timeouts = _Read(now, timeouts)
-        return timeouts, ""
+            last = {
+                each.session.scope.fleet: Fleet(each.disconnect_timeout, each.fleet_type)
+                for each in remembered
+                if each.disconnect_timeout
+            }
+            return last | dict(kept.what if kept else {}) | fleets, problem
+        self._fleets = _Read(now, fleets)
+        return fleets, ""
 
-    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[_Fleets]:
+    def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[_Associated]:
         """Return the names of a stack's fleets, or those that were read and why they are not all."""
         fleets: set[str] = set()
         if time_left() <= 0:
-            return _Fleets(frozenset(), DEADLINE)
+            return _Associated(frozenset(), DEADLINE)
         pages = self._paginator("list_associated_fleets").paginate(StackName=stack)
         problem = ""
         try:
@@ -222,7 +238,7 @@ class TopologyReader:
                 yield
         except CutShortError as error:
             problem = error.reason
-        return _Fleets(frozenset(fleets), problem)
+        return _Associated(frozenset(fleets), problem)
 
 
 def _deserted(snapshot: Snapshot) -> set[Scope]:
@@ -247,16 +263,23 @@ def _names(records: Any) -> tuple[set[str], bool]:
     return names, all(isinstance(record, dict) and is_name(record.get("Name")) for record in records)
 
 
-def _disconnect_timeouts(fleets: Any) -> dict[str, int]:
-    """Return the timeouts by fleet name; what cannot be read is left out."""
+def _fleets(records: Any) -> dict[str, Fleet]:
+    """Return the fleets by name; of what cannot be read the rest is kept."""
     return {
-        fleet["Name"]: min(timeout, TIMEOUT_LIMIT)
-        for fleet in (fleets if isinstance(fleets, list) else ())
-        if isinstance(fleet, dict)
-        and is_name(fleet.get("Name"))
-        and type(timeout := fleet.get("DisconnectTimeoutInSeconds")) is int
-        and timeout > 0
+        record["Name"]: Fleet(
+            _timeout(record.get("DisconnectTimeoutInSeconds")), _text(record.get("FleetType"))
+        )
+        for record in (records if isinstance(records, list) else ())
+        if isinstance(record, dict) and is_name(record.get("Name"))
     }
+
+
+def _timeout(seconds: Any) -> int | None:
+    return min(seconds, TIMEOUT_LIMIT) if type(seconds) is int and seconds > 0 else None
+
+
+def _text(value: Any) -> str:
+    return value if is_name(value) else ""
 
 
 def is_name(name: Any) -> bool:

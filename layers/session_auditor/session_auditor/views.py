@@ -17,6 +17,7 @@ from session_auditor.model import (
     Deadline,
     Gap,
     Globs,
+    Life,
     Presence,
     Remembered,
     Rule,
@@ -24,6 +25,7 @@ from session_auditor.model import (
     Snapshot,
     Target,
 )
+from session_auditor.timeline import life_of
 
 HOUR = timedelta(hours=1)
 # Without a completed sweep for so many intervals nobody watches; an event that waits so long is not told.
@@ -218,17 +220,12 @@ def status(snapshot: Snapshot, now: datetime, hole: timedelta) -> Status:
     )
 
 
-class Life(NamedTuple):
-    """A session that was, or is: `end` is None while it lives. Seconds are as observed, a lower bound."""
-
-    session_id: str
-    user_id: str
-    stack: str
-    fleet: str
-    start: datetime
-    end: datetime | None
-    connected_seconds: int = 0
-    alone_seconds: int = 0
+def lives(snapshot: Snapshot, now: datetime, hole: timedelta) -> tuple[Life, ...]:
+    """Return the lives that are believed to last, used until they were last seen; `hole` is the policy's."""
+    rows = {row.session.id: row for row in live(snapshot, now, hole)}
+    return tuple(
+        life_of(snapshot.sessions[session_id].remembered, row.seen or now) for session_id, row in rows.items()
+    )
 
 
 class Peak(NamedTuple):
@@ -301,7 +298,7 @@ def _name(life: Life, by: By, now: datetime, zone: tzinfo) -> str:
         case By.USER:
             return life.user_id
         case By.FLEET:
-            return life.fleet
+            return life.scope.fleet
         case By.DAY:
             return f"{(life.end or now).astimezone(zone):%Y-%m-%d}"
         case By.MONTH:
