@@ -203,6 +203,32 @@ def published_is_expected(published: Sequence[Entry], oracle: Oracle, without: C
         raise Broken(f"audit events: expected {oracle.audits()}, published {dict(audits)}")
 
 
+# Of a longer life the first and the last events are kept.
+KEPT_FIRST, KEPT_LAST = 8, 24
+
+
+def lives_are_kept(published: Iterable[Entry], kept: Mapping[str, list[list[tuple[Any, ...]]]]) -> None:
+    """What is kept of each life, live or over, is what was told of it, up to the bound of a timeline."""
+    told = lives(published)
+    for identity in dict.fromkeys((*told, *kept)):
+        wanted = [[_in_short(entry) for entry in life] for life in told.get(identity, [])]
+        wanted = [
+            life[:KEPT_FIRST] + life[-KEPT_LAST:] if len(life) > KEPT_FIRST + KEPT_LAST else life
+            for life in wanted
+        ]
+        got = [life for life in kept.get(identity, []) if life]
+        if wanted != got:
+            raise Broken(f"{identity}: told {wanted}, kept {got}")
+
+
+def _in_short(entry: Entry) -> tuple[Any, ...]:
+    content = detail(entry["Detail"])
+    metadata, data = content["metadata"], content["data"]
+    cause = data["deadline"]["cause"] if entry["DetailType"] == EXPIRING else "NONE"
+    told = (metadata["sequence"], entry["DetailType"], metadata["observedAt"], metadata["previousObservedAt"])
+    return (*told, data.get("thresholdMinutes", 0), cause)
+
+
 def _told(entry: Entry) -> Expected:
     content = detail(entry["Detail"])
     metadata = {name: content["metadata"][name] for name in ("sequence", "observedAt", "previousObservedAt")}

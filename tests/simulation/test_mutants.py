@@ -28,16 +28,19 @@ from session_auditor import (
     snapshots,
     sweep,
     table,
+    timeline,
 )
 from session_auditor.comparison import Comparison, Transition
 from session_auditor.coverage import Audit, Coverage, Watch
 from session_auditor.listing import SessionLister
 from session_auditor.model import (
+    Cause,
     Change,
     Deadline,
     DetailType,
     Event,
     Failure,
+    Life,
     Listing,
     Policy,
     Presence,
@@ -169,6 +172,31 @@ def clear_before_publish() -> Breakage:
         return snapshot, self.publisher.publish(lanes, time_left)
 
     return method(Auditor, "_publish", publish)
+
+
+def end_forgets_its_life() -> Breakage:
+    original = timeline.life_of
+
+    def without(remembered: Remembered, until: datetime) -> Life:
+        return replace(original(remembered, until), timeline="")
+
+    return everywhere(original, without)
+
+
+def life_forgets_its_windows() -> Breakage:
+    original = timeline.noted
+
+    def at_once(
+        after: Remembered,
+        changes: tuple[Change, ...],
+        cause: Cause,
+        observed_at: datetime,
+        since: datetime | None,
+    ) -> Remembered:
+        del since
+        return original(after, changes, cause, observed_at, observed_at)
+
+    return everywhere(original, at_once)
 
 
 def random_event_id() -> Breakage:
@@ -392,6 +420,8 @@ MUTANTS = [
     Mutant(random_event_id, same_day_twice, "same_day_twice"),
     Mutant(partial_list_believed, test_crashes.test_every_crash_point, "published_is_expected"),
     Mutant(one_miss_ends, day, "published_is_expected"),
+    Mutant(end_forgets_its_life, day, "lives_are_kept"),
+    Mutant(life_forgets_its_windows, day, "lives_are_kept"),
     Mutant(threshold_not_remembered, day, "every_threshold_once"),
     Mutant(reconnect_keeps_the_deadline, day, "published_is_expected"),
     Mutant(batch_stops_at_the_first_failure, day_with_a_poison, "outbox_is_empty"),

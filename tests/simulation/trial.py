@@ -2,18 +2,20 @@
 
 It knows how to start a container and make a sweep in it under faults, how to go back to an earlier
 moment, and how to read off the calls of every sweep what it saw and what of that was committed: the
-history that the oracle is told. Of the auditor it uses the handler and the keys of the table, no more.
+history that the oracle is told. Of the auditor it uses the handler, the keys of the table and, to hold it to
+what was told, what people are shown of a life.
 """
 
 import gc
 import io
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -26,6 +28,10 @@ import greenlet
 
 import session_auditor.paging
 import session_auditor.publisher
+from session_auditor.contract import timestamp
+from session_auditor.model import TargetId
+from session_auditor.table import Table
+from session_auditor.timeline import entries_of, life_of
 from tests.simulation import invariants
 from tests.simulation.appstream import ACCOUNT_ID, REGION
 from tests.simulation.aws import LAMBDA_SECONDS, Call, Cloud, Died, Fault, Run
@@ -464,6 +470,37 @@ class Trial:
             invariants.published_is_committed(published, self.committed_events())
             invariants.published_is_expected(published, Oracle(self.history()))
             invariants.snapshot_is_world(table, PARTITION, SESSION, self.in_view())
+            invariants.lives_are_kept(published, self.kept())
+
+    def kept(self) -> Mapping[str, list[list[tuple[Any, ...]]]]:
+        """Return what the table keeps of each session's lives, as people who ask for one are shown it."""
+        layout = Table("table", TargetId("aws", ACCOUNT_ID, REGION), timedelta(days=90))
+        found: dict[str, list[list[tuple[Any, ...]]]] = defaultdict(list)
+        partitions = self.cloud.dynamodb.tables["table"].partitions
+        # Those that are over come first, in the order of their ends.
+        for name in sorted(partitions):
+            for sort, item in sorted(partitions[name].items()):
+                if name.startswith("HISTORY#"):
+                    life = layout.read_history(item)
+                elif name == PARTITION and sort.startswith(SESSION):
+                    remembered = layout.read_session(item).remembered
+                    life = life_of(remembered, remembered.presence_since)
+                else:
+                    continue
+                found[life.session_id].append(
+                    [
+                        (
+                            each.sequence,
+                            each.detail_type,
+                            timestamp(each.at),
+                            timestamp(each.since),
+                            each.threshold,
+                            each.cause,
+                        )
+                        for each in entries_of(life.timeline, life.first_seen)
+                    ]
+                )
+        return found
 
     def committed_events(self) -> set[str]:
         """Return the ids of all events that ever reached the table."""

@@ -8,26 +8,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_auditor.model import Cause, Ending, EndReason, Globs, Life, Policy, Presence, Scope
+from session_auditor.model import (
+    Cause,
+    DetailType,
+    Ending,
+    EndReason,
+    Event,
+    Globs,
+    Life,
+    Policy,
+    Presence,
+    Scope,
+    Snapshot,
+)
 from session_auditor.views import (
     By,
+    Fault,
     Filter,
     Peak,
     Row,
     Sort,
     Sums,
     by_hour,
+    coming,
     live,
     ordered,
     peak,
+    status,
     sums,
     totals,
 )
+from session_auditor.views import lives as lives_of
 from tests.shared.history import AWAY, CONNECTED, SCOPE, START, History, at, session
 
 LAB = Scope("lab", "render")
 HOLE = timedelta(minutes=5)
 MINUTE = timedelta(minutes=1)
+SEEN = session(session_id="at-work"), session(AWAY, "left"), session(AWAY, "never-there")
 
 
 def rows(history: History, minute: float) -> dict[str, Row]:
@@ -219,3 +236,84 @@ def test_a_life_belongs_to_the_local_day_of_its_end() -> None:
     assert list(sums([late, alive], By.MONTH, now, zone)) == ["2026-03", "2026-04"]
     assert sums([late], By.USER, now, zone) == {"ann": Sums(1, 60, 30)}
     assert list(sums([late], By.FLEET, now, zone)) == ["cad"]
+
+
+class TestWhatIsComing:
+    """What will be told, if nothing happens: it is what then is told."""
+
+    @pytest.mark.parametrize(
+        ("presence", "policy"),
+        [
+            pytest.param(CONNECTED, Policy(), id="somebody at work"),
+            pytest.param(AWAY, Policy(), id="somebody away"),
+            pytest.param(AWAY, Policy(abandoned_minutes=(5, 7, 200)), id="other thresholds"),
+        ],
+    )
+    @pytest.mark.parametrize("asked", [2, 21, 48])
+    def test_it_comes_to_pass(self, presence: str, policy: Policy, asked: int) -> None:
+        history = History(policy=policy, timeout=3600)
+        lasting = session(presence, max_expiration_time=at(90))
+        history.observe(0)
+        history.observe(1, session(max_expiration_time=at(90)))
+        for minute in range(2, asked + 1):
+            history.observe(minute, lasting)
+        promised = coming(history.snapshot, "s-1", at(asked), policy)
+        told = []
+        for minute in range(asked + 1, 90):
+            told += [
+                (at(minute), event["type"], event["data"].get("thresholdMinutes"))
+                for event in history.observe(minute, lasting)
+            ]
+        ends = at(90) if presence == CONNECTED else at(62)
+        before_its_end = [each for each in told if each[0] < ends]
+        assert [(each.at, each.detail_type[10:], each.threshold) for each in promised[:-1]] == before_its_end
+        assert (promised[-1].at, promised[-1].detail_type) == (ends, DetailType.ENDED)
+
+    def test_of_nobody_who_is_not_watched_anything_is_claimed_but_the_maximum(self, office: History) -> None:
+        (end,) = [
+            each
+            for each in coming(office.snapshot, "left", at(300), Policy())
+            if each.detail_type is DetailType.ENDED
+        ]
+        assert (end.at, end.cause) == (at(600), Cause.MAX_DURATION)
+
+
+class TestStatus:
+    """A target at a glance, and what is wrong with its audit."""
+
+    def test_of_an_office(self, office: History) -> None:
+        found = status(office.snapshot, at(20), HOLE)
+        assert (found.live, found.away, found.abandoned, found.swept) == (4, 2, 2, at(20))
+        assert found.faults(at(20), MINUTE) == ()
+        assert found.faults(at(23), MINUTE) == ()
+        assert found.faults(at(23.1), MINUTE) == (Fault.NO_SWEEP,)
+
+    def test_a_table_without_a_sweep(self) -> None:
+        found = status(Snapshot(), at(0), HOLE)
+        assert (found.live, found.swept, found.faults(at(0), MINUTE)) == (0, None, (Fault.NO_SWEEP,))
+
+    def test_a_gap_is_degraded_once_it_was_told_of(self, office: History) -> None:
+        for minute, degraded in ((21, 0), (25, 0), (26, 1), (27, 1)):
+            office.observe(minute, failed={SCOPE: "ThrottlingException"})
+            assert len(status(office.snapshot, at(minute), HOLE).degraded) == degraded
+        assert status(office.snapshot, at(27), HOLE).faults(at(27), MINUTE) == (Fault.DEGRADED,)
+        office.observe(28, *SEEN)
+        assert status(office.snapshot, at(28), HOLE).degraded == ()
+
+    def test_an_event_that_waits(self, office: History) -> None:
+        (stored,) = [each for name, each in office.snapshot.sessions.items() if name == "left"]
+        event = Event(DetailType.DISCONNECTED, "0" * 32, at(16), (), "{}")
+        waiting = replace(office.snapshot, sessions={"left": replace(stored, outbox=(event,))})
+        found = status(waiting, at(20), HOLE)
+        assert (found.pending, found.waiting) == (1, at(16))
+        assert found.faults(at(20.9), MINUTE) == ()
+        assert found.faults(at(21), MINUTE) == (Fault.EVENTS_WAIT,)
+
+
+def test_live_sessions_are_lives_too(office: History) -> None:
+    found = {life.session_id: life for life in lives_of(office.snapshot, at(20), HOLE)}
+    assert found["at-work"].connected_seconds == 19 * 60
+    assert (found["left"].connected_seconds, found["left"].disconnected_seconds) == (120, 17 * 60)
+    assert found["never-there"].never_connected_seconds == 19 * 60
+    assert found["missing"].connected_seconds == 18 * 60
+    assert {life.end for life in found.values()} == {None}

@@ -41,6 +41,7 @@ TEXT_LIMIT = 512
 REFUSED_TYPE = "InvalidParameterCombinationException"
 _KNOWN_TYPES = frozenset(["", *AuthenticationType])
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -57,7 +58,10 @@ class _ScopeListing:
 
 
 class SessionLister:
-    """Lists sessions. It keeps nothing of its own; what it knows of stacks and fleets is the topology's."""
+    """Lists sessions. It keeps nothing of its own; what it knows of stacks and fleets is the topology's.
+
+    `only` are further parameters of each DescribeSessions: a UserId or an InstanceId. A UserId needs a type.
+    """
 
     def __init__(
         self,
@@ -66,12 +70,14 @@ class SessionLister:
         *,
         workers: int,
         user_id: Callable[[str], str],
+        only: Mapping[str, str] = _NOTHING,
     ) -> None:
         # Made once, for thousands of scopes, and when it is needed: no cold start waits for it.
         self._paginator: Callable[[Any], Any] = cache(client.get_paginator)
         self.topology = topology
         self._workers = workers
         self._user_id = user_id
+        self._only = only
 
     def list(
         self,
@@ -157,7 +163,7 @@ class SessionLister:
                 result.failure = Failure(DEADLINE, tried=bool(result.sessions))
                 return result
             sessions = result.sessions[authentication_type] = {}
-            parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet}
+            parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet, **self._only}
             if authentication_type:
                 parameters["AuthenticationType"] = authentication_type.value
             pages = self._paginator("describe_sessions").paginate(

@@ -12,19 +12,24 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import NamedTuple, assert_never
 
-from session_auditor.clocks import clock_of, deadline_of
+from session_auditor.clocks import MINUTE, clock_of, deadline_of
 from session_auditor.model import (
+    Cause,
     Deadline,
+    DetailType,
     Gap,
     Globs,
     Life,
+    Policy,
     Presence,
     Remembered,
     Rule,
     Session,
+    SessionType,
     Snapshot,
     Target,
 )
+from session_auditor.rules import fire
 from session_auditor.timeline import life_of
 
 HOUR = timedelta(hours=1)
@@ -109,11 +114,8 @@ def live(snapshot: Snapshot, now: datetime, hole: timedelta) -> tuple[Row, ...]:
 
 
 def _row(remembered: Remembered, target: Target | None, now: datetime, hole: timedelta) -> Row:
+    remembered = _with_holes(remembered, target)
     scope = remembered.session.scope
-    over = [each.end for each in (target.holes if target else ()) if each.scope in (None, scope)]
-    if over:
-        # Holes are remembered with their scopes, so that none has to be written to each session.
-        remembered = replace(remembered, clocks_from=max([clock_of(remembered), *over]))
     gap = next((each for each in (target.gaps if target else ()) if each.scope == scope), None)
     listed = (gap.listed or gap.covered) if gap else target.last_begin if target else None
     missed = remembered.missed.last_seen if remembered.missed else None
@@ -128,6 +130,44 @@ def _row(remembered: Remembered, target: Target | None, now: datetime, hole: tim
         watched=watched,
         abandoned=remembered.fired.get(Rule.ABANDONED, 0) if remembered.presence in _AWAY else 0,
     )
+
+
+def _with_holes(remembered: Remembered, target: Target | None) -> Remembered:
+    """Put the clocks of a session off to the end of its latest hole, which is remembered with its scope."""
+    scope = remembered.session.scope
+    over = [each.end for each in (target.holes if target else ()) if each.scope in (None, scope)]
+    return replace(remembered, clocks_from=max([clock_of(remembered), *over])) if over else remembered
+
+
+class Coming(NamedTuple):
+    """What will be told of a session, and when, if nothing happens to it; `threshold` in minutes."""
+
+    at: datetime
+    detail_type: SessionType
+    threshold: int = 0
+    cause: Cause = Cause.NONE
+
+
+def coming(snapshot: Snapshot, session_id: str, now: datetime, policy: Policy) -> tuple[Coming, ...]:
+    """Return what the rules will find due of a live session until its end, if nothing happens to it."""
+    remembered = _with_holes(snapshot.sessions[session_id].remembered, snapshot.target)
+    row = _row(remembered, snapshot.target, now, policy.hole)
+    ends, cause = row.deadline
+    # Abandoned counts from the first observation, where nobody was ever seen connected.
+    alone = remembered.clocks_from or remembered.first_seen
+    since = {row.since, max(remembered.first_seen, alone)}
+    moments = {now, *(at + each * MINUTE for at in since for each in policy.abandoned_minutes)}
+    if ends:
+        moments |= {ends - each * MINUTE for each in policy.expiring_minutes}
+    found: list[Coming] = []
+    for at in sorted(each for each in moments if now <= each and (ends is None or each < ends)):
+        remembered, changes = fire(remembered, at, policy, running=row.watched)
+        for change in changes:
+            expiring = change.detail_type is DetailType.EXPIRING
+            found.append(Coming(at, change.detail_type, change.threshold, cause if expiring else Cause.NONE))
+    if ends:
+        found.append(Coming(max(ends, now), DetailType.ENDED, cause=cause))
+    return tuple(found)
 
 
 def ordered(rows: Iterable[Row], by: Sort, now: datetime) -> tuple[Row, ...]:
