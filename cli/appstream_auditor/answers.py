@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from session_auditor.contract import timestamp
-from session_auditor.model import Presence, TargetId
-from session_auditor.views import Fault, Status
+from session_auditor.model import Cause, DetailType, EndReason, Life, Presence, TargetId
+from session_auditor.views import Fault, Row, Status
 
 Time = Annotated[
     datetime,
@@ -90,6 +90,175 @@ def status_row(target_id: TargetId, status: Status, faults: Sequence[Fault], now
         oldest_pending_seconds=_seconds(status.waiting, now) or 0,
         faults=tuple(faults),
     )
+
+
+class SessionRow(Answer):
+    """A live session; seconds are whole. `watched` is false while its stack and fleet are not listed."""
+
+    account_id: str
+    region: str
+    session_id: str
+    user_id: str
+    stack_name: str
+    fleet_name: str
+    presence: Presence
+    since: Time
+    away_seconds: int
+    abandoned_minutes: int
+    ends_at: Time | None
+    ends_in_seconds: int | None
+    cause: Cause
+    state: str
+    connection_state: str
+    authentication_type: str
+    start_time: Time | None
+    max_expiration_time: Time | None
+    instance_id: str
+    eni_private_ip_address: str
+    instance_drain_status: str
+    seen_at: Time | None
+    watched: bool
+
+
+class SessionsAnswer(Answer):
+    """The answer of `sessions`."""
+
+    as_of: Time
+    sessions: tuple[SessionRow, ...]
+    notes: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+def session_row(target_id: TargetId, row: Row, now: datetime) -> SessionRow:
+    """Return a live session."""
+    session = row.session
+    return SessionRow(
+        account_id=target_id.account_id,
+        region=target_id.region,
+        session_id=session.id,
+        user_id=session.user_id,
+        stack_name=session.scope.stack,
+        fleet_name=session.scope.fleet,
+        presence=row.presence,
+        since=row.since,
+        away_seconds=int(row.away(now).total_seconds()),
+        abandoned_minutes=row.abandoned,
+        ends_at=row.deadline.at,
+        ends_in_seconds=_seconds(now, row.deadline.at) if row.deadline.at else None,
+        cause=row.deadline.cause,
+        state=session.state,
+        connection_state=session.connection_state,
+        authentication_type=session.authentication_type,
+        start_time=session.start_time,
+        max_expiration_time=session.max_expiration_time,
+        instance_id=session.instance_id,
+        eni_private_ip_address=session.eni_private_ip_address,
+        instance_drain_status=session.instance_drain_status,
+        seen_at=row.seen,
+        watched=row.watched,
+    )
+
+
+class LifeRow(Answer):
+    """A session that was, or is: `endedAt` is null while it lives. Seconds are as observed, a lower bound."""
+
+    account_id: str
+    region: str
+    session_id: str
+    user_id: str
+    stack_name: str
+    fleet_name: str
+    fleet_type: str
+    instance_id: str
+    authentication_type: str
+    started_at: Time
+    ended_at: Time | None
+    end_reason: EndReason | None
+    connected_seconds: int
+    disconnected_seconds: int
+    never_connected_seconds: int
+    disconnects: int
+
+
+def life_row(target_id: TargetId, life: Life) -> LifeRow:
+    """Return a session that was, or is."""
+    return LifeRow(
+        account_id=target_id.account_id,
+        region=target_id.region,
+        session_id=life.session_id,
+        user_id=life.user_id,
+        stack_name=life.scope.stack,
+        fleet_name=life.scope.fleet,
+        fleet_type=life.fleet_type,
+        instance_id=life.instance_id,
+        authentication_type=life.authentication_type,
+        started_at=life.start,
+        ended_at=life.end,
+        end_reason=life.reason,
+        connected_seconds=life.connected_seconds,
+        disconnected_seconds=life.disconnected_seconds,
+        never_connected_seconds=life.never_connected_seconds,
+        disconnects=life.disconnects,
+    )
+
+
+class SumRow(Answer):
+    """Sessions of a user, a fleet, a day or a month; the most at once, and when there first were so many."""
+
+    account_id: str
+    region: str
+    name: str
+    sessions: int
+    connected_seconds: int
+    alone_seconds: int
+    peak: int
+    peak_at: Time | None
+
+
+class HistoryAnswer(Answer):
+    """The answer of `history`: sessions, or sums of them with `--by`."""
+
+    since: Time
+    until: Time
+    sessions: tuple[LifeRow, ...]
+    sums: tuple[SumRow, ...]
+    failures: tuple[Failure, ...]
+
+
+class EventRow(Answer):
+    """An event of a life, observed `at`; nobody had looked since `since`, null if that is not known."""
+
+    sequence: int
+    detail_type: DetailType
+    at: Time
+    since: Time | None
+    threshold_minutes: int
+    cause: Cause
+
+
+class ComingRow(Answer):
+    """What will be told of a live session if nothing happens to it."""
+
+    detail_type: DetailType
+    at: Time
+    threshold_minutes: int
+    cause: Cause
+
+
+class ExplainAnswer(Answer):
+    """The answer of `explain`: a session, what was told of it, and what will be.
+
+    `events` counts all that were told; of a long life the first 8 and the last 24 are in `timeline`.
+    """
+
+    as_of: Time
+    session: LifeRow
+    live: SessionRow | None
+    first_seen_at: Time
+    ended_after: Time | None
+    events: int
+    timeline: tuple[EventRow, ...]
+    coming: tuple[ComingRow, ...]
 
 
 def _seconds(since: datetime | None, now: datetime) -> int | None:

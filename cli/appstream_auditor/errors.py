@@ -69,7 +69,7 @@ def as_question_error(error: ClientError | BotoCoreError, service: str) -> Quest
     """Return what an error means for whoever asked."""
     match error:
         case ClientError():
-            return _refusal(error_code(error), f"{service}:{error.operation_name}")
+            return refusal(error_code(error), f"{service}:{error.operation_name}")
         case ProfileNotFound():
             return QuestionError("no such profile in your AWS configuration: look at --profile", Exit.USAGE)
         case NoRegionError():
@@ -91,7 +91,8 @@ def as_question_error(error: ClientError | BotoCoreError, service: str) -> Quest
             return QuestionError(f"{service} cannot be asked ({error_code(error)})")
 
 
-def _refusal(code: str, action: str) -> QuestionError:
+def refusal(code: str, action: str) -> QuestionError:
+    """Return what it means that AWS refused an IAM action with this code."""
     if code in _DENIED:
         return QuestionError(
             f"your AWS credentials may not {action}; the managed policy in the stack's output "
@@ -115,4 +116,4 @@ def reading() -> Iterator[None]:
             raise QuestionError(str(error)) from None
         if error.reason == "ResourceNotFoundException":
             raise QuestionError("no such table there: look at --table and --region", Exit.USAGE) from None
-        raise _refusal(error.reason, "dynamodb:Query") from None
+        raise refusal(error.reason, "dynamodb:Query") from None

@@ -5,27 +5,55 @@ costs a sweep anything.
 """
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import wraps
 from typing import Any, NoReturn, TypeVar
 
 import click
+from rich.console import Console
+from rich.text import Text
 
-from appstream_auditor.answers import Failure, StatusAnswer, StatusRow, status_row
+from appstream_auditor.answers import (
+    EventRow,
+    Failure,
+    HistoryAnswer,
+    LifeRow,
+    SessionRow,
+    SessionsAnswer,
+    StatusAnswer,
+    StatusRow,
+    SumRow,
+    life_row,
+    status_row,
+)
 from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find
 from appstream_auditor.errors import Exit, QuestionError, reading
+from appstream_auditor.explain import explained, told
+from appstream_auditor.history import Asked, Grouping, life_columns, lives_of, sum_columns, summed
+from appstream_auditor.parameters import STATES, Moment, Span, globs, moment_of, month_of, presences
 from appstream_auditor.printing import (
     Output,
+    harmless,
     print_csv,
     print_json,
+    table,
     to_errors,
     to_terminal,
+    width_of,
     zone_of,
 )
+from appstream_auditor.sessions import columns as session_columns
+from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__
+from session_auditor.views import Filter, Sort
 from session_auditor.views import status as status_of
+
+# The table is a sweep's work, which comes once a minute.
+WATCH_SECONDS = 15
 
 T = TypeVar("T")
 
@@ -169,3 +197,199 @@ def _line(row: StatusRow) -> str:
         f"{row.live} live, {row.connected} connected, {row.away} away, {row.abandoned} abandoned, "
         f"{len(row.degraded)} degraded {scopes}{f' ({names})' if names else ''}, {swept}{waiting}"
     )
+
+
+def filters(command: Callable[..., Exit]) -> Callable[..., Exit]:
+    """Give a command the filters that sessions and their history share."""
+    stack = click.option("--stack", "stacks", multiple=True, help="Stack, or a glob; ! before one excludes.")
+    fleet = click.option("--fleet", "fleets", multiple=True, help="Fleet, likewise.")
+    user = click.option("--user", default="*", help="User id, or a glob such as 'ann*'.")
+    return stack(fleet(user(command)))
+
+
+@cli.command()
+@filters
+@click.option("--host", default="", help="Instance id, or the private address of the host.")
+@click.option("--state", "states", multiple=True, type=click.Choice(list(STATES)), help="May be repeated.")
+@click.option("--away-longer-than", type=Span(), default="0", help="Nobody connected for longer.")
+@click.option("--ends-within", type=Span(), help="Ends within, such as 2h; a bare number is minutes.")
+@click.option(
+    "--sort", type=click.Choice([each.value for each in Sort]), default=Sort.URGENCY.value, show_default=True
+)
+@click.option("--now", "ask_appstream", is_flag=True, help="Ask AppStream itself, not the table.")
+@click.option("--watch", is_flag=True, help=f"Show it anew every {WATCH_SECONDS} seconds, until Ctrl-C.")
+@asks
+def sessions(
+    question: Question,
+    *,
+    stacks: tuple[str, ...],
+    fleets: tuple[str, ...],
+    user: str,
+    host: str,
+    states: tuple[str, ...],
+    away_longer_than: timedelta,
+    ends_within: timedelta | None,
+    sort: str,
+    ask_appstream: bool,
+    watch: bool,
+) -> Exit:
+    """List who is on now, the most urgent first.
+
+    First those whose user is away, by when they end; then the others. What a sweep found is up to a minute
+    old; --now asks AppStream itself, with your own permissions.
+    """
+    wanted = Filter(
+        stacks=globs(stacks),
+        fleets=globs(fleets),
+        user=user,
+        host=host,
+        presences=presences(states),
+        away_longer_than=away_longer_than,
+        ends_within=ends_within,
+    )
+    ask = from_appstream if ask_appstream else from_table
+
+    def look() -> tuple[SessionsAnswer, Exit]:
+        with patience("Asking AppStream ..." if ask_appstream else "Reading the table ..."):
+            found, failures = question.everywhere(lambda deployment: ask(deployment, wanted, Sort(sort), now))
+        rows = [row for each in found for row in each.rows]
+        notes = [note for each in found for note in each.notes]
+        answer = SessionsAnswer(
+            as_of=now(), sessions=tuple(rows), notes=tuple(notes), failures=tuple(failures)
+        )
+        return answer, Exit.OUT_OF_REACH if failures else Exit.OK
+
+    def show(answer: SessionsAnswer, console: Console) -> None:
+        targets = len(question.regions) > 1
+        shown = session_columns(answer.sessions, answer.as_of, question.zone, targets=targets)
+        console.print(table(shown, width_of(console)))
+        console.print(_counted(len(answer.sessions), "session"), style="dim")
+        for note in answer.notes:
+            to_errors().print(Text(f"Note: {harmless(note)}", "yellow"))
+
+    if watch:
+        return watched(look, show)
+    answer, code = look()
+    match question.output:
+        case Output.JSON:
+            print_json(answer)
+        case Output.CSV:
+            print_csv(answer.sessions, SessionRow)
+        case Output.TABLE:
+            show(answer, to_terminal())
+    return code
+
+
+def watched(
+    look: Callable[[], tuple[SessionsAnswer, Exit]], show: Callable[[SessionsAnswer, Console], None]
+) -> Exit:
+    """Show an answer anew, until somebody presses Ctrl-C."""
+    console = to_terminal()
+    try:
+        while True:
+            answer, _ = look()
+            console.clear()
+            show(answer, console)
+            time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        return Exit.OK
+
+
+@cli.command()
+@filters
+@click.option("--since", type=Moment(), default="1d", show_default=True, help="Begin of the time asked for.")
+@click.option("--until", type=Moment(), help="Its end; now without it.")
+@click.option("--month", help="A whole month instead, such as 2026-03.")
+@click.option("--by", type=click.Choice([each.value for each in Grouping]), help="Sums instead of sessions.")
+@asks
+def history(
+    question: Question,
+    *,
+    stacks: tuple[str, ...],
+    fleets: tuple[str, ...],
+    user: str,
+    since: str,
+    until: str | None,
+    month: str | None,
+    by: str | None,
+) -> Exit:
+    """List the sessions that were on in a time, or sums of them.
+
+    Sums count the sessions that ended in that time, or still live, and the most that were on at once. Hours
+    are as observed: a lower bound. A time is 2026-03-02, 2026-03-02T08:00, today, yesterday, or 7d for a week
+    ago, in this machine's time zone.
+    """
+    asked_at = now()
+    try:
+        begin = moment_of(since, asked_at, question.zone)
+        end = moment_of(until, asked_at, question.zone) if until else asked_at
+        if month:
+            begin, end = month_of(month, question.zone)
+    except ValueError:
+        raise click.BadParameter(f"{month} is no month; such is 2026-03", param_hint="--month") from None
+    if begin >= end:
+        raise click.BadParameter("it has to be before --until", param_hint="--since")
+    asked = Asked(begin, end, user, globs(stacks), globs(fleets))
+
+    def ask(deployment: Deployment) -> tuple[list[LifeRow], list[SumRow]]:
+        found = lives_of(deployment, asked, asked_at, progress)
+        if by:
+            grouping = Grouping(by)
+            return [], summed(deployment.target_id, found, asked, grouping, now=asked_at, zone=question.zone)
+        return [life_row(deployment.target_id, life) for life in found], []
+
+    with patience("Reading the history ...") as progress:
+        answers, failures = question.everywhere(ask)
+    lives = tuple(row for some, _ in answers for row in some)
+    sums = tuple(row for _, some in answers for row in some)
+    match question.output:
+        case Output.JSON:
+            answer = HistoryAnswer(
+                since=begin, until=end, sessions=lives, sums=sums, failures=tuple(failures)
+            )
+            print_json(answer)
+        case Output.CSV:
+            print_csv(sums, SumRow) if by else print_csv(lives, LifeRow)
+        case Output.TABLE:
+            targets = len(question.regions) > 1
+            columns = (
+                sum_columns(sums, Grouping(by), asked_at, question.zone, targets=targets)
+                if by
+                else life_columns(lives, asked_at, question.zone, targets=targets)
+            )
+            to_terminal().print(table(columns, width_of(to_terminal())))
+            if not by:
+                to_terminal().print(_counted(len(lives), "session"), style="dim")
+    return Exit.OUT_OF_REACH if failures else Exit.OK
+
+
+@cli.command()
+@click.argument("session")
+@asks
+def explain(question: Question, *, session: str) -> Exit:
+    """Tell the life of a session, live or ended, and what will happen next.
+
+    SESSION is its id, or the beginning of it. An ended session is looked for day by day, from today on.
+    """
+    with patience("Looking for the session ...") as progress:
+        answer = explained(question.one(), session, now, progress)
+    match question.output:
+        case Output.JSON:
+            print_json(answer)
+        case Output.CSV:
+            print_csv(answer.timeline, EventRow)
+        case Output.TABLE:
+            for line in told(answer, question.zone):
+                to_terminal().print(line, soft_wrap=True)
+    return Exit.OK
+
+
+@contextmanager
+def patience(words: str) -> Iterator[Callable[[str], None]]:
+    """Say what takes so long, on a terminal; give a function that says how far it is."""
+    with to_errors().status(words) as status:
+        yield lambda more: status.update(f"{words} {more}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -5,16 +5,20 @@ User ids are text of unknown origin: whatever a terminal or a spreadsheet would 
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+# Columns of a table that goes into a file or a pipe.
+UNBOUNDED = 1_000
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # What a spreadsheet takes for a formula (OWASP, CSV injection).
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -30,12 +34,22 @@ class Output(StrEnum):
 
 def to_terminal() -> Console:
     """Return where answers go; without colours where nobody looks or NO_COLOR is set."""
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=False)
+    console = Console(markup=False, emoji=False, highlight=False)
+    return (
+        console
+        if console.is_terminal
+        else Console(markup=False, emoji=False, highlight=False, width=UNBOUNDED)
+    )
 
 
 def to_errors() -> Console:
     """Return where progress and problems go."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def width_of(console: Console) -> int:
+    """Return how wide a table may be: as wide as the terminal, or as it likes where nobody looks."""
+    return console.width if console.is_terminal else UNBOUNDED
 
 
 def harmless(text: str) -> str:
@@ -71,17 +85,70 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
-def table(columns: Iterable[str], rows: Iterable[Sequence[str | Text]], right: Iterable[str] = ()) -> Table:
-    """Return a table without lines; `right` names the columns of numbers."""
-    shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    numbers = set(right)
-    for column in columns:
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: where there is no room for all, those of the highest rank go first.
+
+    An `elastic` one may be narrowed instead, and one with a `cut` be cut to so many characters.
+    """
+
+    name: str
+    cells: Sequence[str | Text]
+    rank: int
+    right: bool = False
+    elastic: bool = False
+    cut: int = 0
+
+
+def table(columns: Sequence[Column], width: int) -> Table:
+    """Return a table without lines that fits the width."""
+    shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1))
+    kept = fitting([_harmless(column) for column in columns], width)
+    for column in kept:
         shown.add_column(
-            column, justify="right" if column in numbers else "left", overflow="ellipsis", no_wrap=True
+            column.name, justify="right" if column.right else "left", overflow="ellipsis", no_wrap=True
         )
-    for row in rows:
-        shown.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
+    for row in zip(*(column.cells for column in kept), strict=True):
+        shown.add_row(*row)
     return shown
+
+
+def fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """Return the columns that there is room for, some cut, without those of the highest rank."""
+    kept = list(columns)
+    while len(kept) > 1 and _width(kept) > width:
+        uncut = [column for column in kept if column.cut and _widest(column) > column.cut]
+        if uncut:
+            column = uncut[0]
+            cells = [str(cell)[: column.cut] for cell in column.cells]
+            kept[kept.index(column)] = replace(column, cells=cells, cut=0)
+            continue
+        least = max(kept, key=lambda column: column.rank)
+        if least.rank == 0:
+            break
+        kept.remove(least)
+    return kept
+
+
+# A user id is seldom longer than that, and the rest of a long one seldom matters.
+ELASTIC_WIDTH = 20
+# A space on each side of a column, but not at the edges.
+GAP = 2
+
+
+def _width(columns: Sequence[Column]) -> int:
+    widths = [min(_widest(each), ELASTIC_WIDTH) if each.elastic else _widest(each) for each in columns]
+    return sum(widths) + GAP * (len(columns) - 1)
+
+
+def _widest(column: Column) -> int:
+    return max(cell_len(str(cell)) for cell in (column.name, *column.cells))
+
+
+def _harmless(column: Column) -> Column:
+    return replace(
+        column, cells=[cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in column.cells]
+    )
 
 
 def duration(span: timedelta) -> str:

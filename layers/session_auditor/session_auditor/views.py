@@ -319,8 +319,8 @@ class Sums(NamedTuple):
     alone_seconds: int
 
 
-def sums(lives: Iterable[Life], by: By, now: datetime, zone: tzinfo) -> Mapping[str, Sums]:
-    """Return the sums by user, by fleet, or by the day or month in that time zone, ordered by name."""
+def sums(lives: Iterable[Life], by: By, now: datetime, zone: tzinfo | None) -> Mapping[str, Sums]:
+    """Return the sums by user, by fleet, or by the day or month in that time zone (None: this machine's)."""
     gathered: defaultdict[str, Sums] = defaultdict(lambda: Sums(0, 0, 0))
     for life in lives:
         name = _name(life, by, now, zone)
@@ -333,7 +333,7 @@ def sums(lives: Iterable[Life], by: By, now: datetime, zone: tzinfo) -> Mapping[
     return dict(sorted(gathered.items()))
 
 
-def _name(life: Life, by: By, now: datetime, zone: tzinfo) -> str:
+def _name(life: Life, by: By, now: datetime, zone: tzinfo | None) -> str:
     match by:
         case By.USER:
             return life.user_id

@@ -1,0 +1,190 @@
+"""`sessions`: who is on now, from the table or from AppStream itself.
+
+The rows are those of `views`; this module asks for them and lays them out.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from typing import NamedTuple
+
+from rich.text import Text
+
+from appstream_auditor.answers import SessionRow, session_row
+from appstream_auditor.deployment import Deployment
+from appstream_auditor.errors import asking, refusal
+from appstream_auditor.printing import Column, duration, moment
+from session_auditor.errors import TopologyError
+from session_auditor.listing import SessionLister
+from session_auditor.model import (
+    AuthenticationMode,
+    Cause,
+    Listing,
+    Policy,
+    Presence,
+    Snapshot,
+    Stored,
+    Target,
+)
+from session_auditor.plan import plan_sessions, plan_target
+from session_auditor.topology import TopologyReader
+from session_auditor.views import Filter, Row, Sort, live, ordered
+
+WORDS = {
+    Presence.CONNECTED: "connected",
+    Presence.DISCONNECTED: "disconnected",
+    Presence.NEVER_CONNECTED: "never connected",
+    Presence.UNKNOWN: "unknown",
+}
+CAUSES = {
+    Cause.MAX_DURATION: "maximum duration",
+    Cause.DISCONNECT_TIMEOUT: "disconnect timeout",
+    Cause.NONE: "",
+}
+# Whoever asks AppStream itself waits at a terminal.
+ASKING_SECONDS = 120
+WORKERS = 8
+
+
+class Live(NamedTuple):
+    """The rows of a target, and what has to be said beside them."""
+
+    rows: list[SessionRow]
+    notes: list[str]
+
+
+def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callable[[], datetime]) -> Live:
+    """Return the live sessions as the last sweep left them; raise QuestionError."""
+    reader = deployment.reader
+    snapshot = reader.snapshot(reader.target_alone())
+    now = clock()
+    rows = live(snapshot, now, deployment.policy.hole)
+    target = snapshot.target
+    last = target.last_end if target else None
+    notes = []
+    if last is None:
+        notes.append("nothing was ever swept: is the schedule enabled? `appstream-auditor doctor` tells")
+    elif now - last > deployment.policy.hole:
+        notes.append(f"the last sweep ended {duration(now - last)} ago; `appstream-auditor doctor` tells why")
+    notes += [
+        f"stack {gap.scope.stack}, fleet {gap.scope.fleet} could not be listed: {gap.reason}"
+        for gap in (target.gaps if target else ())
+        if gap.announced and gap.failing
+    ]
+    return Live(_shown(deployment, rows, wanted, sort, now), notes)
+
+
+def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callable[[], datetime]) -> Live:
+    """Return the sessions that AppStream lists now, with what the table remembers of them.
+
+    A user is asked for by UserId with each AuthenticationType, since AppStream refuses one without; a host by
+    InstanceId; anything else by whole stacks and fleets. Raises QuestionError.
+    """
+    reader = deployment.reader
+    snapshot = reader.snapshot(reader.target_alone())
+    policy = replace(deployment.policy, stacks=wanted.stacks, fleets=wanted.fleets)
+    target = snapshot.target or Target(first_begin=clock())
+    only: dict[str, str] = {}
+    if wanted.user != "*" and not set(wanted.user) & set("*?["):
+        only = {"UserId": wanted.user}
+        if policy.authentication_types is None:
+            target = replace(target, authentication=AuthenticationMode.BY_TYPE)
+    elif wanted.host.startswith("i-"):
+        only = {"InstanceId": wanted.host}
+    listing = _listed(deployment, replace(snapshot, target=target), policy, only, clock)
+    notes = [
+        f"stack {scope.stack}, fleet {scope.fleet} could not be listed: {failure.reason}"
+        for scope, failure in sorted(listing.failed.items())
+    ]
+    return Live(
+        _shown(deployment, _found(deployment, snapshot, listing, policy), wanted, sort, listing.observed_at),
+        notes,
+    )
+
+
+def _listed(
+    deployment: Deployment,
+    snapshot: Snapshot,
+    policy: Policy,
+    only: dict[str, str],
+    clock: Callable[[], datetime],
+) -> Listing:
+    begin = clock()
+
+    def time_left() -> float:
+        return ASKING_SECONDS - (clock() - begin).total_seconds()
+
+    with asking("appstream"):
+        client = deployment.client("appstream")
+        topology = TopologyReader(client, workers=WORKERS, keep_for=timedelta())
+        lister = SessionLister(client, topology, workers=WORKERS, user_id=str, only=only)
+        try:
+            return lister.list(snapshot, policy, begin, clock, time_left)
+        except TopologyError as error:
+            raise refusal(error.reason, "appstream:DescribeStacks") from None
+
+
+def _found(deployment: Deployment, snapshot: Snapshot, listing: Listing, policy: Policy) -> tuple[Row, ...]:
+    """Return rows of what was listed: what a sweep would find out, but for nothing being written."""
+    kept = {name: stored for name, stored in snapshot.sessions.items() if name in listing.sessions}
+    before = replace(snapshot, sessions=kept)
+    target_id, sweep_id = deployment.target_id, "none"
+    plan = plan_sessions(before, listing, policy=policy, target_id=target_id, sweep_id=sweep_id)
+    target = plan_target(before, listing, {}, policy=policy, target_id=target_id, sweep_id=sweep_id).target
+    # What was listed was seen, whatever else of its scope could not be.
+    target = replace(target, gaps=())
+    after = kept | {
+        name: Stored(write.remembered, (), 1) for name, write in plan.writes.items() if write.remembered
+    }
+    return live(Snapshot(target=target, sessions=after), listing.observed_at, policy.hole)
+
+
+def _shown(
+    deployment: Deployment, rows: Iterable[Row], wanted: Filter, sort: Sort, now: datetime
+) -> list[SessionRow]:
+    found = ordered((row for row in rows if wanted.wants(row, now)), sort, now)
+    return [session_row(deployment.target_id, row, now) for row in found]
+
+
+def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, targets: bool) -> list[Column]:
+    """Return the columns of the table; where there is no room for all, those of the highest rank go first."""
+
+    def each(text: Callable[[SessionRow], str | Text]) -> list[str | Text]:
+        return [text(row) for row in rows]
+
+    found = [
+        Column("USER", each(lambda row: row.user_id or "(not known)"), rank=0, elastic=True),
+        Column("STATE", each(_state), rank=0),
+        Column("AWAY", each(lambda row: _span(row.away_seconds)), rank=1, right=True),
+        Column("ENDS", each(lambda row: moment(row.ends_at, zone, now)), rank=1, right=True),
+        Column("IN", each(_left), rank=2, right=True),
+        Column("WHY", each(lambda row: CAUSES[row.cause]), rank=6),
+        Column("STACK", each(lambda row: row.stack_name), rank=3),
+        Column("FLEET", each(lambda row: row.fleet_name), rank=2),
+        Column("SESSION", each(lambda row: row.session_id), rank=4, cut=8),
+        Column("HOST", each(lambda row: row.instance_id), rank=5),
+        Column("ADDRESS", each(lambda row: row.eni_private_ip_address), rank=7),
+        Column("STARTED", each(lambda row: moment(row.start_time, zone, now)), rank=8, right=True),
+    ]
+    return [Column("REGION", each(lambda row: row.region), rank=1), *found] if targets else found
+
+
+def _state(row: SessionRow) -> Text:
+    words = WORDS[row.presence]
+    if not row.watched:
+        # What is not listed may have changed since.
+        return Text(f"{words}?", "dim")
+    if row.abandoned_minutes:
+        return Text("abandoned", "red")
+    return Text(words, "green" if row.presence is Presence.CONNECTED else "yellow")
+
+
+def _left(row: SessionRow) -> str:
+    if row.ends_in_seconds is None:
+        return ""
+    # It is past its end, and still listed.
+    return duration(timedelta(seconds=row.ends_in_seconds)) if row.ends_in_seconds else "overdue"
+
+
+def _span(seconds: int) -> str:
+    return duration(timedelta(seconds=seconds)) if seconds else ""
