@@ -257,7 +257,8 @@ def sessions(
         answer = SessionsAnswer(
             as_of=now(), sessions=tuple(rows), notes=tuple(notes), failures=tuple(failures)
         )
-        return answer, Exit.OUT_OF_REACH if failures else Exit.OK
+        whole = not failures and all(each.whole for each in found)
+        return answer, Exit.OK if whole else Exit.OUT_OF_REACH
 
     def show(answer: SessionsAnswer, console: Console) -> None:
         targets = len(question.regions) > 1

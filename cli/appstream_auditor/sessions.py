@@ -47,10 +47,11 @@ WORKERS = 8
 
 
 class Live(NamedTuple):
-    """The rows of a target, and what has to be said beside them."""
+    """The rows of a target, and what has to be said beside them; `whole` unless something was not listed."""
 
     rows: list[SessionRow]
     notes: list[str]
+    whole: bool = True
 
 
 def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callable[[], datetime]) -> Live:
@@ -96,10 +97,8 @@ def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Ca
         f"stack {scope.stack}, fleet {scope.fleet} could not be listed: {failure.reason}"
         for scope, failure in sorted(listing.failed.items())
     ]
-    return Live(
-        _shown(deployment, _found(deployment, snapshot, listing, policy), wanted, sort, listing.observed_at),
-        notes,
-    )
+    rows = _found(deployment, snapshot, listing, policy)
+    return Live(_shown(deployment, rows, wanted, sort, listing.observed_at), notes, not listing.failed)
 
 
 def _listed(

@@ -1,0 +1,350 @@
+"""The command through the demo's day: what it says is what AppStream itself would say, and what was told.
+
+The day is played once; the questions are asked at its own times, with the clock of this process set to them.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from click.testing import CliRunner, Result
+
+from appstream_auditor.deployment import DEFAULT_STACK
+from appstream_auditor.main import cli
+from sandbox.appstream.models import Fault, StreamingSession
+from sandbox.cloud import CREDENTIALS, REGION, LocalCloud, Stack, local_cloud
+from sandbox.day import BEGIN, END, STEPS, opening, time_of_day
+from sandbox.demo import deployed_auditor
+
+MINUTE = timedelta(minutes=1)
+# At each there is something else to see: a beginning, a blink, a lunch, a meeting, a last hour, an evening.
+ASKED_AT = ("08:25", "10:17", "12:20", "14:50", "15:57", "17:40")
+HOSTILE = "=cmd|'\x1b[2J\u202e<script>"
+
+
+@dataclass
+class Day:
+    """The local cloud with the day played in it up to `now`."""
+
+    cloud: LocalCloud
+    stack: Stack
+    now: datetime = field(default_factory=lambda: time_of_day(BEGIN))
+
+    def ask(self, *words: str, at: datetime | None = None) -> Result:
+        with time_machine.travel(at or self.now, tick=False):
+            return CliRunner().invoke(cli, [*words], catch_exceptions=False)
+
+    def answer(self, *words: str, at: datetime | None = None) -> Any:
+        asked = self.ask(*words, "-o", "json", at=at)
+        assert asked.exit_code == 0, asked.output
+        return json.loads(asked.stdout)
+
+
+@dataclass
+class Seen:
+    """What AppStream had at a time of the day, read off the service itself, and what the command said."""
+
+    sessions: list[StreamingSession]
+    rows: list[dict[str, Any]]
+    asked_now: list[dict[str, Any]]
+    status: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def day(environment: pytest.MonkeyPatch) -> Iterator[Day]:
+    with local_cloud() as cloud:
+        for name, value in CREDENTIALS.items():
+            environment.setenv(name.upper(), value)
+        environment.setenv("AWS_ENDPOINT_URL", cloud.endpoint)
+        environment.setenv("AWS_ENDPOINT_URL_APPSTREAM", cloud.appstream_endpoint)
+        environment.setenv("AWS_REGION", REGION)
+        yield Day(cloud, cloud.deploy({"Sweeps": "DISABLED"}, name=DEFAULT_STACK))
+
+
+@pytest.fixture(scope="module")
+def seen(day: Day, environment: pytest.MonkeyPatch) -> dict[str, Seen]:
+    """Play the day; ask at six times."""
+    appstream = day.cloud.appstream
+    # The function reads its environment when it is imported.
+    environment.delitem(sys.modules, "auditor", raising=False)
+    auditor = deployed_auditor(day.cloud, day.stack)
+    opening(appstream)
+    steps, found = list(STEPS), {}
+    end = time_of_day(END)
+    while True:
+        while steps and steps[0].at <= day.now:
+            steps.pop(0).act(appstream)
+        auditor.sweep(f"{day.now:%H%M}", lambda: day.now, lambda: 50.0)
+        if f"{day.now:%H:%M}" in ASKED_AT:
+            found[f"{day.now:%H:%M}"] = Seen(
+                [replace(each) for each in appstream.sessions.values()],
+                day.answer("sessions")["sessions"],
+                day.answer("sessions", "--now")["sessions"],
+                day.answer("status"),
+            )
+        if day.now == end:
+            return found
+        day.now += MINUTE
+
+
+CONNECTION = {"CONNECTED": "CONNECTED", "DISCONNECTED": "NOT_CONNECTED", "NEVER_CONNECTED": "NOT_CONNECTED"}
+
+
+def read(session: StreamingSession) -> dict[str, Any]:
+    """What there is to know of a session, from the service's own state."""
+    assert session.start_time
+    assert session.max_expiration_time
+    return {
+        "sessionId": session.session_id,
+        "userId": session.user_id,
+        "stackName": session.stack_name,
+        "fleetName": session.fleet_name,
+        "connected": session.connection_state == "CONNECTED",
+        "startTime": f"{session.start_time:%Y-%m-%dT%H:%M:%SZ}",
+        "maxExpirationTime": f"{session.max_expiration_time:%Y-%m-%dT%H:%M:%SZ}",
+        "instanceId": session.instance_id,
+    }
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The same of a row of the command."""
+    known = {name: row[name] for name in ("sessionId", "userId", "stackName", "fleetName")}
+    times = {name: row[name] for name in ("startTime", "maxExpirationTime", "instanceId")}
+    assert CONNECTION[row["presence"]] == row["connectionState"]
+    return {**known, "connected": row["presence"] == "CONNECTED", **times}
+
+
+@pytest.mark.parametrize("time", ASKED_AT)
+class TestSixTimes:
+    """The command and an independent reading of AppStream agree."""
+
+    def test_who_is_on(self, seen: dict[str, Seen], time: str) -> None:
+        expected = sorted((read(each) for each in seen[time].sessions), key=lambda each: each["sessionId"])
+        for rows in (seen[time].rows, seen[time].asked_now):
+            assert sorted(map(shown, rows), key=lambda each: each["sessionId"]) == expected
+
+    def test_asked_now_it_says_the_same(self, seen: dict[str, Seen], time: str) -> None:
+        assert seen[time].asked_now == seen[time].rows
+
+    def test_the_head_line(self, seen: dict[str, Seen], time: str) -> None:
+        (target,) = seen[time].status["targets"]
+        connected = sum(each.connection_state == "CONNECTED" for each in seen[time].sessions)
+        live = len(seen[time].sessions)
+        assert (target["live"], target["connected"], target["away"]) == (live, connected, live - connected)
+        assert (target["faults"], target["sweptSecondsAgo"]) == ([], 0)
+
+
+class TestSessions:
+    """Who is on: in what order, for how long, until when, and only who is asked for."""
+
+    def test_who_forgot_a_session_comes_first(self, seen: dict[str, Seen]) -> None:
+        first, *others = seen["14:50"].rows
+        assert (first["userId"], first["presence"]) == ("farid@example.com", "DISCONNECTED")
+        assert (first["awaySeconds"], first["abandonedMinutes"]) == (50 * 60, 15)
+        assert (first["endsAt"], first["endsInSeconds"]) == ("2026-03-02T15:00:00Z", 600)
+        assert first["cause"] == "DISCONNECT_TIMEOUT"
+        assert {row["presence"] for row in others} == {"CONNECTED"}
+        ends = [row["endsAt"] for row in others]
+        assert ends == sorted(ends)
+
+    @pytest.mark.parametrize(
+        ("words", "users"),
+        [
+            pytest.param(["--user", "night.*"], ["night.shift"], id="a glob"),
+            pytest.param(["--user", "night.shift@example.com"], ["night.shift"], id="a user"),
+            pytest.param(["--host", "i-2c5e7c32"], [], id="a host that is not"),
+            pytest.param(["--stack", "lab"], ["night.shift"], id="a stack"),
+            pytest.param(["--fleet", "!render"], [], id="not a fleet"),
+            pytest.param(["--state", "away"], [], id="a state"),
+            pytest.param(["--ends-within", "1m"], [], id="who ends soon"),
+        ],
+    )
+    @pytest.mark.usefixtures("seen")
+    def test_filters_from_the_table_and_from_appstream(
+        self, day: Day, words: list[str], users: list[str]
+    ) -> None:
+        for source in ([], ["--now"]):
+            rows = day.answer("sessions", *words, *source)["sessions"]
+            assert [row["userId"].removesuffix("@example.com") for row in rows] == users
+
+    @pytest.mark.usefixtures("seen")
+    def test_a_host_is_asked_for_by_its_id(self, day: Day) -> None:
+        (row,) = day.answer("sessions")["sessions"]
+        (found,) = day.answer("sessions", "--now", "--host", row["instanceId"])["sessions"]
+        assert found == row
+
+    @pytest.mark.usefixtures("seen")
+    def test_a_user_is_never_asked_for_without_a_type(self, day: Day) -> None:
+        # The simulated AppStream refuses it, as the real one does; each scope and type is one call.
+        before = day.cloud.appstream.calls["describe_sessions"]
+        day.answer("sessions", "--now", "--user", "night.shift@example.com")
+        assert day.cloud.appstream.calls["describe_sessions"] - before == 3 * 4
+
+    @pytest.mark.usefixtures("seen")
+    def test_while_nobody_sweeps_it_says_so_and_claims_nothing(self, day: Day) -> None:
+        later = day.ask("sessions", at=day.now + timedelta(minutes=30))
+        assert later.exit_code == 0
+        assert "connected?" in later.stdout
+        assert "the last sweep ended 30m ago; `appstream-auditor doctor` tells why" in later.stderr
+        status = day.ask("status", at=day.now + timedelta(minutes=30))
+        assert (status.exit_code, "swept 1800 s ago" in status.stdout) == (1, True)
+
+    @pytest.mark.usefixtures("seen")
+    def test_a_region_that_fails_does_not_hide_the_others(self, day: Day) -> None:
+        asked = day.ask("sessions", "--region", REGION, "--region", "us-east-1")
+        assert asked.exit_code == 3
+        assert "night.shift@example.com" in asked.stdout
+        assert asked.stdout.startswith("REGION")
+        assert "us-east-1: no stack appstream-session-auditor in us-east-1" in asked.stderr
+        answer = json.loads(
+            day.ask("sessions", "--region", REGION, "--region", "us-east-1", "-o", "json").stdout
+        )
+        assert [each["region"] for each in answer["failures"]] == ["us-east-1"]
+
+    @pytest.mark.usefixtures("seen")
+    def test_a_scope_that_appstream_does_not_list_is_said(self, day: Day) -> None:
+        fault = Fault("InternalServiceException", fleet_name="render")
+        day.cloud.appstream.faults.append(fault)
+        try:
+            asked = day.ask("sessions", "--now")
+        finally:
+            day.cloud.appstream.faults.remove(fault)
+        assert asked.exit_code == 3
+        assert "stack lab, fleet render could not be listed: InternalServiceException" in asked.stderr
+
+    @pytest.mark.usefixtures("seen")
+    def test_a_hostile_name_reaches_no_terminal_and_no_spreadsheet(self, day: Day) -> None:
+        appstream = day.cloud.appstream
+        appstream.sessions["hostile"] = StreamingSession("hostile-1", HOSTILE, "lab", "render")
+        try:
+            shown_as, cells = day.ask("sessions", "--now"), day.ask("sessions", "--now", "-o", "csv")
+        finally:
+            del appstream.sessions["hostile"]
+        assert all(each.isprintable() or each == "\n" for each in shown_as.stdout)
+        assert "=cmd|'" in shown_as.stdout
+        (row,) = [
+            each for each in csv.DictReader(io.StringIO(cells.stdout)) if each["sessionId"] == "hostile-1"
+        ]
+        assert row["userId"].startswith("'=cmd")
+        assert row["userId"].isprintable()
+
+
+@pytest.mark.usefixtures("seen")
+class TestHistory:
+    """Who was on: by user, by fleet, and how many at once, as the day's script has it."""
+
+    def test_what_a_user_had(self, day: Day) -> None:
+        (row,) = day.answer("history", "--user", "farid@example.com")["sessions"]
+        assert (row["sessionId"], row["fleetType"], row["disconnects"]) == ("farid-0830", "ON_DEMAND", 1)
+        assert (row["startedAt"], row["endedAt"]) == ("2026-03-02T08:30:00Z", "2026-03-02T15:00:00Z")
+        assert (row["connectedSeconds"], row["disconnectedSeconds"]) == (5.5 * 3600, 3600)
+        assert row["endReason"] == "DISCONNECT_TIMEOUT"
+
+    def test_by_fleet(self, day: Day) -> None:
+        sums = {row["name"]: row for row in day.answer("history", "--by", "fleet")["sums"]}
+        users = {"cad": 4, "gis": 5, "render": 4}
+        assert {name: row["sessions"] for name, row in sums.items()} == users
+        # lucia, alice, chiara, elena and the kiosk, to which nobody ever came.
+        assert (sums["gis"]["peak"], sums["gis"]["peakAt"]) == (5, "2026-03-02T09:30:00Z")
+
+    def test_a_session_that_nobody_came_to(self, day: Day) -> None:
+        (row,) = day.answer("history", "--user", "kiosk*")["sessions"]
+        assert (row["connectedSeconds"], row["neverConnectedSeconds"]) == (0, 70 * 60)
+        assert row["endReason"] == "NEVER_CONNECTED"
+
+    def test_how_many_at_once_by_hour(self, day: Day) -> None:
+        sums = day.answer("history", "--by", "hour", "--since", "2026-03-02T08:00Z", "--utc")["sums"]
+        peaks = {row["name"][-5:]: row["peak"] for row in sums}
+        assert (peaks["08:00"], peaks["09:00"], peaks["16:00"], peaks["17:00"]) == (9, 13, 9, 9)
+
+    def test_a_month_and_a_day_that_is_over(self, day: Day) -> None:
+        (march,) = day.answer("history", "--month", "2026-03", "--by", "month", "--utc")["sums"]
+        assert (march["name"], march["sessions"]) == ("2026-03", 13)
+        before = day.answer("history", "--since", "2026-02-01", "--until", "2026-02-02")
+        assert before["sessions"] == []
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--since", "soon"],
+            ["--month", "2026-3"],
+            ["--since", "today", "--until", "yesterday"],
+            ["--by", "week"],
+        ],
+    )
+    def test_what_it_does_not_understand(self, day: Day, words: list[str]) -> None:
+        assert day.ask("history", *words).exit_code == 2
+
+
+@pytest.mark.usefixtures("seen")
+class TestExplain:
+    """The life of a session, live or ended."""
+
+    def test_a_life_that_is_over_as_it_reads(self, day: Day) -> None:
+        asked = day.ask("explain", "farid", "--utc")
+        assert asked.exit_code == 0
+        assert asked.stdout.splitlines() == FARID.splitlines()
+
+    def test_one_that_lasts(self, day: Day) -> None:
+        answer = day.answer("explain", "night.shift-0600")
+        assert answer["live"]["presence"] == "CONNECTED"
+        assert (answer["timeline"], answer["events"]) == ([], 0)
+        assert [(each["detailType"], each["at"]) for each in answer["coming"]] == [
+            ("AppStream Session Expiring", "2026-03-02T19:00:00Z"),
+            ("AppStream Session Expiring", "2026-03-02T19:45:00Z"),
+            ("AppStream Session Expiring", "2026-03-02T19:55:00Z"),
+            ("AppStream Session Ended", "2026-03-02T20:00:00Z"),
+        ]
+
+    def test_no_such_session(self, day: Day) -> None:
+        asked = day.ask("explain", "nobody")
+        assert (asked.exit_code, asked.stdout) == (1, "")
+        assert "no session nobody is live, or ended within 90 days" in asked.stderr
+
+
+FARID = """\
+“farid@example.com” on stack office, fleet cad
+session farid-0830, SAML, i-fa5f2c07, on-demand
+ended between 14:59 and 15:00 (disconnect timeout)
+connected 5h 30m, nobody 1h 00m, 1 disconnects
+
+08:30  Started       after 08:29
+14:00  Disconnected  after 13:59
+14:15  Abandoned     nobody connected for 15 min
+14:45  Expiring      15 min before its end (disconnect timeout)
+14:55  Expiring      5 min before its end (disconnect timeout)
+15:00  Ended         disconnect timeout
+"""
+
+
+@pytest.mark.usefixtures("seen")
+class TestWithoutItsStack:
+    """With the table alone, and without any."""
+
+    def test_a_table_is_enough(self, day: Day) -> None:
+        asked = day.ask("status", "--table", day.stack.outputs["SessionsTableName"])
+        assert (asked.exit_code, asked.stdout.split(",")[0]) == (0, "1 live")
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--stack-name", "nothing"], "no stack nothing in eu-west-1 of account 123456789012"),
+            (["--table", "nothing"], "no such table there: look at --table and --region"),
+        ],
+    )
+    def test_no_such_thing(self, day: Day, words: list[str], said: str) -> None:
+        asked = day.ask("status", *words)
+        assert (asked.exit_code, said in asked.stderr) == (2, True)
