@@ -63,22 +63,25 @@ def compare(
     A session counts as absent only if it was listed by its type before and after a whole listing without one
     that left it out; and as listed without a type alone only if two such listings have it and none between.
     """
+    types = Counter(session_id for listed in typed.values() for session_id in listed.ids)
+    several = {session_id for session_id, times in types.items() if times > 1}
     if before.refused:
-        return Compared()
+        return Compared(of_several_types=len(several))
     untyped = before.ids | after.ids
     both, absent = Counter[AuthenticationType](), Counter[AuthenticationType]()
     unsettled = 0
     for kind, listed in typed.items():
-        left_out = listed.ids - untyped
+        own = listed.ids - several
+        left_out = own - untyped
         proven = left_out & again.get(kind, Listed()).ids if before.whole and after.whole else frozenset()
-        both[kind] = len(listed.ids & untyped)
+        both[kind] = len(own & untyped)
         absent[kind] = len(proven)
         unsettled += len(left_out - proven)
+    known = types.keys() | frozenset[str]().union(*(each.ids for each in again.values()))
     complete = all(typed.get(kind, Listed()).settled for kind in AuthenticationType)
-    known = frozenset[str]().union(*(each.ids for each in [*typed.values(), *again.values()]))
     alone = (before.ids & after.ids) - known if complete else frozenset()
     unsettled += len(untyped - known - alone)
-    return Compared(both, absent, len(alone), unsettled)
+    return Compared(both, absent, len(alone), unsettled, len(several))
 
 
 def promising(scopes: Sequence[Scope], fleets: Mapping[str, FleetFacts]) -> list[Scope]:
@@ -106,6 +109,7 @@ def total(compared: Sequence[Compared]) -> Compared:
         absent,
         sum(each.untyped_alone for each in compared),
         sum(each.unsettled for each in compared),
+        sum(each.of_several_types for each in compared),
     )
 
 

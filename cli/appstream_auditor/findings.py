@@ -36,6 +36,7 @@ class Verdict(StrEnum):
     EVERY_TYPE = "EVERY_TYPE"
     SOME_TYPES = "SOME_TYPES"
     NO_TYPE = "NO_TYPE"
+    NOT_TOLD_APART = "NOT_TOLD_APART"
     EVERY_SESSION = "EVERY_SESSION"
     MORE_THAN_TYPED = "MORE_THAN_TYPED"
     API_ALONE = "API_ALONE"
@@ -105,7 +106,16 @@ def _authentication_types(seen: Observations) -> Judged:
         evidence[f"sessions listed by {kind}"] = reply.sessions
         for code, times in reply.refused.items():
             evidence[f"listings by {kind} that were refused with {code}"] = times
-    evidence["sessions whose record names another type than the call"] = seen.mislabelled
+    evidence["sessions whose record does not name the type of the call"] = seen.mislabelled
+    evidence["sessions that calls with different types list"] = seen.compared.of_several_types
+    if seen.compared.of_several_types:
+        return Judged(
+            Verdict.NOT_TOLD_APART,
+            f"{_and(taken)} {_verb(taken, 'answers', 'answer')}, but "
+            f"{_sessions(seen.compared.of_several_types)} came with different types: what a call with a type "
+            "lists is not of that type alone.",
+            evidence,
+        )
     if len(taken) + len(refused) < len(AuthenticationType):
         return Judged(
             Verdict.OPEN,
@@ -141,6 +151,7 @@ def _untyped_call(seen: Observations) -> Judged:
         "sessions of other types left out": others_absent,
         "sessions listed without a type alone": compared.untyped_alone,
         "sessions that may have come or gone": compared.unsettled,
+        "sessions that calls with different types list": compared.of_several_types,
     }
     if reply and reply.refused:
         evidence |= {f"refused with {code}": times for code, times in reply.refused.items()}
@@ -163,7 +174,7 @@ def _untyped_call(seen: Observations) -> Judged:
             evidence,
         )
     if not others_both:
-        seen_so_far = "every session seen is of type API" if api_both else "no session was compared"
+        seen_so_far = "every session compared is of type API" if api_both else "no session was compared"
         return Judged(
             Verdict.OPEN,
             f"Nothing tells: {seen_so_far}.",
@@ -441,7 +452,7 @@ def _rate(seen: Observations) -> Judged:
 QUESTIONS: Mapping[Question, Asks] = {
     Question.AUTHENTICATION_TYPES: Asks(
         "Which AuthenticationTypes does DescribeSessions take?",
-        frozenset([Verdict.EVERY_TYPE, Verdict.SOME_TYPES, Verdict.NO_TYPE]),
+        frozenset([Verdict.EVERY_TYPE, Verdict.SOME_TYPES, Verdict.NO_TYPE, Verdict.NOT_TOLD_APART]),
         _authentication_types,
     ),
     Question.UNTYPED_CALL: Asks(

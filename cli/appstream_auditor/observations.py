@@ -70,13 +70,15 @@ class Compared:
     """What the calls without a type have in common with those with one, in sessions.
 
     `both` and `absent` go by the type of the call that listed the session. `untyped_alone` were listed by
-    both calls without a type and by none with one; `unsettled` may have come or gone in between.
+    both calls without a type and by none with one; `unsettled` may have come or gone in between. A session
+    `of_several_types` was listed by calls with different types, and counts nowhere else.
     """
 
     both: Mapping[AuthenticationType, int] = field(default_factory=dict)
     absent: Mapping[AuthenticationType, int] = field(default_factory=dict)
     untyped_alone: int = 0
     unsettled: int = 0
+    of_several_types: int = 0
 
 
 @dataclass(frozen=True)
