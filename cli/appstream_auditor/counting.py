@@ -86,15 +86,15 @@ def compare(
 
 def promising(scopes: Sequence[Scope], fleets: Mapping[str, FleetFacts]) -> list[Scope]:
     """Put first the scopes that may tell most: fleets in use, and of each kind of fleet one after another."""
-    turns: Counter[tuple[str, bool]] = Counter()
+    turns: Counter[tuple[str, bool, bool]] = Counter()
     ranked = []
     for scope in sorted(scopes):
         fleet = fleets.get(scope.fleet, FleetFacts())
-        kind = fleet.fleet_type, fleet.multi_session
+        # What does not say whether it is in use may be; elastic fleets have no capacity to speak of.
         idle = fleet.in_use == 0
-        # A fleet in use and an idle one of the same kind do not wait for each other.
+        kind = fleet.fleet_type, fleet.multi_session, idle
         ranked.append((idle, turns[kind], scope))
-        turns[kind] += not idle
+        turns[kind] += 1
     return [scope for _, _, scope in sorted(ranked)]
 
 

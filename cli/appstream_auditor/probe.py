@@ -1,7 +1,7 @@
 """Asks an account's AppStream what the documentation leaves open, with calls that only read.
 
-Names and ids stay in here; what it returns are counts. One call is made after the other, none is repeated,
-and the first throttle ends the probe: the auditor needs the same quota.
+Names and ids go no further than `counting`; what it returns are counts. One call is made after the
+other, none is repeated, and the first throttle ends the probe: the auditor needs the same quota.
 """
 
 import json
@@ -334,13 +334,14 @@ class _Look:
         again: dict[AuthenticationType, Listed] = {}
         after = Listed()
         # Of a scope of which even this much is not all, no more is asked than which types are taken.
-        pages = 1 if before.pages == LISTING_PAGES else LISTING_PAGES
+        pages = 1 if before.pages == LISTING_PAGES and not before.whole else LISTING_PAGES
         try:
             self._ask_for_nobody(scope)
             for kind in AuthenticationType:
                 typed[kind] = self._list(scope, kind, pages)
             if before.whole and (before.ids or any(each.ids for each in typed.values())):
                 after = self._list(scope, None)
+                # Between two pages a session can be missed that is still there.
                 if before.pages == after.pages == 1 and after.whole:
                     self._vanished |= before.ids - after.ids
                 for kind, each in typed.items():

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from moto import mock_aws
 
 from appstream_auditor.answers import ProbeAnswer, probe_answer
-from appstream_auditor.counting import FleetFacts, Listed, compare, promising
+from appstream_auditor.counting import FleetFacts, Listed, Seen, clocks, compare, ends, facts, promising
 from appstream_auditor.errors import Exit, QuestionError
 from appstream_auditor.findings import QUESTIONS, Question, Verdict, findings
 from appstream_auditor.main import cli
@@ -214,6 +214,21 @@ def test_sessions_that_end_and_vanish(state: AppStreamBackend, monkeypatch: pyte
     assert found[Question.EXPIRED] == Verdict.NOT_ALWAYS_LISTED
     # Whoever left in between is no evidence against the call without a type.
     assert found[Question.UNTYPED_CALL] == Verdict.EVERY_SESSION
+
+
+def test_a_session_that_pages_hide_has_not_vanished(
+    state: AppStreamBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe, calls = AppStreamBackend.describe_sessions, count()
+
+    def shifting(backend: AppStreamBackend, *names: Any, **options: Any) -> Any:
+        # Pages are no snapshot: in the second listing of two pages, a session falls between them.
+        sessions, token = describe(backend, *names, **options)
+        return (sessions[:-1] if token and next(calls) else sessions), token
+
+    monkeypatch.setattr(AppStreamBackend, "describe_sessions", shifting)
+    assert asked()[Question.EXPIRED] == Verdict.OPEN
+    assert next(calls) == 2
 
 
 def test_no_sessions_at_all(state: AppStreamBackend) -> None:
@@ -712,6 +727,60 @@ def test_fleets_in_use_go_first_and_kinds_take_turns() -> None:
     order = promising(scopes, facts)
     assert {scope.fleet for scope in order[:3]} == {"busy", "kiosk", "multi"}
     assert order[-1] == Scope("a", "idle")
+
+
+def seen(**record: Any) -> Seen:
+    return Seen(record, FleetFacts(max_user_duration=3_600), NOON)
+
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def test_who_was_expired_has_not_vanished_unseen() -> None:
+    sessions = {
+        "expired": seen(State="EXPIRED"),
+        "active": seen(State="ACTIVE", MaxExpirationTime=NOON - timedelta(seconds=1)),
+    }
+    assert ends(sessions, {"expired"}) == Ends(overdue=1, vanished=0)
+    assert ends(sessions, {"expired", "active"}) == Ends(overdue=1, vanished=1)
+
+
+def test_times_beside_the_fleets_and_awss_own() -> None:
+    hour = timedelta(hours=1)
+    found = clocks(
+        [
+            seen(StartTime=NOON - hour, MaxExpirationTime=NOON),
+            seen(StartTime=NOON, MaxExpirationTime=NOON + 2 * hour),
+            # Within the second that a Date leaves open.
+            seen(StartTime=NOON + timedelta(seconds=0.9), MaxExpirationTime=NOON + hour),
+            seen(StartTime=NOON + timedelta(seconds=7)),
+            seen(StartTime="noon", MaxExpirationTime=NOON),
+        ]
+    )
+    assert found == Clocks(
+        durations=3, durations_equal=2, durations_longer=1, starts=4, starts_ahead=1, most_ahead=7
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        pytest.param({}, FleetFacts(), id="nothing said"),
+        pytest.param({"ComputeCapacityStatus": {"InUse": 0}}, FleetFacts(in_use=0), id="idle"),
+        pytest.param(
+            {"ComputeCapacityStatus": {"InUse": 1, "ActiveUserSessions": 9}, "MaxSessionsPerInstance": 9},
+            FleetFacts(in_use=9, max_sessions_per_instance=9),
+            id="multi-session",
+        ),
+        pytest.param(
+            {"FleetType": 1, "MaxUserDurationInSeconds": "long", "ComputeCapacityStatus": []},
+            FleetFacts(),
+            id="broken",
+        ),
+    ],
+)
+def test_facts_of_a_fleet(record: dict[str, Any], expected: FleetFacts) -> None:
+    assert facts(record) == expected
 
 
 def test_a_client_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
