@@ -96,12 +96,19 @@ class Deployment:
         return TableReader(self.client("dynamodb"), Table(self.table_name, self.target_id, history_for))
 
 
-def find(profile: str | None, region: str | None, stack_name: str, table_name: str | None) -> Deployment:
-    """Return the deployment of that stack, or of that table alone; raise QuestionError."""
+def sign_in(profile: str | None, region: str | None) -> boto3.Session:
+    """Return credentials and region as botocore finds them; raise QuestionError without a region."""
     with asking("sts"):
         aws = boto3.Session(profile_name=profile, region_name=region)
         if not aws.region_name:
             raise NoRegionError
+    return aws
+
+
+def find(profile: str | None, region: str | None, stack_name: str, table_name: str | None) -> Deployment:
+    """Return the deployment of that stack, or of that table alone; raise QuestionError."""
+    aws = sign_in(profile, region)
+    with asking("sts"):
         account_id = aws.client("sts", config=_CONFIG).get_caller_identity()["Account"]
         partition = aws.get_partition_for_region(aws.region_name)
     target_id = TargetId(partition, account_id, aws.region_name)

@@ -91,6 +91,16 @@ def as_question_error(error: ClientError | BotoCoreError, service: str) -> Quest
             return QuestionError(f"{service} cannot be asked ({error_code(error)})")
 
 
+def is_denied(code: str) -> bool:
+    """Return whether the credentials may not do what was asked."""
+    return code in _DENIED
+
+
+def is_about_credentials(code: str) -> bool:
+    """Return whether AWS takes no question at all with these credentials."""
+    return code in _EXPIRED | _UNKNOWN
+
+
 def refusal(code: str, action: str) -> QuestionError:
     """Return what it means that AWS refused an IAM action with this code."""
     if code in _DENIED:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import wraps
 from typing import Any, NoReturn, TypeVar
 
+import botocore
 import click
 from rich.console import Console
 from rich.text import Text
@@ -28,12 +29,14 @@ from appstream_auditor.answers import (
     StatusRow,
     SumRow,
     life_row,
+    probe_answer,
     status_row,
 )
-from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find
-from appstream_auditor.errors import Exit, QuestionError, reading
+from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find, sign_in
+from appstream_auditor.errors import Exit, QuestionError, asking, reading
 from appstream_auditor.explain import explained, told
 from appstream_auditor.history import Asked, Grouping, life_columns, lives_of, sum_columns, summed
+from appstream_auditor.observations import Stop
 from appstream_auditor.parameters import STATES, Moment, Span, globs, moment_of, month_of, presences
 from appstream_auditor.printing import (
     Output,
@@ -46,9 +49,12 @@ from appstream_auditor.printing import (
     width_of,
     zone_of,
 )
+from appstream_auditor.probe import CALLS_LIMIT, SCOPES_LIMIT, client_of, observe
+from appstream_auditor.report import report
 from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__
+from session_auditor.model import Globs
 from session_auditor.views import Filter, Sort
 from session_auditor.views import status as status_of
 
@@ -394,3 +400,57 @@ def patience(words: str) -> Iterator[Callable[[str], None]]:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+@cli.command("probe")
+@click.option("--profile", help="AWS profile to ask with.")
+@click.option("--region", envvar="AWS_REGION", help="AWS region of the AppStream stacks.")
+@click.option("--stack", default="*", show_default=True, help="AppStream stacks to look at, as a glob.")
+@click.option(
+    "--scopes",
+    type=click.IntRange(1, 1000),
+    default=SCOPES_LIMIT,
+    show_default=True,
+    help="At most so many pairs of stack and fleet; those in use go first.",
+)
+@click.option(
+    "--calls",
+    type=click.IntRange(1, 10_000),
+    default=CALLS_LIMIT,
+    show_default=True,
+    help="At most so many calls.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice([Output.TABLE.value, Output.JSON.value]),
+    default=Output.TABLE.value,
+    show_default=True,
+    help="Form of the report.",
+)
+def probe_command(
+    *, profile: str | None, region: str | None, stack: str, scopes: int, calls: int, output: str
+) -> NoReturn:
+    """Find out how AppStream behaves where its documentation is silent.
+
+    Needs no deployed auditor, and makes calls that only read, one after the other. The report holds counts
+    and no name, id, account or region, so that it can be posted. Ends with 3 when AWS refused a part of it,
+    or throttled it.
+    """
+    try:
+        aws = sign_in(profile, region)
+        with asking("appstream"):
+            partition = aws.get_partition_for_region(aws.region_name)
+            client = client_of(aws)
+        seen = observe(client, Globs((stack,)), scopes, calls, time.monotonic)
+    except QuestionError as problem:
+        to_errors().print(f"Error: {problem}")
+        sys.exit(problem.exit_code)
+    answer = probe_answer(seen, partition=partition, botocore_version=botocore.__version__, day=now().date())
+    match Output(output):
+        case Output.JSON:
+            print_json(answer)
+        case _:
+            to_terminal().print(report(answer), soft_wrap=True)
+    whole = seen.stop in (Stop.DONE, Stop.CALLS_USED_UP) and not seen.problems
+    sys.exit(Exit.OK if whole else Exit.OUT_OF_REACH)

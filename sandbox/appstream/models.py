@@ -64,13 +64,17 @@ class StreamingSession:
 
 @dataclass
 class Fault:
-    """An error to answer with; for a stack or a fleet only if named, `times` times or until removed."""
+    """An error to answer with; for a stack, a fleet or a type only if named, `times` times or until removed.
+
+    A call without an AuthenticationType is named by "".
+    """
 
     code: str
     operation: str = "describe_sessions"
     stack_name: str | None = None
     fleet_name: str | None = None
     times: int | None = None
+    authentication_type: str | None = None
 
 
 @dataclass
@@ -82,6 +86,8 @@ class Fleet:
     disconnect_timeout: int = 900
     idle_disconnect_timeout: int = 0
     fleet_type: str = "ON_DEMAND"
+    max_sessions_per_instance: int | None = None
+    in_use: int | None = None
 
 
 @dataclass
@@ -137,7 +143,7 @@ class AppStreamBackend(BaseBackend):
         instance_id: str | None = None,
     ) -> tuple[list[StreamingSession], str | None]:
         """Describe a page of the sessions of a stack and fleet."""
-        self._count_and_fail("describe_sessions", stack_name, fleet_name)
+        self._count_and_fail("describe_sessions", stack_name, fleet_name, authentication_type or "")
         if limit is not None and not 1 <= limit <= SESSIONS_LIMIT:
             raise ValidationException(f"Limit has to be from 1 to {SESSIONS_LIMIT}")
         if user_id and not authentication_type:
@@ -165,7 +171,11 @@ class AppStreamBackend(BaseBackend):
         return self.stacks[name]
 
     def _count_and_fail(
-        self, operation: str, stack_name: str | None = None, fleet_name: str | None = None
+        self,
+        operation: str,
+        stack_name: str | None = None,
+        fleet_name: str | None = None,
+        authentication_type: str | None = None,
     ) -> None:
         self.calls[operation] += 1
         for fault in self.faults:
@@ -173,6 +183,7 @@ class AppStreamBackend(BaseBackend):
                 fault.operation == operation
                 and fault.stack_name in (None, stack_name)
                 and fault.fleet_name in (None, fleet_name)
+                and fault.authentication_type in (None, authentication_type)
                 and fault.times != 0
             ):
                 if fault.times is not None:

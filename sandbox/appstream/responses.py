@@ -52,11 +52,13 @@ class AppStreamResponse(BaseResponse):
         return _answer("Sessions", [each.to_dict() for each in sessions], token)
 
     def _fleet(self, fleet: Fleet) -> dict[str, Any]:
-        return {
+        capacity = {"Desired": 1} | ({} if fleet.in_use is None else {"InUse": fleet.in_use})
+        several = {"MaxSessionsPerInstance": fleet.max_sessions_per_instance}
+        return (several if fleet.max_sessions_per_instance else {}) | {
             "Arn": self._arn("fleet", fleet.name),
             "Name": fleet.name,
             "InstanceType": "stream.standard.medium",
-            "ComputeCapacityStatus": {"Desired": 1},
+            "ComputeCapacityStatus": capacity,
             "State": "RUNNING",
             "FleetType": fleet.fleet_type,
             "MaxUserDurationInSeconds": fleet.max_user_duration,

@@ -60,6 +60,10 @@ def test_topology(service: Any, state: appstream.AppStreamBackend) -> None:
     assert [each["Name"] for each in service.describe_stacks()["Stacks"]] == ["office"]
     assert service.list_associated_fleets(StackName="office")["Names"] == ["cad"]
     assert service.describe_fleets()["Fleets"][0]["DisconnectTimeoutInSeconds"] == 1800
+    state.add_scope("lab", Fleet("gis", fleet_type="ELASTIC", max_sessions_per_instance=4, in_use=2))
+    gis = service.describe_fleets()["Fleets"][1]
+    assert (gis["FleetType"], gis["MaxSessionsPerInstance"]) == ("ELASTIC", 4)
+    assert gis["ComputeCapacityStatus"]["InUse"] == 2
     for number in range(30):
         state.add_scope(f"stack-{number}", Fleet(f"fleet-{number}"))
     names = [
@@ -67,7 +71,7 @@ def test_topology(service: Any, state: appstream.AppStreamBackend) -> None:
         for page in service.get_paginator("describe_stacks").paginate()
         for each in page["Stacks"]
     ]
-    assert len(names) == len(set(names)) == 31
+    assert len(names) == len(set(names)) == 32
 
 
 @pytest.mark.parametrize(("limit", "pages"), [(None, 6), (50, 3), (7, 18)])
@@ -121,3 +125,15 @@ def test_faults(service: Any, state: appstream.AppStreamBackend) -> None:
     assert service.describe_sessions(StackName="lab", FleetName="gis")["Sessions"] == []
     assert service.describe_sessions(StackName="office", FleetName="cad")["Sessions"]
     assert state.calls["describe_sessions"] == 3
+
+
+def test_faults_of_one_type(service: Any, state: appstream.AppStreamBackend) -> None:
+    scope = {"StackName": "office", "FleetName": "cad"}
+    code = "InvalidParameterCombinationException"
+    state.faults = [Fault(code, authentication_type="USERPOOL")]
+    assert code_of(service.describe_sessions, **scope, AuthenticationType="USERPOOL") == code
+    assert service.describe_sessions(**scope, AuthenticationType="API")["Sessions"]
+    assert service.describe_sessions(**scope)["Sessions"]
+    state.faults = [Fault(code, authentication_type="")]
+    assert code_of(service.describe_sessions, **scope) == code
+    assert service.describe_sessions(**scope, AuthenticationType="API")["Sessions"]
