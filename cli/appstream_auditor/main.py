@@ -12,12 +12,23 @@ from functools import wraps
 from typing import Any, NoReturn, TypeVar
 
 import click
+from rich.text import Text
 
-from appstream_auditor.answers import Failure, StatusAnswer, StatusRow, status_row
+from appstream_auditor.answers import (
+    DoctorAnswer,
+    Failure,
+    FindingRow,
+    Level,
+    StatusAnswer,
+    StatusRow,
+    status_row,
+)
 from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find
+from appstream_auditor.doctor import examine
 from appstream_auditor.errors import Exit, QuestionError, reading
 from appstream_auditor.printing import (
     Output,
+    harmless,
     print_csv,
     print_json,
     to_errors,
@@ -169,3 +180,44 @@ def _line(row: StatusRow) -> str:
         f"{row.live} live, {row.connected} connected, {row.away} away, {row.abandoned} abandoned, "
         f"{len(row.degraded)} degraded {scopes}{f' ({names})' if names else ''}, {swept}{waiting}"
     )
+
+
+_STYLES = {Level.OK: "green", Level.FAULT: "bold red", Level.UNKNOWN: "yellow"}
+
+
+@cli.command()
+@asks
+def doctor(question: Question) -> Exit:
+    """Examine the deployment, and say of each fault what it is and what to do.
+
+    Ends with 1 when a fault is found. What your credentials may not ask is unknown, which is no fault;
+    whatever else AWS does not answer ends with 3, unless a fault is found.
+    """
+    with to_errors().status("Examining the auditor ..."):
+        examined, failures = question.everywhere(lambda deployment: list(examine(deployment, now())))
+    rows = [row for found in examined for row in found]
+    match question.output:
+        case Output.JSON:
+            print_json(DoctorAnswer(as_of=now(), findings=tuple(rows), failures=tuple(failures)))
+        case Output.CSV:
+            print_csv(rows, FindingRow)
+        case Output.TABLE:
+            for row in rows:
+                place = f"{row.region}  " if len(question.regions) > 1 else ""
+                to_terminal().print(Text(place).append(_finding(row)), soft_wrap=True)
+            levels = [row.level for row in rows]
+            to_terminal().print(
+                f"{levels.count(Level.FAULT)} faults, {levels.count(Level.UNKNOWN)} unknown, "
+                f"{levels.count(Level.OK)} in order"
+            )
+    if any(row.level is Level.FAULT for row in rows):
+        return Exit.FAULT
+    unanswered = any(row.level is Level.UNKNOWN and not row.needs for row in rows)
+    return Exit.OUT_OF_REACH if failures or unanswered else Exit.OK
+
+
+def _finding(row: FindingRow) -> Text:
+    name = f"{row.channel} {row.check}".strip().replace("_", " ").lower()
+    remedy = f": {row.remedy}" if row.remedy else ""
+    line = Text(f"{row.level.lower():8}", style=_STYLES[row.level])
+    return line.append(harmless(f"{name:24} {row.sentence}{remedy}"), style="default")
