@@ -105,7 +105,7 @@ class Level(StrEnum):
 
 
 class FindingRow(Answer):
-    """What one check found. `channel` is empty for the auditor itself; `needs` is an action that was denied."""
+    """What one check found. `channel` is empty for the auditor itself; `needs` is the action denied."""
 
     account_id: str
     region: str

@@ -42,6 +42,8 @@ _POSTED_TO = ("https://", "http://127.0.0.1:", "http://localhost:")
 _GONE_CODES = frozenset(
     [
         "AWS.SimpleQueueService.NonExistentQueue",
+        # Of a secret that is about to be deleted.
+        "InvalidRequestException",
         "NotFound",
         "NotFoundException",
         "ParameterNotFound",
@@ -375,16 +377,16 @@ def _unreadable_items(unit: Unit, _: datetime) -> Iterator[Finding]:
         yield Finding(
             Level.FAULT,
             "the target's item of the table cannot be read, so no sweep can go on",
-            "if this command is older than the stack, update it; if an older release was deployed over a newer "
-            "one, deploy the newer one again; otherwise delete the item TARGET, which begins a new baseline",
+            "if this command is older than the stack, update it; if an older release was deployed over a "
+            "newer one, deploy the newer one again; otherwise delete the item TARGET: a new baseline begins",
         )
         return
     if unreadable := len(snapshot.unreadable) + len(snapshot.broken):
         yield Finding(
             Level.FAULT,
             f"{_count(unreadable, 'item')} of the table cannot be read; their sessions are not watched",
-            "if this command is older than the stack, update it; if an older release was deployed over a newer "
-            "one, deploy the newer one again; otherwise delete the item, and its session is found anew",
+            "if this command is older than the stack, update it; if an older release was deployed over a "
+            "newer one, deploy the newer one again; otherwise delete the item, and its session is found anew",
         )
     else:
         yield Finding(Level.OK, "every item of the table can be read")
