@@ -255,9 +255,13 @@ def _schedule(unit: Unit, _: datetime) -> Iterator[Finding]:
             "set Sweeps=ENABLED and deploy (docs/operate.md, Pause and resume)",
         )
         return
-    (group,) = unit.of_kind("AWS::Scheduler::ScheduleGroup")
-    for part in unit.of_kind("AWS::Scheduler::Schedule"):
-        schedule = unit.ask("scheduler", "get_schedule", Name=part.physical_id, GroupName=group.physical_id)
+    groups, schedules = (unit.of_kind(f"AWS::Scheduler::{kind}") for kind in ("ScheduleGroup", "Schedule"))
+    if not groups or not schedules:
+        raise GoneError
+    for part in schedules:
+        schedule = unit.ask(
+            "scheduler", "get_schedule", Name=part.physical_id, GroupName=groups[0].physical_id
+        )
         if schedule["State"] == "ENABLED":
             yield Finding(Level.OK, f"enabled, {schedule['ScheduleExpression']}")
         else:
@@ -329,7 +333,9 @@ def _throttling(unit: Unit, now: datetime) -> Iterator[Finding]:
 
 def _last_sweep(unit: Unit, now: datetime) -> Iterator[Finding]:
     swept = unit.status(now).swept
-    sentence = f"the last sweep was completed {f'{duration(now - swept)} ago' if swept else 'never'}"
+    sentence = "no sweep was completed yet"
+    if swept:
+        sentence = f"the last sweep was completed {duration(now - swept)} ago"
     if Fault.NO_SWEEP in unit.faults(now):
         yield Finding(
             Level.FAULT,
@@ -703,7 +709,9 @@ def _count(number: int, what: str) -> str:
 
 
 def _counted(reasons: "Counter[str]") -> str:
-    return ", ".join(f"{reason} ({number})" for reason, number in reasons.most_common(_SHOWN))
+    return ", ".join(
+        f"{reason} ({number})" if number > 1 else reason for reason, number in reasons.most_common(_SHOWN)
+    )
 
 
 _OF_THE_TABLE: Mapping[Check, Question] = {

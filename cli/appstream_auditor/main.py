@@ -205,11 +205,9 @@ def doctor(question: Question) -> Exit:
             for row in rows:
                 place = f"{row.region}  " if len(question.regions) > 1 else ""
                 to_terminal().print(Text(place).append(_finding(row)), soft_wrap=True)
-            levels = [row.level for row in rows]
-            to_terminal().print(
-                f"{levels.count(Level.FAULT)} faults, {levels.count(Level.UNKNOWN)} unknown, "
-                f"{levels.count(Level.OK)} in order"
-            )
+            number = {level: sum(row.level is level for row in rows) for level in Level}
+            faults = "1 fault" if number[Level.FAULT] == 1 else f"{number[Level.FAULT]} faults"
+            to_terminal().print(f"{faults}, {number[Level.UNKNOWN]} unknown, {number[Level.OK]} in order")
     if any(row.level is Level.FAULT for row in rows):
         return Exit.FAULT
     unanswered = any(row.level is Level.UNKNOWN and not row.needs for row in rows)
@@ -218,6 +216,6 @@ def doctor(question: Question) -> Exit:
 
 def _finding(row: FindingRow) -> Text:
     name = f"{row.channel} {row.check}".strip().replace("_", " ").lower()
-    remedy = f": {row.remedy}" if row.remedy else ""
+    remedy = f" -> {row.remedy}" if row.remedy else ""
     line = Text(f"{row.level.lower():8}", style=_STYLES[row.level])
     return line.append(harmless(f"{name:24} {row.sentence}{remedy}"), style="default")

@@ -336,7 +336,7 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
         ),
         pytest.param(
             *(refuse_an_event, take_it_back, "", Check.REFUSED_EVENTS),
-            "the event bus refused 1 event for good: MalformedDetail (1)",
+            "the event bus refused 1 event for good: MalformedDetail",
             id="an event refused",
         ),
         pytest.param(
@@ -392,19 +392,19 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
                 "",
                 Check.DEAD_LETTERS,
             ),
-            "1 dead letter in FailedSweeps (sweeps that raised an error): Sandbox.Timedout (1)",
+            "1 dead letter in FailedSweeps (sweeps that raised an error): Sandbox.Timedout",
             id="a sweep that failed",
         ),
         pytest.param(
             send_letter("UndeliveredSweepsQueueUrl", {}, ERROR_CODE="AccessDenied", ERROR_MESSAGE="jane"),
             *(purge("UndeliveredSweepsQueueUrl"), "", Check.DEAD_LETTERS),
-            "UndeliveredSweeps (sweeps that the scheduler could not ask for): AccessDenied (1)",
+            "UndeliveredSweeps (sweeps that the scheduler could not ask for): AccessDenied",
             id="a sweep that could not be asked for",
         ),
         pytest.param(
             send_letter("SlackUndeliveredQueueUrl", {"detail": "jane"}, reason="HTTP 410: no_service"),
             *(purge("SlackUndeliveredQueueUrl"), "Slack", Check.DEAD_LETTERS),
-            "Undelivered (events that people could not be told of): HTTP 410: no_service (1)",
+            "Undelivered (events that people could not be told of): HTTP 410: no_service",
             id="an event that Slack refused",
         ),
         pytest.param(
