@@ -22,20 +22,24 @@ from session_auditor.aws_errors import error_code
 from session_auditor.contract import SOURCE, timestamp
 from session_auditor.errors import SnapshotError
 from session_auditor.model import WHOLE_TARGET, DetailType, Gap, Snapshot
+from session_auditor.paging import DEADLINE
 from session_auditor.views import Fault, Status
 from session_auditor.views import status as status_of
 
 # How each channel is switched on: the parameter of the template, and what it is when the channel is off.
 _CHANNELS = {"Slack": "SlackWebhook", "Teams": "TeamsWebhook", "Mail": "NoticeEmail", "Chat": "ChatTopic"}
 _OFF = frozenset(["", "false"])
+# The queues of dead letters, by the name in the template.
 _DEAD_LETTERS = {
     "FailedSweeps": "sweeps that raised an error",
     "UndeliveredSweeps": "sweeps that the scheduler could not ask for",
     "Undelivered": "events that people could not be told of",
 }
+# How far back throttling is looked for.
 _THROTTLED_FOR = timedelta(minutes=15)
 # The most that ReceiveMessage takes (API reference).
 _PEEKED = 10
+# Of many of a kind so many are shown.
 _SHOWN = 10
 # What the notifier posts to; it refuses any other URL.
 _POSTED_TO = ("https://", "http://127.0.0.1:", "http://localhost:")
@@ -73,7 +77,7 @@ class Part(NamedTuple):
 
 
 class GoneError(Exception):
-    """Something that the stack or its parameters name is not there."""
+    """What the stack made, or what a parameter of it names, is not there."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def examine(deployment: Deployment, now: datetime) -> Iterator[FindingRow]:
 def _questions(deployment: Deployment, now: datetime) -> Iterator[tuple[str, Check, Iterator[Finding]]]:
     auditor = Unit(deployment)
     if not deployment.stack_name:
-        yield from (("", check, _answers(ask, auditor, now)) for check, ask in _OF_THE_TABLE.items())
+        yield from (("", check, _answers(ask, auditor, now)) for check, ask in _OF_A_TABLE_ALONE.items())
         return
     yield from (("", check, _answers(ask, auditor, now)) for check, ask in _OF_THE_AUDITOR.items())
     for channel, parameter in _CHANNELS.items():
@@ -245,6 +249,12 @@ def _stack(unit: Unit, _: datetime) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, f"{name} is {status}")
+
+
+def _no_stack(_: Unit, __: datetime) -> Iterator[Finding]:
+    yield Finding(
+        Level.OK, "only the table is examined", "leave out --table, and name the stack with --stack-name"
+    )
 
 
 def _schedule(unit: Unit, _: datetime) -> Iterator[Finding]:
@@ -406,7 +416,7 @@ def _gap(gap: Gap) -> str:
 
 
 def _remedy(reason: str) -> str:
-    if reason == "DEADLINE":
+    if reason == DEADLINE:
         return "sweeps run out of time; raise SweepTimeLimit or Workers, and deploy"
     if "Throttl" in reason or "TooManyRequests" in reason:
         return (
@@ -523,7 +533,7 @@ def _sample(unit: Unit, detail_type: DetailType, now: datetime) -> str:
 def _alarms(unit: Unit, _: datetime) -> Iterator[Finding]:
     names = {part.physical_id: part.logical_id for part in unit.of_kind("AWS::CloudWatch::Alarm")}
     found = unit.ask("cloudwatch", "describe_alarms", AlarmNames=list(names), AlarmTypes=["MetricAlarm"])
-    alarms = {names[each["AlarmName"]]: each for each in found["MetricAlarms"]}
+    alarms = {names[each["AlarmName"]]: each for each in found["MetricAlarms"] if each["AlarmName"] in names}
     on = [name for name, alarm in alarms.items() if alarm["StateValue"] == "ALARM"]
     for name in on:
         # The description is the template's, and says what to do.
@@ -633,7 +643,7 @@ def _webhook(unit: Unit, _: datetime) -> Iterator[Finding]:
     elif key.rpartition("alias/")[2] not in {"", "aws/ssm", "aws/secretsmanager"}:
         yield Finding(
             Level.FAULT,
-            f"{name} is encrypted with a key that the channel's function may not use",
+            f"{name} is encrypted with a key for which the channel's function has no permission",
             "store it encrypted with the key that AWS manages, aws/ssm or aws/secretsmanager",
         )
     else:
@@ -715,12 +725,16 @@ def _counted(reasons: "Counter[str]") -> str:
 
 
 _OF_THE_TABLE: Mapping[Check, Question] = {
-    Check.CREDENTIALS: _credentials,
     Check.LAST_SWEEP: _last_sweep,
     Check.COVERAGE: _coverage,
     Check.UNREADABLE_ITEMS: _unreadable_items,
     Check.PENDING_EVENTS: _pending_events,
     Check.REFUSED_EVENTS: _refused_events,
+}
+_OF_A_TABLE_ALONE: Mapping[Check, Question] = {
+    Check.CREDENTIALS: _credentials,
+    Check.STACK: _no_stack,
+    **_OF_THE_TABLE,
 }
 _OF_THE_AUDITOR: Mapping[Check, Question] = {
     Check.CREDENTIALS: _credentials,

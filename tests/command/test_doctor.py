@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from appstream_auditor.doctor import judged, reason_of
+from session_auditor.views import Fault
 
 OURS = {"source": ["appstream.auditor"]}
 OF_CAD = {"detail": {"data": {"session": {"fleetName": ["cad"]}}}}
@@ -45,6 +46,11 @@ def letter(body: Any = "", **attributes: str) -> dict[str, Any]:
             name: {"DataType": "String", "StringValue": text} for name, text in attributes.items()
         },
     }
+
+
+def test_doctor_looks_at_what_status_calls_a_fault() -> None:
+    """The last sweep, coverage, pending events: whatever is added to these needs a check of its own."""
+    assert set(Fault) == {Fault.NO_SWEEP, Fault.DEGRADED, Fault.EVENTS_WAIT}
 
 
 NONE = "no reason given; the log of the function may say it"

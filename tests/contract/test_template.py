@@ -48,9 +48,9 @@ LONGEST_NAMES = {
     ("AWS::SSM::Parameter", "Name"): 1011,
 }
 LONGEST_STACK_NAME = 128
-# Names are as long as services take or CloudFormation makes them: stack, logical id, 13 characters. An ARN has
-# 60 more before them.
-LONGEST_IN_POLICY = {
+# Names are as long as services take or CloudFormation makes them: stack, logical id, 13 characters.
+# An ARN has 60 more before its name.
+LONGEST_IN_POLICY: dict[str, int] = {
     "AWS::Partition": 10,
     "AWS::Region": 14,
     "AWS::AccountId": 12,

@@ -4,6 +4,9 @@ The tests share one stack, which is healthy before and after each of them.
 """
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +23,7 @@ from appstream_auditor.doctor import examine
 from appstream_auditor.errors import Exit
 from appstream_auditor.main import cli
 from sandbox.appstream.models import Fleet
-from sandbox.cloud import CREDENTIALS, REGION, LocalCloud, Stack, local_cloud
+from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud
 from sandbox.server import Answer, serving
 from session_auditor.model import DetailType, Gap, Scope
 from session_auditor.table import StoredTarget, Table
@@ -161,6 +164,16 @@ def test_a_healthy_stack_has_no_fault(patient: Patient) -> None:
     # Nothing secret, and nobody's address.
     assert "secret" not in shown.stdout
     assert "@" not in shown.stdout
+
+
+def test_it_runs_as_a_program(patient: Patient) -> None:
+    program = [sys.executable, "-m", "appstream_auditor", "doctor"]
+    paths = ":".join(str(ROOT / each) for each in ("cli", "layers/session_auditor"))
+    done = subprocess.run(
+        program, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (Exit.OK, "")
+    assert done.stdout.startswith("ok ")
 
 
 def set_schedule(state: str) -> Inject:
@@ -429,7 +442,7 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
                 "Slack",
                 Check.WEBHOOK,
             ),
-            "/notices/slack is encrypted with a key that the channel's function may not use",
+            "/notices/slack is encrypted with a key for which the channel's function has no permission",
             id="another key",
         ),
         pytest.param(
@@ -724,7 +737,8 @@ def test_what_is_unknown_decides_the_exit_code_only_if_it_was_not_denied(
 def test_a_table_alone_can_be_examined(patient: Patient) -> None:
     done = CliRunner().invoke(cli, ["doctor", "-o", "csv", "--table", patient.table.name])
     assert done.exit_code == Exit.OK
-    assert len(done.stdout.splitlines()) == 2 + len(OF_THE_TABLE)
+    assert len(done.stdout.splitlines()) == 3 + len(OF_THE_TABLE)
+    assert "only the table is examined" in done.stdout
     assert CliRunner().invoke(cli, ["doctor", "--table", "gone"]).exit_code == Exit.USAGE
 
 
