@@ -217,5 +217,6 @@ def doctor(question: Question) -> Exit:
 def _finding(row: FindingRow) -> Text:
     name = f"{row.channel} {row.check}".strip().replace("_", " ").lower()
     remedy = f" -> {row.remedy}" if row.remedy else ""
-    line = Text(f"{row.level.lower():8}", style=_STYLES[row.level])
-    return line.append(harmless(f"{name:24} {row.sentence}{remedy}"), style="default")
+    return Text.assemble(
+        (f"{row.level.lower():8}", _STYLES[row.level]), harmless(f"{name:24} {row.sentence}{remedy}")
+    )

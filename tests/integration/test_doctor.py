@@ -705,6 +705,20 @@ def test_what_was_deleted_by_hand_is_a_fault(overheard: Deployment) -> None:
     assert (fault.check, fault.sentence) == (Check.SCHEDULE, "what the stack made is not there any more")
 
 
+def test_rules_that_aws_manages_are_its_own_matter(overheard: Deployment) -> None:
+    rule = {
+        "Name": "Events-Archive-auditor",
+        "State": "DISABLED",
+        "ManagedBy": "prod.vhs.events.aws.internal",
+    }
+    answer(overheard, "eventbridge", "ListRules", status=200, body=json.dumps({"Rules": [rule]}))
+    (found,) = (row for row in examine(overheard, now()) if row.check is Check.RULES)
+    assert (found.level, found.sentence) == (
+        Level.OK,
+        "there is no rule on the bus, so nobody is told anything",
+    )
+
+
 def test_a_table_that_is_gone_is_a_fault(deployment: Deployment) -> None:
     found = faults(replace(deployment, table_name="gone"), now())
     assert {row.check for row in found} == set(OF_THE_TABLE)
