@@ -6,7 +6,7 @@ hides nothing else. No finding holds a secret, a user id, or a message of AWS, w
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -174,6 +174,15 @@ def examine(deployment: Deployment, now: datetime) -> Iterator[FindingRow]:
                 check=check,
                 **asdict(finding),
             )
+
+
+def verdict(rows: Sequence[FindingRow]) -> Exit:
+    """Return what the command ends with: what was denied is unknown, and no reason to fail."""
+    if any(row.level is Level.FAULT for row in rows):
+        return Exit.FAULT
+    if any(row.level is Level.UNKNOWN and not row.needs for row in rows):
+        return Exit.OUT_OF_REACH
+    return Exit.OK
 
 
 def _questions(deployment: Deployment, now: datetime) -> Iterator[tuple[str, Check, Iterator[Finding]]]:

@@ -24,7 +24,7 @@ from appstream_auditor.answers import (
     status_row,
 )
 from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find
-from appstream_auditor.doctor import examine
+from appstream_auditor.doctor import examine, verdict
 from appstream_auditor.errors import Exit, QuestionError, reading
 from appstream_auditor.printing import (
     Output,
@@ -208,10 +208,8 @@ def doctor(question: Question) -> Exit:
             number = {level: sum(row.level is level for row in rows) for level in Level}
             faults = "1 fault" if number[Level.FAULT] == 1 else f"{number[Level.FAULT]} faults"
             to_terminal().print(f"{faults}, {number[Level.UNKNOWN]} unknown, {number[Level.OK]} in order")
-    if any(row.level is Level.FAULT for row in rows):
-        return Exit.FAULT
-    unanswered = any(row.level is Level.UNKNOWN and not row.needs for row in rows)
-    return Exit.OUT_OF_REACH if failures or unanswered else Exit.OK
+    code = verdict(rows)
+    return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
 
 
 def _finding(row: FindingRow) -> Text:

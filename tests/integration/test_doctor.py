@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from appstream_auditor.answers import Check, FindingRow, Level
 from appstream_auditor.deployment import Deployment, find
-from appstream_auditor.doctor import examine
+from appstream_auditor.doctor import examine, verdict
 from appstream_auditor.errors import Exit
 from appstream_auditor.main import cli
 from sandbox.appstream.models import Fleet
@@ -83,6 +83,53 @@ class Patient:
         self.put(self.table.put_target(stored.version, stored)["Put"]["Item"])
 
 
+class Raw:
+    """The body of an answer, as botocore reads it."""
+
+    def __init__(self, body: str) -> None:
+        self.body = body.encode()
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.body
+
+
+class Wire:
+    """A deployment some of whose operations are answered on the wire, before anything is sent."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.answers: dict[str, tuple[int, str, str]] = {}
+        handler: Any = self._answered
+        deployment.aws.events.register("before-send", handler)
+
+    def answer(self, operation: str, *, status: int, body: str, code: str = "") -> None:
+        """Answer an operation, named as botocore names it: service.Operation."""
+        self.answers[operation] = (status, body, code)
+
+    def deny(self, operation: str) -> None:
+        in_xml = operation.split(".", maxsplit=1)[0] in QUERY
+        code, message = (
+            "AccessDenied" if in_xml else "AccessDeniedException",
+            "User jane.doe is not authorized",
+        )
+        body = (
+            f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+            if in_xml
+            else json.dumps({"__type": code, "message": message})
+        )
+        self.answer(operation, status=403, body=body, code=code)
+
+    def _answered(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse | None:
+        operation = event_name.removeprefix("before-send.")
+        if operation not in self.answers:
+            return None
+        status, body, code = self.answers[operation]
+        headers = HTTPHeaders()
+        headers["Content-Type"] = "text/xml" if operation.split(".")[0] in QUERY else "application/json"
+        headers["x-amzn-ErrorType"] = code
+        return AWSResponse(request.url, status, headers, Raw(body))
+
+
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     with local_cloud(second=0.01) as cloud, pytest.MonkeyPatch.context() as patch:
@@ -125,10 +172,16 @@ def deployment(patient: Patient) -> Deployment:
     return find(None, REGION, NAME, None)
 
 
+@pytest.fixture(scope="module")
+def wire(patient: Patient) -> Wire:
+    return Wire(find(None, REGION, NAME, None))
+
+
 @pytest.fixture
-def overheard(patient: Patient) -> Deployment:
-    """A deployment of the test's own: what answers on its wire answers nobody else."""
-    return find(None, REGION, NAME, None)
+def overheard(wire: Wire) -> Iterator[Wire]:
+    """A deployment that is answered by the test, for the operations that it names."""
+    yield wire
+    wire.answers.clear()
 
 
 @pytest.fixture(scope="module")
@@ -464,6 +517,7 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
 )
 def test_a_fault_is_named_until_it_is_mended(
     patient: Patient,
+    deployment: Deployment,
     *,
     inject: Inject,
     mend: Inject,
@@ -472,14 +526,24 @@ def test_a_fault_is_named_until_it_is_mended(
     words: str,
 ) -> None:
     inject(patient)
-    code, (fault,) = doctor()
+    found = list(examine(deployment, now()))
     mend(patient)
-    assert code == Exit.FAULT
-    assert (fault["channel"], fault["check"], fault["level"]) == (channel, check, "FAULT")
-    assert words in fault["sentence"]
-    assert fault["remedy"]
+    (fault,) = (row for row in found if row.level is not Level.OK)
+    assert verdict(found) is Exit.FAULT
+    assert (fault.channel, fault.check, fault.level) == (channel, check, Level.FAULT)
+    assert words in fault.sentence
+    assert fault.remedy
     # Whatever people wrote or are called stays where it is.
-    assert "jane" not in json.dumps(fault)
+    assert "jane" not in str(fault)
+
+
+def test_a_fault_ends_the_command_with_1(patient: Patient) -> None:
+    no_concurrency(patient)
+    code, (fault,) = doctor()
+    some_concurrency(patient)
+    assert code == Exit.FAULT
+    assert fault["check"] == "CONCURRENCY"
+    assert fault["remedy"].startswith("aws lambda delete-function-concurrency")
 
 
 def test_no_sweep_for_three_intervals_is_a_fault(deployment: Deployment) -> None:
@@ -521,42 +585,6 @@ def test_an_item_of_the_target_that_cannot_be_read_is_one_fault(patient: Patient
     assert {row["check"] for row in found if row["level"] == "UNKNOWN"} == {
         *(Check.LAST_SWEEP, Check.COVERAGE, Check.PENDING_EVENTS)
     }
-
-
-class Raw:
-    """The body of an answer, as botocore reads it."""
-
-    def __init__(self, body: str) -> None:
-        self.body = body.encode()
-
-    def stream(self, **_: Any) -> Iterator[bytes]:
-        yield self.body
-
-
-def answer(
-    deployment: Deployment, service: str, operation: str, *, status: int, body: str, code: str = ""
-) -> None:
-    """Have one operation answered on the wire, before anything is sent."""
-
-    def answered(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        headers = HTTPHeaders()
-        headers["Content-Type"] = "text/xml" if service in QUERY else "application/json"
-        headers["x-amzn-ErrorType"] = code
-        return AWSResponse(request.url, status, headers, Raw(body))
-
-    handler: Any = answered
-    deployment.aws.events.register(f"before-send.{service}.{operation}", handler)
-
-
-def deny(deployment: Deployment, service: str, operation: str) -> None:
-    code = "AccessDenied" if service in QUERY else "AccessDeniedException"
-    message = "User jane.doe is not authorized"
-    body = (
-        f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
-        if service in QUERY
-        else json.dumps({"__type": code, "message": message})
-    )
-    answer(deployment, service, operation, status=403, body=body, code=code)
 
 
 EVERYWHERE = ["", "Slack", "Teams", "Mail", "Chat"]
@@ -619,7 +647,7 @@ OF_THE_TABLE = [
     ids=lambda value: value if isinstance(value, str) and ":" in value else "",
 )
 def test_what_may_not_be_asked_is_unknown_and_hides_nothing(
-    overheard: Deployment,
+    overheard: Wire,
     everything: set[tuple[str, Check]],
     *,
     service: str,
@@ -627,8 +655,8 @@ def test_what_may_not_be_asked_is_unknown_and_hides_nothing(
     needs: str,
     unknown: set[tuple[str, Check]],
 ) -> None:
-    deny(overheard, service, operation)
-    found = list(examine(overheard, now()))
+    overheard.deny(f"{service}.{operation}")
+    found = list(examine(overheard.deployment, now()))
     assert {(row.channel, row.check) for row in found} == everything
     assert {(row.channel, row.check) for row in found if row.level is not Level.OK} == unknown
     for row in found:
@@ -637,9 +665,9 @@ def test_what_may_not_be_asked_is_unknown_and_hides_nothing(
             assert row.remedy
 
 
-def test_without_the_stacks_parts_the_table_is_examined_all_the_same(overheard: Deployment) -> None:
-    deny(overheard, "cloudformation", "DescribeStackResources")
-    found = list(examine(overheard, now()))
+def test_without_the_stacks_parts_the_table_is_examined_all_the_same(overheard: Wire) -> None:
+    overheard.deny("cloudformation.DescribeStackResources")
+    found = list(examine(overheard.deployment, now()))
     assert {row.level for row in found} == {Level.OK, Level.UNKNOWN}
     assert {row.needs for row in found} == {"", "cloudformation:DescribeStackResources"}
     levels = {row.check: row.level for row in found if not row.channel}
@@ -648,11 +676,11 @@ def test_without_the_stacks_parts_the_table_is_examined_all_the_same(overheard: 
 
 
 def test_dead_letters_are_counted_where_their_reasons_may_not_be_read(
-    patient: Patient, overheard: Deployment
+    patient: Patient, overheard: Wire
 ) -> None:
-    deny(overheard, "sqs", "ReceiveMessage")
+    overheard.deny("sqs.ReceiveMessage")
     send_letter("FailedSweepsQueueUrl", RECORD)(patient)
-    (fault,) = faults(overheard, now())
+    (fault,) = faults(overheard.deployment, now())
     purge("FailedSweepsQueueUrl")(patient)
     assert fault.sentence.endswith("why is unknown, needs sqs:ReceiveMessage")
 
@@ -689,30 +717,30 @@ def test_dead_letters_are_counted_where_their_reasons_may_not_be_read(
     ],
 )
 def test_what_the_local_cloud_cannot_be_brought_to_is_answered_on_the_wire(
-    overheard: Deployment, *, service: str, operation: str, body: Any, check: Check, words: str
+    overheard: Wire, *, service: str, operation: str, body: Any, check: Check, words: str
 ) -> None:
     text = body if isinstance(body, str) else json.dumps(body)
-    answer(overheard, service, operation, status=200, body=text)
-    found = faults(overheard, now())
+    overheard.answer(f"{service}.{operation}", status=200, body=text)
+    found = faults(overheard.deployment, now())
     assert {row.check for row in found} == {check}
     assert all(words in row.sentence and "@" not in row.sentence for row in found)
 
 
-def test_what_was_deleted_by_hand_is_a_fault(overheard: Deployment) -> None:
+def test_what_was_deleted_by_hand_is_a_fault(overheard: Wire) -> None:
     code = "ResourceNotFoundException"
-    answer(overheard, "scheduler", "GetSchedule", status=404, body='{"Message": "gone"}', code=code)
-    (fault,) = faults(overheard, now())
+    overheard.answer("scheduler.GetSchedule", status=404, body='{"Message": "gone"}', code=code)
+    (fault,) = faults(overheard.deployment, now())
     assert (fault.check, fault.sentence) == (Check.SCHEDULE, "what the stack made is not there any more")
 
 
-def test_rules_that_aws_manages_are_its_own_matter(overheard: Deployment) -> None:
+def test_rules_that_aws_manages_are_its_own_matter(overheard: Wire) -> None:
     rule = {
         "Name": "Events-Archive-auditor",
         "State": "DISABLED",
         "ManagedBy": "prod.vhs.events.aws.internal",
     }
-    answer(overheard, "eventbridge", "ListRules", status=200, body=json.dumps({"Rules": [rule]}))
-    (found,) = (row for row in examine(overheard, now()) if row.check is Check.RULES)
+    overheard.answer("eventbridge.ListRules", status=200, body=json.dumps({"Rules": [rule]}))
+    (found,) = (row for row in examine(overheard.deployment, now()) if row.check is Check.RULES)
     assert (found.level, found.sentence) == (
         Level.OK,
         "there is no rule on the bus, so nobody is told anything",
@@ -768,15 +796,16 @@ def actions(patient: Patient) -> set[str]:
     }
 
 
-def test_readers_may_ask_all_but_the_webhooks_urls(patient: Patient, overheard: Deployment) -> None:
+def test_readers_may_ask_all_but_the_webhooks_urls(patient: Patient) -> None:
     asked: set[str] = set()
 
     def note(model: Any, **_: Any) -> None:
         asked.add(f"{model.service_model.signing_name.replace('monitoring', 'cloudwatch')}:{model.name}")
 
-    overheard.aws.events.register("before-call", note)
+    deployment = find(None, REGION, NAME, None)
+    deployment.aws.events.register("before-call", note)
     send_letter("FailedSweepsQueueUrl", RECORD)(patient)
-    assert len(faults(overheard, now())) == 1
+    assert len(faults(deployment, now())) == 1
     purge("FailedSweepsQueueUrl")(patient)
     secrets = {"ssm:GetParameter", "secretsmanager:GetSecretValue"}
     # find asks for the stack's outputs before anybody listens.
