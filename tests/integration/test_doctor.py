@@ -808,7 +808,7 @@ def test_readers_may_ask_all_but_the_webhooks_urls(patient: Patient) -> None:
     assert len(faults(deployment, now())) == 1
     purge("FailedSweepsQueueUrl")(patient)
     secrets = {"ssm:GetParameter", "secretsmanager:GetSecretValue"}
-    # find asks for the stack's outputs before anybody listens.
+    # Other commands ask AppStream itself.
     others = {action for action in actions(patient) if action.startswith("appstream:")}
     assert asked - secrets == actions(patient) - others
     assert secrets <= asked
