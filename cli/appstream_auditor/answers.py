@@ -6,6 +6,7 @@ that is not known is empty, a time that is not known is null.
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
@@ -152,6 +153,61 @@ def probe_answer(seen: Observations, *, partition: str, botocore_version: str, d
             for each in findings(seen)
         ),
     )
+
+
+class Check(StrEnum):
+    """What `doctor` looks at."""
+
+    CREDENTIALS = "CREDENTIALS"
+    STACK = "STACK"
+    SCHEDULE = "SCHEDULE"
+    FUNCTION = "FUNCTION"
+    CONCURRENCY = "CONCURRENCY"
+    THROTTLING = "THROTTLING"
+    LAST_SWEEP = "LAST_SWEEP"
+    COVERAGE = "COVERAGE"
+    PENDING_EVENTS = "PENDING_EVENTS"
+    UNREADABLE_ITEMS = "UNREADABLE_ITEMS"
+    REFUSED_EVENTS = "REFUSED_EVENTS"
+    RULES = "RULES"
+    RULE_TARGETS = "RULE_TARGETS"
+    RULE_PATTERNS = "RULE_PATTERNS"
+    ALARMS = "ALARMS"
+    ALARM_TOPIC = "ALARM_TOPIC"
+    DEAD_LETTERS = "DEAD_LETTERS"
+    TRIGGER = "TRIGGER"
+    WEBHOOK = "WEBHOOK"
+    WEBHOOK_URL = "WEBHOOK_URL"
+    SUBSCRIPTION = "SUBSCRIPTION"
+
+
+class Level(StrEnum):
+    """What a check found; UNKNOWN if it could not ask."""
+
+    OK = "OK"
+    FAULT = "FAULT"
+    UNKNOWN = "UNKNOWN"
+
+
+class FindingRow(Answer):
+    """What one check found. `channel` is empty for the auditor itself; `needs` is the action denied."""
+
+    account_id: str
+    region: str
+    channel: str
+    check: Check
+    level: Level
+    sentence: str
+    remedy: str
+    needs: str
+
+
+class DoctorAnswer(Answer):
+    """The answer of `doctor`."""
+
+    as_of: Time
+    findings: tuple[FindingRow, ...]
+    failures: tuple[Failure, ...]
 
 
 def status_row(target_id: TargetId, status: Status, faults: Sequence[Fault], now: datetime) -> StatusRow:

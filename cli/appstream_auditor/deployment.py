@@ -58,8 +58,14 @@ class Deployment:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
-        """Return a client of a service in the deployment's region."""
-        return self.aws.client(service, config=_CONFIG)  # type: ignore[call-overload]
+        """Return a client of a service in the deployment's region, the same one every time."""
+        if service not in self._clients:
+            self._clients[service] = self.aws.client(service, config=_CONFIG)  # type: ignore[call-overload]
+        return self._clients[service]
+
+    @cached_property
+    def _clients(self) -> dict[str, Any]:
+        return {}
 
     @cached_property
     def settings(self) -> AuditorSettings:

@@ -19,9 +19,12 @@ from rich.console import Console
 from rich.text import Text
 
 from appstream_auditor.answers import (
+    DoctorAnswer,
     EventRow,
     Failure,
+    FindingRow,
     HistoryAnswer,
+    Level,
     LifeRow,
     SessionRow,
     SessionsAnswer,
@@ -33,6 +36,7 @@ from appstream_auditor.answers import (
     status_row,
 )
 from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find, sign_in
+from appstream_auditor.doctor import examine, verdict
 from appstream_auditor.errors import Exit, QuestionError, asking, reading
 from appstream_auditor.explain import explained, told
 from appstream_auditor.history import Asked, Grouping, life_columns, lives_of, sum_columns, summed
@@ -454,3 +458,41 @@ def probe_command(
             to_terminal().print(report(answer), soft_wrap=True)
     whole = seen.stop in (Stop.DONE, Stop.CALLS_USED_UP) and not seen.problems
     sys.exit(Exit.OK if whole else Exit.OUT_OF_REACH)
+
+
+_STYLES = {Level.OK: "green", Level.FAULT: "bold red", Level.UNKNOWN: "yellow"}
+
+
+@cli.command()
+@asks
+def doctor(question: Question) -> Exit:
+    """Examine the deployment, and say of each fault what it is and what to do.
+
+    Ends with 1 when a fault is found. What your credentials may not ask is unknown, which is no fault;
+    whatever else AWS does not answer ends with 3, unless a fault is found.
+    """
+    with to_errors().status("Examining the auditor ..."):
+        examined, failures = question.everywhere(lambda deployment: list(examine(deployment, now())))
+    rows = [row for found in examined for row in found]
+    match question.output:
+        case Output.JSON:
+            print_json(DoctorAnswer(as_of=now(), findings=tuple(rows), failures=tuple(failures)))
+        case Output.CSV:
+            print_csv(rows, FindingRow)
+        case Output.TABLE:
+            for row in rows:
+                place = f"{row.region}  " if len(question.regions) > 1 else ""
+                to_terminal().print(Text(place).append(_finding(row)), soft_wrap=True)
+            number = {level: sum(row.level is level for row in rows) for level in Level}
+            faults = "1 fault" if number[Level.FAULT] == 1 else f"{number[Level.FAULT]} faults"
+            to_terminal().print(f"{faults}, {number[Level.UNKNOWN]} unknown, {number[Level.OK]} in order")
+    code = verdict(rows)
+    return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
+
+
+def _finding(row: FindingRow) -> Text:
+    name = f"{row.channel} {row.check}".strip().replace("_", " ").lower()
+    remedy = f" -> {row.remedy}" if row.remedy else ""
+    return Text.assemble(
+        (f"{row.level.lower():8}", _STYLES[row.level]), harmless(f"{name:24} {row.sentence}{remedy}")
+    )

@@ -1,5 +1,6 @@
 """The template keeps its promises: least privilege, nothing undescribed, and what it builds is what runs."""
 
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,26 @@ LONGEST_NAMES = {
     ("AWS::SSM::Parameter", "Name"): 1011,
 }
 LONGEST_STACK_NAME = 128
+# Names are as long as services take or CloudFormation makes them: stack, logical id, 13 characters.
+# An ARN has 60 more before its name.
+LONGEST_IN_POLICY: dict[str, int] = {
+    "AWS::Partition": 10,
+    "AWS::Region": 14,
+    "AWS::AccountId": 12,
+    "AWS::StackName": LONGEST_STACK_NAME,
+    "SessionBus": LONGEST_STACK_NAME,
+    "SweepSchedules": 64,
+    "SessionsTable.Arn": 60 + LONGEST_STACK_NAME + 28,
+    "AuditorFunction.Arn": 60 + 64,
+    "FailedSweeps.Arn": 60 + 80,
+    "UndeliveredSweeps.Arn": 60 + 80,
+    "Id": 36,
+    "NotifierFunction.Arn": 60 + 64,
+    "NotifierFunctionWaiting": 36,
+    "Undelivered.Arn": 60 + 80,
+    "Topic": 60 + LONGEST_STACK_NAME + 20,
+    "Webhook": PARAMETERS["SlackWebhook"]["MaxLength"],
+}
 LAMBDA_ENVIRONMENT = 4096
 # Variables with a name or an ARN that CloudFormation makes of the stack's name.
 MADE = {"TABLE_NAME", "EVENT_BUS_NAME", "USER_ID_SECRET_ARN", "POWERTOOLS_SERVICE_NAME"}
@@ -322,6 +343,66 @@ class TestFunction:
         assert "ReservedConcurrentExecutions" not in str(TEMPLATE)
 
 
+def longest(value: dict[str, Any]) -> str:
+    """What a function of CloudFormation gives in the policy for readers, at its longest."""
+    ((_, argument),) = value.items()
+    if "Fn::Sub" not in value:
+        return "x" * LONGEST_IN_POLICY[".".join(as_list(argument))]
+    text: str = as_list(argument)[0]
+    return re.sub(r"\$\{([^}]+)\}", lambda found: "x" * LONGEST_IN_POLICY[str(found[1])], text)
+
+
+class TestReaders:
+    """The policy for people who ask. tests/integration/test_doctor.py compares it with what doctor asks."""
+
+    policy = RESOURCES["ReaderPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    actions = sorted(action for each in policy for action in as_list(each["Action"]))
+
+    def test_they_may_change_nothing_and_read_no_secret(self) -> None:
+        verbs = {"Describe", "Get", "List", "Query", "Receive", "Test"}
+        assert {re.findall("[A-Z][a-z]+", each.split(":")[1])[0] for each in self.actions} == verbs
+        assert not any("GetSecretValue" in each or "ssm:Get" in each for each in self.actions)
+        assert all(each["Effect"] == "Allow" for each in self.policy)
+        assert not any("*" in each for each in self.actions)
+
+    def test_they_may_list_what_the_auditor_lists(self) -> None:
+        listing = {each for each in self.actions if each.startswith("appstream:")}
+        audited = [action for each in statements() for action in as_list(each["Action"])]
+        assert listing == {each for each in audited if each.startswith("appstream:")}
+
+    def test_every_resource_only_where_aws_knows_no_other(self) -> None:
+        everywhere = [as_list(each["Action"]) for each in self.policy if each["Resource"] == "*"]
+        assert everywhere == [
+            [
+                "appstream:DescribeFleets",
+                "appstream:DescribeStacks",
+                "cloudwatch:GetMetricStatistics",
+                "events:ListRules",
+                "events:TestEventPattern",
+                "ssm:DescribeParameters",
+            ]
+        ]
+
+    def test_each_channel_names_what_is_its_own(self) -> None:
+        named = [each for each in parts(self.policy) if isinstance(each, dict) and "Fn::If" in each]
+        assert named == [self.conditional(name) for name in CHANNELS]
+
+    def test_with_the_longest_names_iam_takes_it(self) -> None:
+        """IAM takes 6,144 characters of a managed policy, without white space (IAM, quotas)."""
+        notifier = yaml_parse((ROOT / "functions" / "notifier" / "template.yaml").read_text())
+        *of_each, last = notifier["Outputs"]["Parts"]["Value"]["Fn::Join"][1]
+        _, topic, secret = last["Fn::If"]
+        reads, *rest = self.policy
+        own = [each for each in reads["Resource"]["Fn::Split"][1]["Fn::Join"][1] if "Fn::If" not in each]
+        for name in CHANNELS:
+            own += [*of_each, secret if f"{name}Webhook" in PARAMETERS else topic]
+        document = [reads | {"Resource": [longest(each) for each in own]}, *rest]
+        assert len(json.dumps(document, separators=(",", ":"))) < 6144
+
+    def conditional(self, name: str) -> dict[str, Any]:
+        return {"Fn::If": [f"Tell{name}", {"Fn::GetAtt": [name, "Outputs.Parts"]}, {"Ref": "AWS::NoValue"}]}
+
+
 class TestResources:
     """What keeps the data, and who is told."""
 
@@ -332,6 +413,7 @@ class TestResources:
             "QueueName",
             "LayerName",
             "RoleName",
+            "ManagedPolicyName",
             "LogGroupName",
             "AlarmName",
             "ArchiveName",
@@ -471,7 +553,7 @@ class TestNotices:
             *("AuditorFunction", "AuditorRole", "AuditorLayer", "AuditorLogs", "SweepSchedules"),
             *("SessionsTable", "SessionBus", "BusName", "FailedSweeps", "UndeliveredSweeps"),
             *("NoCompletedSweep", "FailedSweep", "UndeliveredSweep", "EventsPending", "EventsRefused"),
-            *("FunctionErrors", "ItemsUnreadable", "OnlyTheAuditor"),
+            *("FunctionErrors", "ItemsUnreadable", "OnlyTheAuditor", "ReaderPolicy"),
         }
         for parameter in ("SlackWebhook", "TeamsWebhook", "NoticeEmail"):
             assert PARAMETERS[parameter]["Default"] == ""
