@@ -216,14 +216,14 @@ class TestSessions:
 
     @pytest.mark.usefixtures("seen")
     def test_a_scope_that_appstream_does_not_list_is_said(self, day: Day) -> None:
-        fault = Fault("InternalServiceException", fleet_name="render")
+        fault = Fault("OperationNotPermittedException", fleet_name="render")
         day.cloud.appstream.faults.append(fault)
         try:
             asked = day.ask("sessions", "--now")
         finally:
             day.cloud.appstream.faults.remove(fault)
         assert asked.exit_code == 3
-        assert "stack lab, fleet render could not be listed: InternalServiceException" in asked.stderr
+        assert "stack lab, fleet render could not be listed: OperationNotPermittedException" in asked.stderr
 
     @pytest.mark.usefixtures("seen")
     def test_a_hostile_name_reaches_no_terminal_and_no_spreadsheet(self, day: Day) -> None:
