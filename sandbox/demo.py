@@ -16,10 +16,14 @@ from queue import SimpleQueue
 from textwrap import fill
 from typing import Any
 
+import time_machine
+from click.testing import CliRunner
 from rich.console import Console
 from rich.text import Text
 
-from sandbox.cloud import CREDENTIALS, ROOT, LocalCloud, Stack, local_cloud, wait_for
+from appstream_auditor.deployment import DEFAULT_STACK
+from appstream_auditor.main import cli
+from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.day import BEGIN, END, FORGOTTEN, STEPS, expected, opening, time_of_day
 from sandbox.meter import Meter, metered
 from sandbox.vendors.slack import Slack, slack
@@ -41,6 +45,10 @@ TICKETS = {
     "source": ["appstream.auditor"],
     "detail-type": ["AppStream Session Abandoned", "AppStream Audit Degraded"],
 }
+# When the help desk asks who is on: the one who forgot a session has ten minutes left.
+ASKED_AT = "14:50"
+# As wide as the README shows what the command prints, where nobody looks on.
+ASKED_WIDTH = 100
 COLOURS = {"good": "green", "warning": "yellow", "danger": "red"}
 # Where nobody looks on, a message is one line, as long as it is.
 UNBROKEN = sys.maxsize
@@ -138,7 +146,7 @@ def office() -> Iterator[Office]:
     with slack(second=0) as in_slack, teams() as in_teams, local_cloud(second=SECOND) as cloud:
         for name, url in ((TOLD["SlackWebhook"], in_slack.url), (TOLD["TeamsWebhook"], in_teams.url)):
             cloud.client("ssm").put_parameter(Name=name, Value=url, Type="SecureString")
-        yield Office(cloud, cloud.deploy(TOLD), in_slack, in_teams)
+        yield Office(cloud, cloud.deploy(TOLD, name=DEFAULT_STACK), in_slack, in_teams)
 
 
 def main() -> int:
@@ -154,6 +162,7 @@ def main() -> int:
         tickets_url = here.cloud.subscribe_queue(bus, "tickets", TICKETS)
         events_url = here.cloud.subscribe_queue(bus, "events", EVERYTHING)
         told: list[tuple[datetime, Notice]] = []
+        answers: list[str] = []
         sweeps = 0
         console.print(
             hung("", f"A working day from {BEGIN} to {END}, a sweep a minute, as Slack is told:", width())
@@ -165,19 +174,25 @@ def main() -> int:
                 for notice in notices:
                     told.append((now, notice))
                     console.print(line(now, notice, width()))
+                if now == time_of_day(ASKED_AT):
+                    # What the auditor asks is metered, not what people do.
+                    meter.paused = True
+                    answers += [f"At {ASKED_AT} the help desk asks:"]
+                    answers += [*asked(now, console, "status"), *asked(now, console, "sessions")]
+                    meter.paused = False
+        answers += ["In the evening:", *asked(now, console, "history", "--by", "fleet")]
+        answers += asked(now, console, "explain", FORGOTTEN)
         tickets = wait_for(lambda: here.cloud.drain(tickets_url), 20, "tickets")
         ids = {event["detail"]["metadata"]["eventId"] for event in here.cloud.drain(events_url)}
         in_teams = Counter(card(message)["fallbackText"] for _, message in here.carded)
         surplus = here.refused
-    console.print(f"\nThe day of {FORGOTTEN}, who left for a meeting and forgot a session:")
-    for now, notice in told:
-        if f"“{FORGOTTEN}@" in notice.words:
-            console.print(line(now, notice, width()))
+    console.print()
+    for text in answers:
+        console.print(Text(text))
     happened = expected(STEPS)
     reported = Counter[str]()
     for _, notice in told:
         reported[notice.kind] += notice.events
-    console.print()
     for head, words in figures(reported, len(tickets), meter, sweeps).items():
         console.print(hung(f"{head:<7}", words, width()))
     alike = in_teams == Counter(notice.heading for _, notice in told)
@@ -220,6 +235,20 @@ def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
     import auditor  # noqa: PLC0415 - it reads the environment when it is imported
 
     return auditor.auditor
+
+
+def asked(now: datetime, console: Console, *words: str) -> list[str]:
+    """Ask with the command, as somebody at this terminal would at that time of the day; return the lines."""
+    width = console.width if console.is_terminal else ASKED_WIDTH
+    environment = {"COLUMNS": str(width), "AWS_REGION": REGION}
+    with time_machine.travel(now, tick=False):
+        answer = CliRunner().invoke(cli, [*words, "--utc"], env=environment, catch_exceptions=False)
+    if answer.exit_code:
+        raise RuntimeError(
+            f"appstream-auditor {' '.join(words)} ended with {answer.exit_code}: {answer.output}"
+        )
+    lines = [line.rstrip() for line in answer.stdout.splitlines()]
+    return [f"$ appstream-auditor {' '.join(words)}", *lines, ""]
 
 
 def line(now: datetime, notice: Notice, width: int) -> Text:

@@ -31,18 +31,21 @@ CALL_SECONDS, SWEEP_SECONDS, MEMORY_GB, LOG_BYTES, METRICS, ALARMS = 0.02, 0.05,
 
 @dataclass
 class Meter:
-    """Calls by operation, DynamoDB units, and events handed to the bus."""
+    """Calls by operation, DynamoDB units, and events handed to the bus; not those while it is `paused`."""
 
     calls: Counter[str] = field(default_factory=Counter)
     write_units: int = 0
     read_units: float = 0.0
     events: int = 0
+    paused: bool = False
     _sizes: dict[str, int] = field(default_factory=dict)
 
     def count(
         self, service: str, operation: str, parameters: Mapping[str, Any], answer: Mapping[str, Any]
     ) -> None:
         """Count one call that was answered."""
+        if self.paused:
+            return
         self.calls[f"{service} {operation}"] += 1
         if operation == "PutEvents":
             self.events += len(parameters["Entries"])

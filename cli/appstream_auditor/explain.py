@@ -131,8 +131,9 @@ def told(answer: ExplainAnswer, zone: tzinfo | None) -> Iterator[Text]:
     yield Text(f"session {harmless(session.session_id)}{_details(answer)}")
     yield Text(_state(answer, zone))
     alone = session.disconnected_seconds + session.never_connected_seconds
+    disconnects = "1 disconnect" if session.disconnects == 1 else f"{session.disconnects} disconnects"
     used = f"connected {_span(session.connected_seconds)}, nobody {_span(alone)}"
-    yield Text(f"{used}, {session.disconnects} disconnects")
+    yield Text(f"{used}, {disconnects}")
     yield Text()
     number = 0
     if not answer.timeline or answer.timeline[0].detail_type is not DetailType.STARTED:

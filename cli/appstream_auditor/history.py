@@ -14,7 +14,7 @@ from typing import NamedTuple, assert_never
 from appstream_auditor.answers import LifeRow, SumRow
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.parameters import midnight
-from appstream_auditor.printing import Column, duration, moment
+from appstream_auditor.printing import Column, hours, moment
 from session_auditor.errors import SnapshotError
 from session_auditor.model import EndReason, Globs, Life, TargetId
 from session_auditor.views import HOUR, By, Peak, Sums, by_hour, lives, peak, sums
@@ -177,8 +177,8 @@ def life_columns(
         Column("USER", [row.user_id or "(not known)" for row in rows], rank=0, elastic=True),
         Column("STARTED", [moment(row.started_at, zone, now) for row in rows], rank=0, right=True),
         Column("ENDED", [moment(row.ended_at, zone, now) or "live" for row in rows], rank=0, right=True),
-        Column("CONNECTED", [_span(row.connected_seconds) for row in rows], rank=1, right=True),
-        Column("NOBODY", [_span(each) for each in alone], rank=2, right=True),
+        Column("CONNECTED", [hours(row.connected_seconds) for row in rows], rank=1, right=True),
+        Column("NOBODY", [hours(each) for each in alone], rank=2, right=True),
         Column("ENDED BY", [END_REASONS[row.end_reason] for row in rows], rank=3),
         Column("STACK", [row.stack_name for row in rows], rank=6),
         Column("FLEET", [row.fleet_name for row in rows], rank=4),
@@ -202,11 +202,7 @@ def sum_columns(
     ]
     if by is not Grouping.HOUR:
         found += [
-            Column("CONNECTED", [_span(row.connected_seconds) for row in rows], rank=1, right=True),
-            Column("NOBODY", [_span(row.alone_seconds) for row in rows], rank=1, right=True),
+            Column("CONNECTED", [hours(row.connected_seconds) for row in rows], rank=1, right=True),
+            Column("NOBODY", [hours(row.alone_seconds) for row in rows], rank=1, right=True),
         ]
     return [Column("REGION", [row.region for row in rows], rank=1), *found] if targets else found
-
-
-def _span(seconds: int) -> str:
-    return duration(timedelta(seconds=seconds)) if seconds else ""

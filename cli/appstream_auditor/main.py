@@ -50,7 +50,6 @@ from appstream_auditor.printing import (
     table,
     to_errors,
     to_terminal,
-    width_of,
     zone_of,
 )
 from appstream_auditor.probe import CALLS_LIMIT, SCOPES_LIMIT, client_of, observe
@@ -273,7 +272,7 @@ def sessions(
     def show(answer: SessionsAnswer, console: Console) -> None:
         targets = len(question.regions) > 1
         shown = session_columns(answer.sessions, answer.as_of, question.zone, targets=targets)
-        console.print(table(shown, width_of(console)))
+        console.print(table(shown, console.width))
         console.print(_counted(len(answer.sessions), "session"), style="dim")
         for note in answer.notes:
             to_errors().print(Text(f"Note: {harmless(note)}", "yellow"))
@@ -368,7 +367,8 @@ def history(
                 if by
                 else life_columns(lives, asked_at, question.zone, targets=targets)
             )
-            to_terminal().print(table(columns, width_of(to_terminal())))
+            console = to_terminal()
+            console.print(table(columns, console.width))
             if not by:
                 to_terminal().print(_counted(len(lives), "session"), style="dim")
     return Exit.OUT_OF_REACH if failures else Exit.OK

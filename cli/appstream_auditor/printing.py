@@ -5,6 +5,7 @@ User ids are text of unknown origin: whatever a terminal or a spreadsheet would 
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -33,23 +34,18 @@ class Output(StrEnum):
 
 
 def to_terminal() -> Console:
-    """Return where answers go; without colours where nobody looks or NO_COLOR is set."""
-    console = Console(markup=False, emoji=False, highlight=False)
-    return (
-        console
-        if console.is_terminal
-        else Console(markup=False, emoji=False, highlight=False, width=UNBOUNDED)
-    )
+    """Return where answers go: without colours where nobody looks or NO_COLOR is set.
+
+    It is as wide as the terminal, or as COLUMNS says; a file or a pipe gets whole lines.
+    """
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+    console = Console(**plain)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(**plain, width=UNBOUNDED)
 
 
 def to_errors() -> Console:
     """Return where progress and problems go."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
-def width_of(console: Console) -> int:
-    """Return how wide a table may be: as wide as the terminal, or as it likes where nobody looks."""
-    return console.width if console.is_terminal else UNBOUNDED
 
 
 def harmless(text: str) -> str:
@@ -162,6 +158,11 @@ def duration(span: timedelta) -> str:
     if days == 0:
         return f"{hours}h {minutes % 60:02}m"
     return f"{days}d {hours % 24:02}h"
+
+
+def hours(seconds: int) -> str:
+    """Return a time of use in hours, such as 32h 05m; nothing for none."""
+    return f"{seconds // 3600}h {seconds // 60 % 60:02}m" if seconds else ""
 
 
 def moment(time: datetime | None, zone: tzinfo | None, now: datetime) -> str:

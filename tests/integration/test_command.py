@@ -319,7 +319,7 @@ FARID = """\
 “farid@example.com” on stack office, fleet cad
 session farid-0830, SAML, i-fa5f2c07, on-demand
 ended between 14:59 and 15:00 (disconnect timeout)
-connected 5h 30m, nobody 1h 00m, 1 disconnects
+connected 5h 30m, nobody 1h 00m, 1 disconnect
 
 08:30  Started       after 08:29
 14:00  Disconnected  after 13:59

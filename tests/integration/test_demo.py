@@ -41,7 +41,7 @@ def printed() -> list[str]:
         env={
             name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "TTY_COMPATIBLE"}
         }
-        | {"PYTHONPATH": f"{ROOT / 'layers' / 'session_auditor'}:{ROOT}"},
+        | {"PYTHONPATH": f"{ROOT / 'layers' / 'session_auditor'}:{ROOT / 'cli'}:{ROOT}"},
         capture_output=True,
         text=True,
         check=False,
@@ -78,7 +78,7 @@ class TestPrinted:
     def test_what_is_left_on_a_screen_of_24_rows_is_a_story_and_the_sums(self, printed: list[str]) -> None:
         # The last row is the prompt's.
         screen = [broken for text in printed for broken in hung(*split(text), 80).splitlines() or [""]][-23:]
-        assert screen[0] == f"The day of {FORGOTTEN}, who left for a meeting and forgot a session:"
+        assert f"$ appstream-auditor explain {FORGOTTEN}" in screen[:4]
         assert all(len(text) <= 80 for text in screen)
 
 
