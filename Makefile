@@ -110,3 +110,7 @@ schemas: $(VENV)/.done  ## Write the JSON Schemas of the events into docs/schema
 .PHONY: picture
 picture: $(VENV)/.done  ## Draw the README's pictures from messages that Slack and Teams took
 	@$(VENV)/bin/python -m sandbox.picture
+
+.PHONY: command
+command: $(VENV)/.done  ## Write the help of appstream-auditor and the schemas of its answers into docs
+	@$(VENV)/bin/python -m sandbox.command

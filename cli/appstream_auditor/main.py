@@ -111,7 +111,7 @@ def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
         "regions",
         multiple=True,
         envvar="AWS_REGION",
-        help="AWS region of the auditor; may be repeated.",
+        help="AWS region of the auditor; repeatable.",
     )
     @click.option(
         "--stack-name",
@@ -120,7 +120,7 @@ def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
         envvar="APPSTREAM_AUDITOR_STACK",
         help="CloudFormation stack of the auditor.",
     )
-    @click.option("--table", "table_name", help="Its DynamoDB table, where the stack cannot be described.")
+    @click.option("--table", "table_name", help="Its DynamoDB table, instead of the stack.")
     @click.option(
         "-o",
         "--output",
@@ -129,7 +129,7 @@ def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
         show_default=True,
         help="Form of the answer.",
     )
-    @click.option("--utc", is_flag=True, help="Show times in UTC, not in this machine's zone.")
+    @click.option("--utc", is_flag=True, help="Show times in UTC, not in your zone.")
     @wraps(command)
     def asked(
         *,
@@ -161,10 +161,16 @@ def now() -> datetime:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
-    """Ask the session auditor who is on, since when, and until when.
+    """Ask the session auditor who is on in AppStream, since when, and until when.
 
-    Exit codes: 0; 1 a fault was found, or there is no such session; 2 usage, or no such stack or table; 3 AWS
-    refused or is out of reach, or one of several regions was.
+    Every command reads the auditor's table with your own AWS credentials, and changes nothing.
+
+    \b
+    Exit codes:
+      0  all is well
+      1  a fault was found, or there is no such session
+      2  a mistake in the command line, or no such stack or table
+      3  AWS refused, is out of reach, or one of several regions was
     """
 
 
@@ -174,7 +180,11 @@ def status(question: Question) -> Exit:
     """Sum up who is on, and whether the audit works, in one line.
 
     Ends with 1 when no sweep was completed within three intervals, when a stack and fleet cannot be listed,
-    or when an event has waited five minutes for the event bus.
+    or when an event has waited five minutes for the event bus: a check for your monitoring.
+
+    \b
+    Example, of two regions:
+      appstream-auditor status --region eu-west-1 --region us-east-1
     """
 
     def ask(deployment: Deployment) -> StatusRow:
@@ -218,8 +228,8 @@ def filters(command: Callable[..., Exit]) -> Callable[..., Exit]:
 
 @cli.command()
 @filters
-@click.option("--host", default="", help="Instance id, or the private address of the host.")
-@click.option("--state", "states", multiple=True, type=click.Choice(list(STATES)), help="May be repeated.")
+@click.option("--host", default="", help="Instance id, or private IP address.")
+@click.option("--state", "states", multiple=True, type=click.Choice(list(STATES)), help="Repeatable.")
 @click.option("--away-longer-than", type=Span(), default="0", help="Nobody connected for longer.")
 @click.option("--ends-within", type=Span(), help="Ends within, such as 2h; a bare number is minutes.")
 @click.option(
@@ -245,7 +255,13 @@ def sessions(
     """List who is on now, the most urgent first.
 
     First those whose user is away, by when they end; then the others. What a sweep found is up to a minute
-    old; --now asks AppStream itself, with your own permissions.
+    old; --now asks AppStream itself. A span of time is 90s, 15m, 2h or 7d; a bare number is minutes.
+
+    \b
+    Examples: who is on fleet cad, who left a machine running, who is on a host
+      appstream-auditor sessions --fleet cad
+      appstream-auditor sessions --state away --away-longer-than 15m
+      appstream-auditor sessions --host i-0123456789abcdef0 --now
     """
     wanted = Filter(
         stacks=globs(stacks),
@@ -328,6 +344,12 @@ def history(
     Sums count the sessions that ended in that time, or still live, and the most that were on at once. Hours
     are as observed: a lower bound. A time is 2026-03-02, 2026-03-02T08:00, today, yesterday, or 7d for a week
     ago, in this machine's time zone.
+
+    \b
+    Examples: a user's yesterday, hours by fleet in a month, how many at once today
+      appstream-auditor history --user ann@example.com --since yesterday --until today
+      appstream-auditor history --month 2026-03 --by fleet
+      appstream-auditor history --since today --by hour
     """
     asked_at = now()
     try:
@@ -380,7 +402,8 @@ def history(
 def explain(question: Question, *, session: str) -> Exit:
     """Tell the life of a session, live or ended, and what will happen next.
 
-    SESSION is its id, or the beginning of it. An ended session is looked for day by day, from today on.
+    SESSION is its id, or the beginning of it. An ended session is looked for day by day, from today back, so
+    an old one takes a while.
     """
     with patience("Looking for the session ...") as progress:
         answer = explained(question.one(), session, now, progress)

@@ -1,0 +1,36 @@
+"""What the command says of itself is what its page shows, and its answers have schemas that are published."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from appstream_auditor.main import cli
+from sandbox.command import ANSWERS, PAGE, SCHEMAS, files
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("path", "content"), [pytest.param(*each, id=each[0].name) for each in files()])
+def test_make_command_was_run(path: Path, content: str) -> None:
+    assert path.read_text() == content, "run `make command`"
+
+
+def test_every_command_is_on_the_page_and_answers_by_a_schema() -> None:
+    shown = re.findall(r"^\$ appstream-auditor (\w+) --help$", PAGE.read_text(), re.MULTILINE)
+    assert shown == [*ANSWERS]
+    assert set(cli.commands) == ANSWERS.keys()
+    assert {path.stem for path in SCHEMAS.iterdir()} == ANSWERS.keys()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_schemas_are_schemas(name: str) -> None:
+    Draft202012Validator.check_schema(json.loads((SCHEMAS / f"{name}.json").read_text()))
+
+
+def test_every_line_of_help_fits_80_columns() -> None:
+    boxes = re.findall(r"```\n(\$ appstream-auditor .*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(boxes) == 1 + len(ANSWERS)
+    assert all(len(line) <= 80 for box in boxes for line in box.splitlines())
