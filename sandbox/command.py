@@ -1,4 +1,4 @@
-"""`make command`: writes what the command says of itself into docs/command.md, and the schemas of its answers.
+"""`make command`: what the command says of itself, in docs/command.md, and the schemas of its answers.
 
 The page is written by hand; what stands below `$ appstream-auditor ... --help` in it comes from the command.
 """
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "command.md"
 SCHEMAS = ROOT / "docs" / "schemas" / "command"
 WIDTH = 80
 _BOX = re.compile(r"(?<=```\n)\$ appstream-auditor ((?:\w+ )?)--help\n.*?(?=```)", re.DOTALL)
-ANSWERS = {
+ANSWERS: dict[str, type[answers.Answer]] = {
     "status": answers.StatusAnswer,
     "sessions": answers.SessionsAnswer,
     "history": answers.HistoryAnswer,
