@@ -346,7 +346,7 @@ def history(
     ago, in this machine's time zone.
 
     \b
-    Examples: a user since yesterday, hours by fleet in a month, how many at once today
+    Examples: a user since yesterday, hours by fleet, how many at once today
       appstream-auditor history --user ann@example.com --since yesterday
       appstream-auditor history --month 2026-03 --by fleet
       appstream-auditor history --since today --by hour
