@@ -87,6 +87,7 @@ def _ended(
     for start in range(0, len(days), WORKERS):
         with ThreadPoolExecutor(WORKERS) as pool:
             found = [life for ended in pool.map(on, days[start : start + WORKERS]) for life in ended]
+        found = [life for life in found if life.session_id == session_id] or found
         if len({life.session_id for life in found}) > 1:
             raise QuestionError(
                 f"{len(found)} sessions begin with {session_id}: give more of the id", Exit.USAGE
@@ -135,21 +136,41 @@ def told(answer: ExplainAnswer, zone: tzinfo | None) -> Iterator[Text]:
     used = f"connected {_span(session.connected_seconds)}, nobody {_span(alone)}"
     yield Text(f"{used}, {disconnects}")
     yield Text()
-    number = 0
-    if not answer.timeline or answer.timeline[0].detail_type is not DetailType.STARTED:
-        first = moment(answer.first_seen_at, zone, now)
-        yield _line(first, "", "first seen; it was there before the audit", "dim")
-    for event in answer.timeline:
-        if event.sequence > number + 1:
-            yield _line("", "", f"{event.sequence - number - 1} events that are not kept", "dim")
-        number = event.sequence
-        yield _line(moment(event.at, zone, now), event.detail_type, _about(event, answer, zone), "")
+    yield from _events(answer, zone)
     if answer.coming:
         yield Text()
         yield Text("Next, if nothing happens:", "bold")
         for each in answer.coming:
             words = _threshold(each.detail_type, each.threshold_minutes, each.cause) or CAUSES[each.cause]
             yield _line(moment(each.at, zone, now), each.detail_type, words, "yellow")
+
+
+def _events(answer: ExplainAnswer, zone: tzinfo | None) -> Iterator[Text]:
+    """Tell what was told of it, and of how many events that is not kept."""
+    if not answer.timeline and answer.live is None:
+        yield Text("what was told of it was not kept: it ended under an earlier release", "dim")
+        return
+    first = answer.timeline[0] if answer.timeline else None
+    silent = (
+        first.sequence == 1 and first.detail_type is not DetailType.STARTED if first else not answer.events
+    )
+    if silent:
+        at = moment(answer.first_seen_at, zone, answer.as_of)
+        yield _line(at, "", "first seen; it was there before the audit", "dim")
+    number = 0
+    for event in answer.timeline:
+        if event.sequence > number + 1:
+            yield _not_kept(event.sequence - number - 1)
+        number = event.sequence
+        yield _line(moment(event.at, zone, answer.as_of), event.detail_type, _about(event, answer, zone), "")
+    if answer.events > number:
+        yield _not_kept(answer.events - number)
+
+
+def _not_kept(number: int) -> Text:
+    return _line(
+        "", "", "1 event that is not kept" if number == 1 else f"{number} events that are not kept", "dim"
+    )
 
 
 def _details(answer: ExplainAnswer) -> str:

@@ -75,6 +75,11 @@ class TestPrinted:
         # Each is looked for below the one before it.
         assert [shown for shown in EXCERPT.splitlines() if shown != "..." and shown not in lines] == []
 
+    def test_the_readme_begins_with_what_the_command_prints(self, printed: list[str]) -> None:
+        (box,) = re.findall(r"```\n(\$ appstream-auditor sessions\n.*?)```", README, re.DOTALL)
+        lines = iter(printed)
+        assert [shown for shown in box.splitlines() if shown != "..." and shown not in lines] == []
+
     def test_what_is_left_on_a_screen_of_24_rows_is_a_story_and_the_sums(self, printed: list[str]) -> None:
         # The last row is the prompt's.
         screen = [broken for text in printed for broken in hung(*split(text), 80).splitlines() or [""]][-23:]
