@@ -4,10 +4,18 @@ The day is played once; the questions are asked at its own times, with the clock
 """
 
 import csv
+import fcntl
 import io
 import json
+import os
+import re
+import struct
+import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,11 +27,13 @@ from click.testing import CliRunner, Result
 from appstream_auditor.deployment import DEFAULT_STACK
 from appstream_auditor.main import cli
 from sandbox.appstream.models import Fault, StreamingSession
-from sandbox.cloud import CREDENTIALS, REGION, LocalCloud, Stack, local_cloud
+from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud
 from sandbox.day import BEGIN, END, STEPS, opening, time_of_day
 from sandbox.demo import deployed_auditor
 
 MINUTE = timedelta(minutes=1)
+PATH = f"{ROOT / 'layers' / 'session_auditor'}:{ROOT / 'cli'}"
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
 # At each there is something else to see: a beginning, a blink, a lunch, a meeting, a last hour, an evening.
 ASKED_AT = ("08:25", "10:17", "12:20", "14:50", "15:57", "17:40")
 HOSTILE = "=cmd|'\x1b[2J\u202e<script>"
@@ -240,6 +250,62 @@ class TestSessions:
         ]
         assert row["userId"].startswith("'=cmd")
         assert row["userId"].isprintable()
+
+
+@pytest.mark.usefixtures("seen")
+class TestTerminal:
+    """As it looks: as wide as the terminal, coloured there and nowhere else."""
+
+    @staticmethod
+    def typed(columns: int, *words: str, **variables: str) -> str:
+        """Run the command in a terminal of so many columns; return what it showed."""
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+        done = subprocess.run(
+            [sys.executable, "-m", "appstream_auditor", *words],
+            env=environment | {"TERM": "xterm", "PYTHONPATH": PATH} | variables,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        os.close(theirs)
+        assert done.returncode == 0, done.stderr.decode()
+        shown = b""
+        # Linux says EIO where nobody holds the other end any more.
+        with suppress(OSError):
+            while part := os.read(ours, 65_536):
+                shown += part
+        os.close(ours)
+        return shown.decode()
+
+    @pytest.mark.parametrize("columns", [60, 80, 120])
+    @pytest.mark.usefixtures("day")
+    def test_it_is_as_wide_as_the_terminal(self, columns: int) -> None:
+        plain = [COLOUR.sub("", line) for line in self.typed(columns, "sessions").splitlines()]
+        assert all(len(line) <= columns for line in plain)
+        assert plain[0].startswith("USER")
+        assert ("HOST" in plain[0]) is (columns == 120)
+
+    @pytest.mark.usefixtures("day")
+    def test_colours_go_where_nobody_wants_them(self) -> None:
+        assert COLOUR.search(self.typed(80, "explain", "night"))
+        plain = self.typed(80, "sessions", NO_COLOR="1")
+        assert not re.search("\x1b\\[[0-9;]*3[0-9]m", plain)
+
+    def test_it_watches_until_somebody_stops_it(self, day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked = 0
+
+        def sleep(seconds: float) -> None:
+            nonlocal looked
+            looked += 1
+            if looked == 2:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(time, "sleep", sleep)
+        asked = day.ask("sessions", "--watch")
+        assert (asked.exit_code, asked.stdout.count("1 session")) == (0, 2)
 
 
 @pytest.mark.usefixtures("seen")
