@@ -137,22 +137,22 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**known, "connected": row["presence"] == "CONNECTED", **times}
 
 
-@pytest.mark.parametrize("time", ASKED_AT)
+@pytest.mark.parametrize("moment", ASKED_AT)
 class TestSixTimes:
     """The command and an independent reading of AppStream agree."""
 
-    def test_who_is_on(self, seen: dict[str, Seen], time: str) -> None:
-        expected = sorted((read(each) for each in seen[time].sessions), key=lambda each: each["sessionId"])
-        for rows in (seen[time].rows, seen[time].asked_now):
+    def test_who_is_on(self, seen: dict[str, Seen], moment: str) -> None:
+        expected = sorted((read(each) for each in seen[moment].sessions), key=lambda each: each["sessionId"])
+        for rows in (seen[moment].rows, seen[moment].asked_now):
             assert sorted(map(shown, rows), key=lambda each: each["sessionId"]) == expected
 
-    def test_asked_now_it_says_the_same(self, seen: dict[str, Seen], time: str) -> None:
-        assert seen[time].asked_now == seen[time].rows
+    def test_asked_now_it_says_the_same(self, seen: dict[str, Seen], moment: str) -> None:
+        assert seen[moment].asked_now == seen[moment].rows
 
-    def test_the_head_line(self, seen: dict[str, Seen], time: str) -> None:
-        (target,) = seen[time].status["targets"]
-        connected = sum(each.connection_state == "CONNECTED" for each in seen[time].sessions)
-        live = len(seen[time].sessions)
+    def test_the_head_line(self, seen: dict[str, Seen], moment: str) -> None:
+        (target,) = seen[moment].status["targets"]
+        connected = sum(each.connection_state == "CONNECTED" for each in seen[moment].sessions)
+        live = len(seen[moment].sessions)
         assert (target["live"], target["connected"], target["away"]) == (live, connected, live - connected)
         assert (target["faults"], target["sweptSecondsAgo"]) == ([], 0)
 
