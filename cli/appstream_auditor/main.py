@@ -19,12 +19,9 @@ from rich.console import Console
 from rich.text import Text
 
 from appstream_auditor.answers import (
-    DoctorAnswer,
     EventRow,
     Failure,
-    FindingRow,
     HistoryAnswer,
-    Level,
     LifeRow,
     SessionRow,
     SessionsAnswer,
@@ -32,15 +29,14 @@ from appstream_auditor.answers import (
     StatusRow,
     SumRow,
     life_row,
-    probe_answer,
     status_row,
 )
 from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find, sign_in
-from appstream_auditor.doctor import examine, verdict
+from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow, Level
+from appstream_auditor.doctor.runner import examine, verdict
 from appstream_auditor.errors import Exit, QuestionError, asking, reading
 from appstream_auditor.explain import explained, told
 from appstream_auditor.history import Asked, Grouping, life_columns, lives_of, sum_columns, summed
-from appstream_auditor.observations import Stop
 from appstream_auditor.parameters import STATES, Moment, Span, globs, moment_of, month_of, presences
 from appstream_auditor.printing import (
     Output,
@@ -53,8 +49,10 @@ from appstream_auditor.printing import (
     width_of,
     zone_of,
 )
-from appstream_auditor.probe import CALLS_LIMIT, SCOPES_LIMIT, client_of, observe
-from appstream_auditor.report import report
+from appstream_auditor.probe.calls import client_of
+from appstream_auditor.probe.looking import CALLS_LIMIT, SCOPES_LIMIT, observe
+from appstream_auditor.probe.observations import Stop
+from appstream_auditor.probe.report import probe_answer, report
 from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from appstream_auditor.doctor import judged, reason_of
+from appstream_auditor.doctor.runner import judged, reason_of
 from session_auditor.views import Fault
 
 OURS = {"source": ["appstream.auditor"]}

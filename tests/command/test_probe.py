@@ -14,12 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 from moto import mock_aws
 
-from appstream_auditor.answers import ProbeAnswer, probe_answer
-from appstream_auditor.counting import FleetFacts, Listed, Seen, clocks, compare, ends, facts, promising
 from appstream_auditor.errors import Exit, QuestionError
-from appstream_auditor.findings import QUESTIONS, Question, Verdict, findings
 from appstream_auditor.main import cli
-from appstream_auditor.observations import (
+from appstream_auditor.probe.calls import client_of
+from appstream_auditor.probe.counting import FleetFacts, Listed, Seen, clocks, compare, ends, facts, promising
+from appstream_auditor.probe.findings import QUESTIONS, Question, Verdict, findings
+from appstream_auditor.probe.looking import NOBODY, STACKS_LIMIT, observe
+from appstream_auditor.probe.observations import (
     Calls,
     Clocks,
     Compared,
@@ -33,8 +34,7 @@ from appstream_auditor.observations import (
     Stop,
     Values,
 )
-from appstream_auditor.probe import NOBODY, STACKS_LIMIT, client_of, observe
-from appstream_auditor.report import report
+from appstream_auditor.probe.report import ProbeAnswer, probe_answer, report
 from sandbox import appstream
 from sandbox.appstream.models import AppStreamBackend, Fault, Fleet, StreamingSession
 from sandbox.server import Answer, Post, serving

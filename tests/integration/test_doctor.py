@@ -17,9 +17,9 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from click.testing import CliRunner
 
-from appstream_auditor.answers import Check, FindingRow, Level
 from appstream_auditor.deployment import Deployment, find
-from appstream_auditor.doctor import examine, verdict
+from appstream_auditor.doctor.findings import Check, FindingRow, Level
+from appstream_auditor.doctor.runner import examine, verdict
 from appstream_auditor.errors import Exit
 from appstream_auditor.main import cli
 from sandbox.appstream.models import Fleet

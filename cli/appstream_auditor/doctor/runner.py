@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from appstream_auditor.answers import Check, FindingRow, Level
 from appstream_auditor.deployment import Deployment
+from appstream_auditor.doctor.findings import Check, Finding, FindingRow, Level
 from appstream_auditor.errors import Exit, QuestionError, asking, reading
 from appstream_auditor.printing import duration
 from session_auditor.aws_errors import error_code
@@ -56,16 +56,6 @@ _GONE_CODES = frozenset(
     ]
 )
 _SECRETS = frozenset(["ssm:GetParameter", "secretsmanager:GetSecretValue"])
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found, and what to do; `needs` is the IAM action that was denied, if that is why not."""
-
-    level: Level
-    sentence: str
-    remedy: str = ""
-    needs: str = ""
 
 
 class Part(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from appstream_auditor.observations import Clocks, Compared, Ends, Fleets, Values
+from appstream_auditor.probe.observations import Clocks, Compared, Ends, Fleets, Values
 from session_auditor.model import AuthenticationType, Scope, SessionState
 
 ELASTIC = "ELASTIC"

@@ -4,20 +4,16 @@ Names and ids go no further than `counting`; what it returns are counts. One cal
 other, none is repeated, and the first throttle ends the probe: the auditor needs the same quota.
 """
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
-from appstream_auditor.counting import (
+from appstream_auditor.errors import QuestionError
+from appstream_auditor.probe.calls import Asker, CallError, ScopeError, StopError
+from appstream_auditor.probe.counting import (
     FleetFacts,
     Listed,
     Seen,
@@ -31,10 +27,8 @@ from appstream_auditor.counting import (
     total,
     values,
 )
-from appstream_auditor.errors import QuestionError, as_question_error, is_about_credentials, is_denied
-from appstream_auditor.observations import (
+from appstream_auditor.probe.observations import (
     Asked,
-    Calls,
     Compared,
     Looked,
     Observations,
@@ -43,11 +37,10 @@ from appstream_auditor.observations import (
     Replies,
     Stop,
 )
-from session_auditor import USER_AGENT
-from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS, error_code, is_refusal
+from session_auditor.aws_errors import MALFORMED_ERRORS
 from session_auditor.listing import PAGE_SIZE
 from session_auditor.model import AuthenticationType, Globs, Scope
-from session_auditor.topology import NOT_FOUND, is_name
+from session_auditor.topology import is_name
 
 if TYPE_CHECKING:
     from mypy_boto3_appstream import AppStreamClient
@@ -58,76 +51,8 @@ SCOPES_LIMIT = 10
 STACKS_LIMIT = 25
 TOPOLOGY_PAGES = 10
 LISTING_PAGES = 20
-CUT = "CUT_SHORT"
-OTHER_CODE = "ANOTHER_CODE"
 # Nobody's: a real user's id has no business in a question about AWS.
 NOBODY = "appstream-auditor-probe"
-# A call that is repeated in secret would be neither counted nor seen as throttled.
-_CONFIG = Config(
-    connect_timeout=5,
-    read_timeout=20,
-    retries={"total_max_attempts": 1},
-    user_agent_extra=f"{USER_AGENT} md/command",
-)
-_THROTTLED = ("Throttl", "TooManyRequests", "RequestLimitExceeded")
-# Errors common to all services (API reference), and those that IAM and the signature bring. Any other code
-# that the model of AppStream does not name is text of unknown origin.
-_COMMON_CODES = frozenset(
-    [
-        "AccessDenied",
-        "AccessDeniedException",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "InternalFailure",
-        "InternalServerError",
-        "InternalServerException",
-        "InvalidAction",
-        "InvalidClientTokenId",
-        "InvalidParameterException",
-        "InvalidSignatureException",
-        "NotAuthorized",
-        "OptInRequired",
-        "RequestExpired",
-        "SerializationException",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "UnknownOperationException",
-        "UnrecognizedClientException",
-        "ValidationError",
-        "ValidationException",
-    ]
-)
-
-
-class _CallError(Exception):
-    """A call brought no answer; `final` if AWS would refuse it again."""
-
-    def __init__(self, code: str, *, final: bool = False) -> None:
-        super().__init__(code)
-        self.code = code
-        self.final = final
-
-
-class _ScopeError(_CallError):
-    """AWS does not let this scope be looked at, or does not have it any more."""
-
-
-class _StopError(Exception):
-    """The probe has to end; `problem` is what to tell if nothing was learnt before."""
-
-    def __init__(self, stop: Stop, problem: QuestionError | None = None) -> None:
-        super().__init__(stop)
-        self.stop = stop
-        self.problem = problem
-
-
-def client_of(aws: boto3.Session) -> "AppStreamClient":
-    """Return a client that makes each call once."""
-    return aws.client("appstream", config=_CONFIG)
 
 
 def observe(
@@ -141,120 +66,22 @@ def observe(
 
     `clock` counts seconds. Raises QuestionError if AppStream answers nothing at all.
     """
-    asker = _Asker(client, calls, clock)
+    asker = Asker(client, calls, clock)
     look = _Look(asker)
     stop, problem = Stop.DONE, None
     try:
         look.at(stacks, scopes)
-    except _StopError as error:
+    except StopError as error:
         stop, problem = error.stop, error.problem
     if problem and asker.made == 1:
         raise problem
     return look.observations(stop)
 
 
-class _Asker:
-    """Makes the calls, times and counts them, and says what a refusal means."""
-
-    def __init__(self, client: "AppStreamClient", limit: int, clock: Callable[[], float]) -> None:
-        self._operations: Mapping[Operation, Callable[..., Any]] = {
-            Operation.DESCRIBE_STACKS: client.describe_stacks,
-            Operation.DESCRIBE_FLEETS: client.describe_fleets,
-            Operation.LIST_ASSOCIATED_FLEETS: client.list_associated_fleets,
-            Operation.DESCRIBE_SESSIONS: client.describe_sessions,
-        }
-        model: Any = client.meta.service_model
-        self.session_shape: Any = model.shape_for("Session")
-        self._codes = _COMMON_CODES | {shape.error_code or shape.name for shape in model.error_shapes}
-        self.limit = limit
-        self._clock = clock
-        self._begin = clock()
-        self.made = 0
-        self.throttled = 0
-        self.latencies: list[float] = []
-        self.unknown_fields: int | None = None
-        # botocore drops what its model does not know, so that has to be counted before.
-        client.meta.events.register("before-parse.appstream.DescribeSessions", self._count_unknown_fields)
-
-    def ask(self, operation: Operation, **parameters: Any) -> Mapping[str, Any]:
-        """Return one answer; raise _CallError, or _StopError if no further call should be made."""
-        if self.made >= self.limit:
-            raise _StopError(Stop.CALLS_USED_UP)
-        self.made += 1
-        begin = self._clock()
-        try:
-            answer: Mapping[str, Any] = self._operations[operation](**parameters)
-        except (ClientError, BotoCoreError) as error:
-            # The cause is cut off: its message may quote what was asked for.
-            self._refuse(error)
-        except MALFORMED_ERRORS:
-            raise _CallError(MALFORMED) from None
-        finally:
-            if operation is Operation.DESCRIBE_SESSIONS:
-                self.latencies.append(self._clock() - begin)
-        return answer
-
-    def pages(
-        self, operation: Operation, limit: int, key: str, **parameters: Any
-    ) -> Iterator[tuple[list[Any], Mapping[str, Any]]]:
-        """Return the items of each page, with its answer; raise _CallError where the pages break off."""
-        token: Any = None
-        for _ in range(limit):
-            answer = self.ask(operation, **parameters, **({"NextToken": token} if token else {}))
-            items = answer.get(key)
-            if not isinstance(items, list):
-                raise _CallError(MALFORMED)
-            yield items, answer
-            last, token = token, answer.get("NextToken")
-            if not token:
-                return
-            if token == last:
-                raise _CallError(MALFORMED)
-        raise _CallError(CUT)
-
-    def calls(self) -> Calls:
-        """Return what was called so far."""
-        milliseconds = [1000 * each for each in self.latencies] or [0.0]
-        # The last of nineteen cuts is the 95th percentile; one value has no cuts.
-        cuts = quantiles(milliseconds, n=20, method="inclusive") if len(milliseconds) > 1 else milliseconds
-        return Calls(
-            made=self.made,
-            limit=self.limit,
-            seconds=self._clock() - self._begin,
-            median=round(median(milliseconds)),
-            percentile95=round(cuts[-1]),
-            throttled=self.throttled,
-        )
-
-    def _refuse(self, error: ClientError | BotoCoreError) -> NoReturn:
-        code = error_code(error)
-        if not isinstance(error, ClientError):
-            raise _StopError(Stop.OUT_OF_REACH, as_question_error(error, "appstream")) from None
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if status == 429 or any(word in code for word in _THROTTLED):
-            self.throttled += 1
-            raise _StopError(Stop.THROTTLED) from None
-        if is_about_credentials(code):
-            raise _StopError(Stop.CREDENTIALS, as_question_error(error, "appstream")) from None
-        shown = code if code in self._codes else OTHER_CODE
-        if is_denied(code) or code == NOT_FOUND:
-            raise _ScopeError(shown, final=True) from None
-        raise _CallError(shown, final=is_refusal(error)) from None
-
-    def _count_unknown_fields(self, response_dict: Mapping[str, Any], **_: Any) -> None:
-        try:
-            sessions = json.loads(response_dict["body"])["Sessions"]
-            unknown = sum(len(each.keys() - self.session_shape.members.keys()) for each in sessions)
-        except MALFORMED_ERRORS:
-            # An error, or another protocol than JSON.
-            return
-        self.unknown_fields = (self.unknown_fields or 0) + unknown
-
-
 class _Look:
     """What one probe has seen so far. Names and ids stay in here."""
 
-    def __init__(self, asker: _Asker) -> None:
+    def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._stacks: list[str] = []
         self._stacks_asked = 0
@@ -274,7 +101,7 @@ class _Look:
         self._sessions: dict[str, Seen] = {}
 
     def at(self, stacks: Globs, scopes: int) -> None:
-        """Read which scopes there are, and ask some of them; raise _StopError where it has to end."""
+        """Read which scopes there are, and ask some of them; raise StopError where it has to end."""
         self._read_stacks(stacks)
         self._read_fleets()
         for stack in self._stacks[:STACKS_LIMIT]:
@@ -283,7 +110,7 @@ class _Look:
             self._asked.append(scope)
             try:
                 self._ask_scope(scope)
-            except _ScopeError as error:
+            except ScopeError as error:
                 self._problems[Operation.DESCRIBE_SESSIONS, error.code] += 1
 
     def _read_stacks(self, wanted: Globs) -> None:
@@ -291,7 +118,7 @@ class _Look:
         try:
             for records, _ in self._asker.pages(operation, TOPOLOGY_PAGES, "Stacks"):
                 self._stacks += [name for name in _names(records) if wanted.match(name)]
-        except _ScopeError as error:
+        except ScopeError as error:
             if not self._stacks:
                 action = f"appstream:{operation.value}"
                 raise QuestionError(
@@ -300,7 +127,7 @@ class _Look:
                     needs=action,
                 ) from None
             self._problems[operation, error.code] += 1
-        except _CallError as error:
+        except CallError as error:
             self._problems[operation, error.code] += 1
 
     def _read_fleets(self) -> None:
@@ -312,7 +139,7 @@ class _Look:
                     for record in records
                     if isinstance(record, dict) and is_name(record.get("Name"))
                 }
-        except _CallError as error:
+        except CallError as error:
             self._problems[operation, error.code] += 1
 
     def _read_scopes(self, stack: str) -> None:
@@ -321,7 +148,7 @@ class _Look:
         try:
             for names, _ in self._asker.pages(operation, TOPOLOGY_PAGES, "Names", StackName=stack):
                 self._scopes += [Scope(stack, name) for name in names if is_name(name)]
-        except _CallError as error:
+        except CallError as error:
             self._problems[operation, error.code] += 1
 
     def _ask_scope(self, scope: Scope) -> None:
@@ -351,7 +178,7 @@ class _Look:
             self._compared.append(compare(before, typed, after, again))
 
     def _list(self, scope: Scope, kind: Asked, pages: int = LISTING_PAGES) -> Listed:
-        """List a scope by one way of asking; raise _ScopeError if it is out of view."""
+        """List a scope by one way of asking; raise ScopeError if it is out of view."""
         operation = Operation.DESCRIBE_SESSIONS
         parameters: dict[str, Any] = {"StackName": scope.stack, "FleetName": scope.fleet, "Limit": PAGE_SIZE}
         if kind:
@@ -370,9 +197,9 @@ class _Look:
                 for record in listed:
                     self._see(record, scope, kind, date)
                     ids.add(record["Id"])
-        except _ScopeError:
+        except ScopeError:
             raise
-        except _CallError as error:
+        except CallError as error:
             if error.final and number == 0:
                 self._refused[kind][error.code] += 1
                 return Listed(refused=True)
@@ -389,9 +216,9 @@ class _Look:
         operation = Operation.DESCRIBE_SESSIONS
         try:
             self._asker.ask(operation, StackName=scope.stack, FleetName=scope.fleet, UserId=NOBODY)
-        except _ScopeError:
+        except ScopeError:
             raise
-        except _CallError as error:
+        except CallError as error:
             if error.final:
                 self._user_id_reply = error.code
             else:

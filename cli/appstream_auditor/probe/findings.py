@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from appstream_auditor.observations import Asked, Observations, Stop
+from appstream_auditor.probe.observations import Asked, Observations, Stop
 from session_auditor.model import AuthenticationType, SessionState
 
 

@@ -1,0 +1,193 @@
+"""Calls AppStream: each call once, each counted, and each refusal by its code.
+
+It knows nothing of what the answers mean. The first throttle ends a probe: the auditor needs the same quota.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from appstream_auditor.errors import QuestionError, as_question_error, is_about_credentials, is_denied
+from appstream_auditor.probe.observations import (
+    Calls,
+    Operation,
+    Stop,
+)
+from session_auditor import USER_AGENT
+from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS, error_code, is_refusal
+from session_auditor.topology import NOT_FOUND
+
+if TYPE_CHECKING:
+    from mypy_boto3_appstream import AppStreamClient
+
+CUT = "CUT_SHORT"
+OTHER_CODE = "ANOTHER_CODE"
+# A call that is repeated in secret would be neither counted nor seen as throttled.
+_CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=20,
+    retries={"total_max_attempts": 1},
+    user_agent_extra=f"{USER_AGENT} md/command",
+)
+_THROTTLED = ("Throttl", "TooManyRequests", "RequestLimitExceeded")
+# Errors common to all services (API reference), and those that IAM and the signature bring. Any other code
+# that the model of AppStream does not name is text of unknown origin.
+_COMMON_CODES = frozenset(
+    [
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServerException",
+        "InvalidAction",
+        "InvalidClientTokenId",
+        "InvalidParameterException",
+        "InvalidSignatureException",
+        "NotAuthorized",
+        "OptInRequired",
+        "RequestExpired",
+        "SerializationException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "UnknownOperationException",
+        "UnrecognizedClientException",
+        "ValidationError",
+        "ValidationException",
+    ]
+)
+
+
+class CallError(Exception):
+    """A call brought no answer; `final` if AWS would refuse it again."""
+
+    def __init__(self, code: str, *, final: bool = False) -> None:
+        super().__init__(code)
+        self.code = code
+        self.final = final
+
+
+class ScopeError(CallError):
+    """AWS does not let this scope be looked at, or does not have it any more."""
+
+
+class StopError(Exception):
+    """The probe has to end; `problem` is what to tell if nothing was learnt before."""
+
+    def __init__(self, stop: Stop, problem: QuestionError | None = None) -> None:
+        super().__init__(stop)
+        self.stop = stop
+        self.problem = problem
+
+
+def client_of(aws: boto3.Session) -> "AppStreamClient":
+    """Return a client that makes each call once."""
+    return aws.client("appstream", config=_CONFIG)
+
+
+class Asker:
+    """Makes the calls, times and counts them, and says what a refusal means."""
+
+    def __init__(self, client: "AppStreamClient", limit: int, clock: Callable[[], float]) -> None:
+        self._operations: Mapping[Operation, Callable[..., Any]] = {
+            Operation.DESCRIBE_STACKS: client.describe_stacks,
+            Operation.DESCRIBE_FLEETS: client.describe_fleets,
+            Operation.LIST_ASSOCIATED_FLEETS: client.list_associated_fleets,
+            Operation.DESCRIBE_SESSIONS: client.describe_sessions,
+        }
+        model: Any = client.meta.service_model
+        self.session_shape: Any = model.shape_for("Session")
+        self._codes = _COMMON_CODES | {shape.error_code or shape.name for shape in model.error_shapes}
+        self.limit = limit
+        self._clock = clock
+        self._begin = clock()
+        self.made = 0
+        self.throttled = 0
+        self.latencies: list[float] = []
+        self.unknown_fields: int | None = None
+        # botocore drops what its model does not know, so that has to be counted before.
+        client.meta.events.register("before-parse.appstream.DescribeSessions", self._count_unknown_fields)
+
+    def ask(self, operation: Operation, **parameters: Any) -> Mapping[str, Any]:
+        """Return one answer; raise CallError, or StopError if no further call should be made."""
+        if self.made >= self.limit:
+            raise StopError(Stop.CALLS_USED_UP)
+        self.made += 1
+        begin = self._clock()
+        try:
+            answer: Mapping[str, Any] = self._operations[operation](**parameters)
+        except (ClientError, BotoCoreError) as error:
+            # The cause is cut off: its message may quote what was asked for.
+            self._refuse(error)
+        except MALFORMED_ERRORS:
+            raise CallError(MALFORMED) from None
+        finally:
+            if operation is Operation.DESCRIBE_SESSIONS:
+                self.latencies.append(self._clock() - begin)
+        return answer
+
+    def pages(
+        self, operation: Operation, limit: int, key: str, **parameters: Any
+    ) -> Iterator[tuple[list[Any], Mapping[str, Any]]]:
+        """Return the items of each page, with its answer; raise CallError where the pages break off."""
+        token: Any = None
+        for _ in range(limit):
+            answer = self.ask(operation, **parameters, **({"NextToken": token} if token else {}))
+            items = answer.get(key)
+            if not isinstance(items, list):
+                raise CallError(MALFORMED)
+            yield items, answer
+            last, token = token, answer.get("NextToken")
+            if not token:
+                return
+            if token == last:
+                raise CallError(MALFORMED)
+        raise CallError(CUT)
+
+    def calls(self) -> Calls:
+        """Return what was called so far."""
+        milliseconds = [1000 * each for each in self.latencies] or [0.0]
+        # The last of nineteen cuts is the 95th percentile; one value has no cuts.
+        cuts = quantiles(milliseconds, n=20, method="inclusive") if len(milliseconds) > 1 else milliseconds
+        return Calls(
+            made=self.made,
+            limit=self.limit,
+            seconds=self._clock() - self._begin,
+            median=round(median(milliseconds)),
+            percentile95=round(cuts[-1]),
+            throttled=self.throttled,
+        )
+
+    def _refuse(self, error: ClientError | BotoCoreError) -> NoReturn:
+        code = error_code(error)
+        if not isinstance(error, ClientError):
+            raise StopError(Stop.OUT_OF_REACH, as_question_error(error, "appstream")) from None
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status == 429 or any(word in code for word in _THROTTLED):
+            self.throttled += 1
+            raise StopError(Stop.THROTTLED) from None
+        if is_about_credentials(code):
+            raise StopError(Stop.CREDENTIALS, as_question_error(error, "appstream")) from None
+        shown = code if code in self._codes else OTHER_CODE
+        if is_denied(code) or code == NOT_FOUND:
+            raise ScopeError(shown, final=True) from None
+        raise CallError(shown, final=is_refusal(error)) from None
+
+    def _count_unknown_fields(self, response_dict: Mapping[str, Any], **_: Any) -> None:
+        try:
+            sessions = json.loads(response_dict["body"])["Sessions"]
+            unknown = sum(len(each.keys() - self.session_shape.members.keys()) for each in sessions)
+        except MALFORMED_ERRORS:
+            # An error, or another protocol than JSON.
+            return
+        self.unknown_fields = (self.unknown_fields or 0) + unknown
