@@ -1,4 +1,7 @@
-"""What a check of `doctor` finds, and the form of its answer. It asks nothing."""
+"""What a check finds, and the JSON of `doctor`. It asks AWS nothing.
+
+A finding holds no secret, no user id and no message of AWS, because a message may quote either.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,11 +36,41 @@ class Check(StrEnum):
 
 
 class Level(StrEnum):
-    """What a check found; UNKNOWN if it could not ask."""
+    """How a check ended: NOTE if it works, but perhaps not as wanted; UNKNOWN if it could not ask."""
 
     OK = "OK"
+    NOTE = "NOTE"
     FAULT = "FAULT"
     UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and what to do; `needs` is the IAM action that was denied."""
+
+    level: Level
+    sentence: str
+    remedy: str = ""
+    needs: str = ""
+
+
+def ok(sentence: str) -> Finding:
+    """Return that something works."""
+    return Finding(Level.OK, sentence)
+
+
+def note(sentence: str, remedy: str) -> Finding:
+    """Return that something works, and what an administrator may want to change."""
+    return Finding(Level.NOTE, sentence, remedy)
+
+
+def fault(sentence: str, remedy: str) -> Finding:
+    """Return what is wrong, and what to do."""
+    return Finding(Level.FAULT, sentence, remedy)
+
+
+# CloudFormation does not notice what was deleted by hand.
+REINSTALL = "an update does not create it again: uninstall and deploy (docs/operate.md, Uninstall)"
 
 
 class FindingRow(Answer):
@@ -59,13 +92,3 @@ class DoctorAnswer(Answer):
     as_of: Time
     findings: tuple[FindingRow, ...]
     failures: tuple[Failure, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found, and what to do; `needs` is the IAM action that was denied, if that is why not."""
-
-    level: Level
-    sentence: str
-    remedy: str = ""
-    needs: str = ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from appstream_auditor.printing import counted
 from appstream_auditor.probe.observations import Asked, Observations, Stop
 from session_auditor.model import AuthenticationType, SessionState
 
@@ -345,7 +346,7 @@ def _multi_session(seen: Observations) -> Judged:
         "instances with several sessions": fleets.shared_instances,
     }
     if fleets.shared_instances:
-        return Judged(Verdict.SHARED, f"Yes: on {_number(fleets.shared_instances, 'instance')}.", evidence)
+        return Judged(Verdict.SHARED, f"Yes: on {counted(fleets.shared_instances, 'instance')}.", evidence)
     if (
         fleets.multi_session_sessions
         and fleets.multi_session_without_instance == fleets.multi_session_sessions
@@ -444,7 +445,7 @@ def _rate(seen: Observations) -> Judged:
         )
     return Judged(
         Verdict.NOT_THROTTLED,
-        f"{_number(calls.made, 'call')} at {rate}, none throttled.",
+        f"{counted(calls.made, 'call')} at {rate}, none throttled.",
         evidence,
     )
 
@@ -532,12 +533,8 @@ def _and(names: Iterable[Asked | str]) -> str:
     return f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else "".join(told) or "none"
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def _sessions(count: int) -> str:
-    return _number(count, "session")
+    return counted(count, "session")
 
 
 def _verb(names: list[AuthenticationType] | list[str], one: str, several: str) -> str:
