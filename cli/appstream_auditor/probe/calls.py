@@ -5,7 +5,6 @@ It knows nothing of what the answers mean. The first throttle ends a probe: the 
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
@@ -14,7 +13,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from appstream_auditor.errors import QuestionError, as_question_error, is_about_credentials, is_denied
 from appstream_auditor.probe.observations import (
-    Calls,
     Operation,
     Stop,
 )
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 CUT = "CUT_SHORT"
 OTHER_CODE = "ANOTHER_CODE"
-# A call that is repeated in secret would be neither counted nor seen as throttled.
+# botocore must not repeat a call: a repeated one would not be counted, and a throttle would not be seen.
 _CONFIG = Config(
     connect_timeout=5,
     read_timeout=20,
@@ -35,33 +33,23 @@ _CONFIG = Config(
     user_agent_extra=f"{USER_AGENT} md/command",
 )
 _THROTTLED = ("Throttl", "TooManyRequests", "RequestLimitExceeded")
-# Errors common to all services (API reference), and those that IAM and the signature bring. Any other code
-# that the model of AppStream does not name is text of unknown origin.
+# Errors common to all services (API reference), without those that end a probe. A code that is neither here
+# nor in AppStream's model is text of unknown origin, and not shown.
 _COMMON_CODES = frozenset(
     [
         "AccessDenied",
         "AccessDeniedException",
-        "ExpiredToken",
-        "ExpiredTokenException",
         "IncompleteSignature",
         "InternalFailure",
-        "InternalServerError",
         "InternalServerException",
         "InvalidAction",
-        "InvalidClientTokenId",
         "InvalidParameterException",
-        "InvalidSignatureException",
         "NotAuthorized",
         "OptInRequired",
-        "RequestExpired",
         "SerializationException",
         "ServiceUnavailable",
         "ServiceUnavailableException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
         "UnknownOperationException",
-        "UnrecognizedClientException",
         "ValidationError",
         "ValidationException",
     ]
@@ -69,7 +57,7 @@ _COMMON_CODES = frozenset(
 
 
 class CallError(Exception):
-    """A call brought no answer; `final` if AWS would refuse it again."""
+    """A call failed; `final` if AWS would refuse it again."""
 
     def __init__(self, code: str, *, final: bool = False) -> None:
         super().__init__(code)
@@ -78,11 +66,11 @@ class CallError(Exception):
 
 
 class ScopeError(CallError):
-    """AWS does not let this scope be looked at, or does not have it any more."""
+    """A scope that may not be listed, or does not exist any more."""
 
 
 class StopError(Exception):
-    """The probe has to end; `problem` is what to tell if nothing was learnt before."""
+    """The probe has to end; `problem` is reported if it was the first call."""
 
     def __init__(self, stop: Stop, problem: QuestionError | None = None) -> None:
         super().__init__(stop)
@@ -96,9 +84,9 @@ def client_of(aws: boto3.Session) -> "AppStreamClient":
 
 
 class Asker:
-    """Makes the calls, times and counts them, and says what a refusal means."""
+    """Makes the calls, counts them, and says what a refusal means."""
 
-    def __init__(self, client: "AppStreamClient", limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, client: "AppStreamClient", limit: int) -> None:
         self._operations: Mapping[Operation, Callable[..., Any]] = {
             Operation.DESCRIBE_STACKS: client.describe_stacks,
             Operation.DESCRIBE_FLEETS: client.describe_fleets,
@@ -109,13 +97,9 @@ class Asker:
         self.session_shape: Any = model.shape_for("Session")
         self._codes = _COMMON_CODES | {shape.error_code or shape.name for shape in model.error_shapes}
         self.limit = limit
-        self._clock = clock
-        self._begin = clock()
         self.made = 0
-        self.throttled = 0
-        self.latencies: list[float] = []
         self.unknown_fields: int | None = None
-        # botocore drops what its model does not know, so that has to be counted before.
+        # botocore drops fields that its model does not know, so they are counted before it parses.
         client.meta.events.register("before-parse.appstream.DescribeSessions", self._count_unknown_fields)
 
     def ask(self, operation: Operation, **parameters: Any) -> Mapping[str, Any]:
@@ -123,7 +107,6 @@ class Asker:
         if self.made >= self.limit:
             raise StopError(Stop.CALLS_USED_UP)
         self.made += 1
-        begin = self._clock()
         try:
             answer: Mapping[str, Any] = self._operations[operation](**parameters)
         except (ClientError, BotoCoreError) as error:
@@ -131,9 +114,6 @@ class Asker:
             self._refuse(error)
         except MALFORMED_ERRORS:
             raise CallError(MALFORMED) from None
-        finally:
-            if operation is Operation.DESCRIBE_SESSIONS:
-                self.latencies.append(self._clock() - begin)
         return answer
 
     def pages(
@@ -154,27 +134,12 @@ class Asker:
                 raise CallError(MALFORMED)
         raise CallError(CUT)
 
-    def calls(self) -> Calls:
-        """Return what was called so far."""
-        milliseconds = [1000 * each for each in self.latencies] or [0.0]
-        # The last of nineteen cuts is the 95th percentile; one value has no cuts.
-        cuts = quantiles(milliseconds, n=20, method="inclusive") if len(milliseconds) > 1 else milliseconds
-        return Calls(
-            made=self.made,
-            limit=self.limit,
-            seconds=self._clock() - self._begin,
-            median=round(median(milliseconds)),
-            percentile95=round(cuts[-1]),
-            throttled=self.throttled,
-        )
-
     def _refuse(self, error: ClientError | BotoCoreError) -> NoReturn:
         code = error_code(error)
         if not isinstance(error, ClientError):
             raise StopError(Stop.OUT_OF_REACH, as_question_error(error, "appstream")) from None
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if status == 429 or any(word in code for word in _THROTTLED):
-            self.throttled += 1
             raise StopError(Stop.THROTTLED) from None
         if is_about_credentials(code):
             raise StopError(Stop.CREDENTIALS, as_question_error(error, "appstream")) from None

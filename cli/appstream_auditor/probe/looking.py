@@ -1,14 +1,7 @@
-"""Asks an account's AppStream what the documentation leaves open, with calls that only read.
-
-Names and ids go no further than `counting`; what it returns are counts. One call is made after the
-other, none is repeated, and the first throttle ends the probe: the auditor needs the same quota.
-"""
+"""What a probe asks, and in which order. Names and ids stay here and in `counting`; it returns counts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from appstream_auditor.errors import QuestionError
@@ -17,27 +10,25 @@ from appstream_auditor.probe.counting import (
     FleetFacts,
     Listed,
     Seen,
-    clocks,
     compare,
-    ends,
+    durations,
     facts,
     fields,
     fleets,
     promising,
     total,
+    unseen_ends,
     values,
 )
 from appstream_auditor.probe.observations import (
     Asked,
     Compared,
-    Looked,
     Observations,
     Operation,
     Pages,
     Replies,
     Stop,
 )
-from session_auditor.aws_errors import MALFORMED_ERRORS
 from session_auditor.listing import PAGE_SIZE
 from session_auditor.model import AuthenticationType, Globs, Scope
 from session_auditor.topology import is_name
@@ -47,11 +38,11 @@ if TYPE_CHECKING:
 
 CALLS_LIMIT = 300
 SCOPES_LIMIT = 10
-# Of a large account the first stacks and pages have to do: each stack costs a call, each page another.
+# Each stack and each page costs a call, so a large account is not read to its end.
 STACKS_LIMIT = 25
 TOPOLOGY_PAGES = 10
 LISTING_PAGES = 20
-# Nobody's: a real user's id has no business in a question about AWS.
+# A made-up user: no real user's id is needed to ask this.
 NOBODY = "appstream-auditor-probe"
 
 
@@ -64,9 +55,9 @@ def observe(
 ) -> Observations:
     """Look at `scopes` pairs of stack and fleet with at most so many calls, and return counts.
 
-    `clock` counts seconds. Raises QuestionError if AppStream answers nothing at all.
+    `clock` counts seconds. Raises QuestionError if even the first call is not answered.
     """
-    asker = Asker(client, calls, clock)
+    asker, begin = Asker(client, calls), clock()
     look = _Look(asker)
     stop, problem = Stop.DONE, None
     try:
@@ -75,7 +66,7 @@ def observe(
         stop, problem = error.stop, error.problem
     if problem and asker.made == 1:
         raise problem
-    return look.observations(stop)
+    return look.observations(stop, clock() - begin)
 
 
 class _Look:
@@ -91,13 +82,10 @@ class _Look:
         self._problems: Counter[tuple[Operation, str]] = Counter()
         self._answered: Counter[Asked] = Counter()
         self._refused: dict[Asked, Counter[str]] = defaultdict(Counter)
-        self._listed: dict[Asked, set[str]] = defaultdict(set)
         self._compared: list[Compared] = []
-        self._mislabelled: set[str] = set()
-        self._names_differ: set[str] = set()
         self._vanished: set[str] = set()
         self._user_id_reply: str | None = None
-        self._pages = Pages(PAGE_SIZE)
+        self._pages = Pages()
         self._sessions: dict[str, Seen] = {}
 
     def at(self, stacks: Globs, scopes: int) -> None:
@@ -152,15 +140,16 @@ class _Look:
             self._problems[operation, error.code] += 1
 
     def _ask_scope(self, scope: Scope) -> None:
-        """List a scope without a type, with each, and without one again: who is in both was there throughout.
+        """List a scope without a type, with each type, and without one again.
 
-        What the calls without a type leave out is asked for once more, so that it was there throughout, too.
+        A session in the first and the last listing was there all the time. If they leave out sessions of a
+        type, that type is listed once more, to know whether those were there all the time, too.
         """
         before = self._list(scope, None)
         typed: dict[AuthenticationType, Listed] = {}
         again: dict[AuthenticationType, Listed] = {}
         after = Listed()
-        # Of a scope of which even this much is not all, no more is asked than which types are taken.
+        # Of a scope with more sessions than that, the first page of each type has to do.
         pages = 1 if before.pages == LISTING_PAGES and not before.whole else LISTING_PAGES
         try:
             self._ask_for_nobody(scope)
@@ -168,7 +157,7 @@ class _Look:
                 typed[kind] = self._list(scope, kind, pages)
             if before.whole and (before.ids or any(each.ids for each in typed.values())):
                 after = self._list(scope, None)
-                # Between two pages a session can be missed that is still there.
+                # Between two pages a session can be missed though it is still there.
                 if before.pages == after.pages == 1 and after.whole:
                     self._vanished |= before.ids - after.ids
                 for kind, each in typed.items():
@@ -192,10 +181,9 @@ class _Look:
                 if number == 1:
                     self._answered[kind] += 1
                 listed = [each for each in records if isinstance(each, dict) and is_name(each.get("Id"))]
-                self._count_page(records, answer, sum(each["Id"] in ids for each in listed))
-                date = _date(answer)
+                self._count_page(len(records), more=bool(answer.get("NextToken")))
                 for record in listed:
-                    self._see(record, scope, kind, date)
+                    self._see(record, scope)
                     ids.add(record["Id"])
         except ScopeError:
             raise
@@ -205,8 +193,6 @@ class _Look:
                 return Listed(refused=True)
             self._problems[operation, error.code] += 1
             return Listed(frozenset(ids), pages=number)
-        finally:
-            self._listed[kind] |= ids
         return Listed(frozenset(ids), whole=True, pages=number)
 
     def _ask_for_nobody(self, scope: Scope) -> None:
@@ -226,78 +212,54 @@ class _Look:
             return
         self._user_id_reply = ""
 
-    def _see(self, record: Mapping[str, Any], scope: Scope, kind: Asked, date: datetime | None) -> None:
-        session_id = record["Id"]
-        known = self._sessions.get(session_id)
-        seen = Seen(
-            record, self._facts.get(scope.fleet, FleetFacts()), date, known.scopes if known else set()
-        )
-        seen.scopes.add(scope)
-        self._sessions[session_id] = seen
-        if kind and record.get("AuthenticationType") != kind:
-            self._mislabelled.add(session_id)
-        if (record.get("StackName"), record.get("FleetName")) != scope:
-            self._names_differ.add(session_id)
+    def _see(self, record: Mapping[str, Any], scope: Scope) -> None:
+        known = self._sessions.get(record["Id"])
+        scopes = known.scopes if known else set()
+        facts = self._facts.get(scope.fleet, FleetFacts())
+        self._sessions[record["Id"]] = Seen(record, facts, scopes | {scope})
 
-    def _count_page(self, records: Sequence[Any], answer: Mapping[str, Any], repeated: int) -> None:
-        pages, size, more = self._pages, len(records), bool(answer.get("NextToken"))
-        self._pages = replace(
-            pages,
-            all=pages.all + 1,
-            more=pages.more + more,
+    def _count_page(self, size: int, *, more: bool) -> None:
+        pages = self._pages
+        self._pages = Pages(
             largest=max(pages.largest, size),
-            full=pages.full + (size == PAGE_SIZE),
-            beyond_limit=pages.beyond_limit + (size > PAGE_SIZE),
-            short_with_more=pages.short_with_more + (more and 0 < size < PAGE_SIZE),
-            empty_with_more=pages.empty_with_more + (more and not size),
-            repeated=pages.repeated + repeated,
+            more=pages.more + more,
+            short=pages.short + (more and size < PAGE_SIZE),
         )
 
-    def observations(self, stop: Stop) -> Observations:
+    def observations(self, stop: Stop, seconds: float) -> Observations:
         """Return what was seen, in counts."""
-        records = [each.record for each in self._sessions.values()]
+        sessions = self._sessions.values()
+        records = [each.record for each in sessions]
         shape = self._asker.session_shape
+        known, equal = durations(sessions)
         return Observations(
             stop=stop,
-            calls=self._asker.calls(),
-            looked=Looked(
-                stacks=len(self._stacks),
-                stacks_asked=self._stacks_asked,
-                scopes=len(self._scopes),
-                scopes_asked=len(self._asked),
-                scopes_with_sessions=len(
-                    {scope for each in self._sessions.values() for scope in each.scopes}
-                ),
-                sessions=len(records),
-            ),
+            calls=self._asker.made,
+            calls_limit=self._asker.limit,
+            seconds=seconds,
+            stacks=len(self._stacks),
+            stacks_asked=self._stacks_asked,
+            scopes=len(self._scopes),
+            scopes_asked=len(self._asked),
+            scopes_with_sessions=len({scope for each in sessions for scope in each.scopes}),
+            sessions=len(records),
             problems=dict(self._problems),
             replies={
-                kind: Replies(self._answered[kind], len(self._listed[kind]), dict(self._refused[kind]))
+                kind: Replies(self._answered[kind], dict(self._refused[kind]))
                 for kind in (None, *AuthenticationType)
             },
             compared=total(self._compared),
-            mislabelled=len(self._mislabelled),
             user_id_reply=self._user_id_reply,
             values=values(records, shape),
             fields=fields(records, shape),
             unknown_fields=self._asker.unknown_fields,
             pages=self._pages,
-            ends=ends(self._sessions, self._vanished),
-            fleets=fleets(
-                self._sessions.values(), self._scopes, self._asked, self._facts, len(self._names_differ)
-            ),
-            clocks=clocks(self._sessions.values()),
+            vanished=unseen_ends(self._sessions, self._vanished),
+            fleets=fleets(sessions, self._asked, self._facts),
+            durations=known,
+            durations_equal=equal,
         )
 
 
 def _names(records: Sequence[Any]) -> list[str]:
     return [record["Name"] for record in records if isinstance(record, dict) and is_name(record.get("Name"))]
-
-
-def _date(answer: Mapping[str, Any]) -> datetime | None:
-    """Return when AWS says that it answered."""
-    try:
-        date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return date if date.tzinfo else date.replace(tzinfo=UTC)
-    except MALFORMED_ERRORS:
-        return None

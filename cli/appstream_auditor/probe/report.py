@@ -2,15 +2,21 @@
 
 from datetime import date
 from textwrap import fill
-from typing import assert_never
 
 from appstream_auditor.answers import Answer
-from appstream_auditor.probe.findings import Question, Verdict, findings
+from appstream_auditor.probe.findings import QUESTIONS, Question, Verdict, findings
 from appstream_auditor.probe.observations import Observations, Operation, Stop
 from session_auditor import __version__
 
 WIDTH = 79
 INDENT = "    "
+_ENDINGS = {
+    Stop.DONE: [],
+    Stop.THROTTLED: ["It ended early, because AWS throttled it. Try again later."],
+    Stop.CALLS_USED_UP: ["It ended early, because its calls were used up. Allow more with --calls."],
+    Stop.CREDENTIALS: ["It ended early, because the credentials have expired. Log in and try again."],
+    Stop.OUT_OF_REACH: ["It ended early, because AWS could not be reached. Try again."],
+}
 
 
 class Evidence(Answer):
@@ -21,7 +27,7 @@ class Evidence(Answer):
 
 
 class ProbeFinding(Answer):
-    """An answer to one question; where it is OPEN, `needs` says what would answer it."""
+    """An answer to one question. `needs` says what would answer it if it is OPEN."""
 
     question: Question
     text: str
@@ -67,60 +73,57 @@ def probe_answer(seen: Observations, *, partition: str, botocore_version: str, d
         botocore_version=botocore_version,
         partition=partition,
         stop=seen.stop,
-        calls=seen.calls.made,
-        calls_limit=seen.calls.limit,
-        stacks=seen.looked.stacks,
-        stacks_asked=seen.looked.stacks_asked,
-        scopes=seen.looked.scopes,
-        scopes_asked=seen.looked.scopes_asked,
-        scopes_with_sessions=seen.looked.scopes_with_sessions,
-        sessions=seen.looked.sessions,
+        calls=seen.calls,
+        calls_limit=seen.calls_limit,
+        stacks=seen.stacks,
+        stacks_asked=seen.stacks_asked,
+        scopes=seen.scopes,
+        scopes_asked=seen.scopes_asked,
+        scopes_with_sessions=seen.scopes_with_sessions,
+        sessions=seen.sessions,
         problems=tuple(
             ProbeProblem(operation=operation, code=code, times=times)
             for (operation, code), times in sorted(seen.problems.items())
         ),
         findings=tuple(
             ProbeFinding(
-                question=each.question,
-                text=each.text,
-                verdict=each.judged.verdict,
-                sentence=each.judged.sentence,
-                needs=each.judged.needs,
-                evidence=tuple(
-                    Evidence(what=what, count=count) for what, count in each.judged.evidence.items()
-                ),
+                question=question,
+                text=QUESTIONS[question].text,
+                verdict=judged.verdict,
+                sentence=judged.sentence,
+                needs=judged.needs,
+                evidence=tuple(Evidence(what=what, count=count) for what, count in judged.evidence.items()),
             )
-            for each in findings(seen)
+            for question, judged in findings(seen).items()
         ),
     )
 
 
 def report(answer: ProbeAnswer) -> str:
     """Return the report as text."""
-    looked = (
-        f"Asked: {answer.stacks_asked} of {answer.stacks} stacks, {answer.scopes_asked} of {answer.scopes} "
-        f"pairs of stack and fleet; {answer.scopes_with_sessions} of these have sessions, {answer.sessions} "
-        "in all. "
-        f"{answer.calls} calls of at most {answer.calls_limit}. {_ending(answer.stop)}"
-    )
     made = (
         f"appstream-auditor {answer.version} probe, {answer.day}, partition {answer.partition}, "
         f"botocore {answer.botocore_version}"
     )
+    asked = (
+        f"Asked {answer.stacks_asked} of {answer.stacks} stacks and {answer.scopes_asked} of {answer.scopes} "
+        f"pairs of stack and fleet, with {answer.calls} of at most {answer.calls_limit} calls. Sessions: "
+        f"{answer.sessions}, in {answer.scopes_with_sessions} of these pairs."
+    )
     head = [
         made,
-        looked,
+        asked,
+        *_ENDINGS[answer.stop],
+        *(f"{each.operation} failed with {each.code}: {each.times}" for each in answer.problems),
         "Counts only: no name, no id, no account, no region.",
     ]
-    failed = [f"{each.operation} failed with {each.code}: {each.times}" for each in answer.problems]
     chapters = [_chapter(number, each) for number, each in enumerate(answer.findings, 1)]
-    return "\n\n".join(["\n".join(_wrapped(each.strip()) for each in [*head, *failed]), *chapters])
+    return "\n\n".join(["\n".join(map(_wrapped, head)), *chapters])
 
 
 def _chapter(number: int, finding: ProbeFinding) -> str:
     lines = [f"{number}. {finding.text}", _wrapped(f"{finding.verdict}. {finding.sentence}", INDENT)]
-    counts = "; ".join(f"{each.what}: {each.count}" for each in finding.evidence if each.count)
-    if counts:
+    if counts := "; ".join(f"{each.what}: {each.count}" for each in finding.evidence if each.count):
         lines.append(_wrapped(counts, INDENT))
     if finding.verdict is Verdict.OPEN:
         lines.append(_wrapped(f"To answer it, {finding.needs}.", INDENT))
@@ -129,19 +132,3 @@ def _chapter(number: int, finding: ProbeFinding) -> str:
 
 def _wrapped(text: str, indent: str = "") -> str:
     return fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _ending(stop: Stop) -> str:
-    match stop:
-        case Stop.DONE:
-            return ""
-        case Stop.THROTTLED:
-            return "It ended early: AWS throttled it."
-        case Stop.CALLS_USED_UP:
-            return "It ended early: its calls were used up (--calls)."
-        case Stop.CREDENTIALS:
-            return "It ended early: the credentials have expired."
-        case Stop.OUT_OF_REACH:
-            return "It ended early: AWS could not be reached."
-        case _:
-            assert_never(stop)
