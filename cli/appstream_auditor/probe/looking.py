@@ -1,7 +1,7 @@
 """What a probe asks, and in which order. Names and ids stay here and in `counting`; it returns counts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from appstream_auditor.errors import QuestionError
@@ -102,41 +102,31 @@ class _Look:
                 self._problems[Operation.DESCRIBE_SESSIONS, error.code] += 1
 
     def _read_stacks(self, wanted: Globs) -> None:
-        operation = Operation.DESCRIBE_STACKS
-        try:
-            for records, _ in self._asker.pages(operation, TOPOLOGY_PAGES, "Stacks"):
-                self._stacks += [name for name in _names(records) if wanted.match(name)]
-        except ScopeError as error:
-            if not self._stacks:
-                action = f"appstream:{operation.value}"
-                raise QuestionError(
-                    f"your AWS credentials may not {action}; docs/probe.md names the four actions that "
-                    "probe needs",
-                    needs=action,
-                ) from None
-            self._problems[operation, error.code] += 1
-        except CallError as error:
-            self._problems[operation, error.code] += 1
+        for records in self._read(Operation.DESCRIBE_STACKS, "Stacks"):
+            self._stacks += [record["Name"] for record in _named(records) if wanted.match(record["Name"])]
 
     def _read_fleets(self) -> None:
-        operation = Operation.DESCRIBE_FLEETS
-        try:
-            for records, _ in self._asker.pages(operation, TOPOLOGY_PAGES, "Fleets"):
-                self._facts |= {
-                    record["Name"]: facts(record)
-                    for record in records
-                    if isinstance(record, dict) and is_name(record.get("Name"))
-                }
-        except CallError as error:
-            self._problems[operation, error.code] += 1
+        for records in self._read(Operation.DESCRIBE_FLEETS, "Fleets"):
+            self._facts |= {record["Name"]: facts(record) for record in _named(records)}
 
     def _read_scopes(self, stack: str) -> None:
-        operation = Operation.LIST_ASSOCIATED_FLEETS
         self._stacks_asked += 1
+        for names in self._read(Operation.LIST_ASSOCIATED_FLEETS, "Names", StackName=stack):
+            self._scopes += [Scope(stack, name) for name in names if is_name(name)]
+
+    def _read(self, operation: Operation, key: str, **parameters: str) -> Iterator[list[Any]]:
+        """Return pages until one fails; raise QuestionError if not even the stacks may be read."""
         try:
-            for names, _ in self._asker.pages(operation, TOPOLOGY_PAGES, "Names", StackName=stack):
-                self._scopes += [Scope(stack, name) for name in names if is_name(name)]
+            for items, _ in self._asker.pages(operation, TOPOLOGY_PAGES, key, **parameters):
+                yield items
         except CallError as error:
+            denied = isinstance(error, ScopeError) and operation is Operation.DESCRIBE_STACKS
+            if denied and not self._stacks:
+                action = f"appstream:{operation.value}"
+                raise QuestionError(
+                    f"your AWS credentials may not {action}; allow the four actions that docs/probe.md names",
+                    needs=action,
+                ) from None
             self._problems[operation, error.code] += 1
 
     def _ask_scope(self, scope: Scope) -> None:
@@ -261,5 +251,5 @@ class _Look:
         )
 
 
-def _names(records: Sequence[Any]) -> list[str]:
-    return [record["Name"] for record in records if isinstance(record, dict) and is_name(record.get("Name"))]
+def _named(records: Sequence[Any]) -> list[Mapping[str, Any]]:
+    return [each for each in records if isinstance(each, dict) and is_name(each.get("Name"))]
