@@ -153,6 +153,8 @@ def rules(unit: Unit, _: datetime) -> Iterable[Finding]:
 
 
 def rule_targets(unit: Unit, _: datetime) -> Iterable[Finding]:
+    if not unit.rules:
+        return []
     without = [
         fault(f"the rule {name} has no target, so it does nothing", "add a target, or delete the rule")
         for name in (rule["Name"] for rule in unit.rules)
@@ -163,6 +165,8 @@ def rule_targets(unit: Unit, _: datetime) -> Iterable[Finding]:
 
 def rule_patterns(unit: Unit, now: datetime) -> Iterable[Finding]:
     """Judge patterns by source and detail-type alone; a later event may have any stack or fleet."""
+    if not unit.rules:
+        return []
     samples = [_sample(unit, detail_type, now) for detail_type in DetailType]
 
     def matches(pattern: Mapping[str, Any]) -> bool:

@@ -106,9 +106,8 @@ def _findings(ask: Ask, unit: Unit, now: datetime) -> Iterator[Finding]:
 
 def _unknown(problem: QuestionError) -> Finding:
     if not problem.needs:
-        return Finding(
-            Level.UNKNOWN, str(problem), "try again; if it stays, look up the code in the API reference"
-        )
+        remedy = "try again; if it fails again, look up the code in the service's API reference"
+        return Finding(Level.UNKNOWN, str(problem), remedy)
     remedy = "attach the managed policy in the stack's output ReaderPolicyArn to your role or user"
     if problem.needs in _SECRETS:
         remedy = "the URL is a secret, which ReaderPolicyArn does not reveal: ask as somebody who may read it"
