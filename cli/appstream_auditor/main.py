@@ -497,7 +497,7 @@ def doctor(question: Question) -> Exit:
             print_csv(rows, FindingRow)
         case Output.TABLE:
             console = to_terminal()
-            for line in doctor_report(rows, width_of(console), regions=len(question.regions) > 1):
+            for line in doctor_report(rows, console.width, regions=len(question.regions) > 1):
                 console.print(line, soft_wrap=True)
     code = verdict(rows)
     return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
