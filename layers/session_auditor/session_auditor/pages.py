@@ -1,0 +1,353 @@
+"""How the board looks: HTML for a CloudWatch custom widget.
+
+Plain data in, text out. The console keeps no script and few attributes, so there is none: what can be clicked
+is an element followed by its cwdb-action. Every value is escaped in `_text`; all styles are below one class.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from enum import StrEnum
+from html import escape
+from json import dumps
+
+from session_auditor.model import Gap, Life, Presence
+from session_auditor.stories import CAUSES, END_REASONS, PRESENCES, Line, hours, moment, span
+from session_auditor.views import Fault, Row, Status, levels
+
+ROWS_LIMIT = 200
+LINES_LIMIT = 40
+GAPS_LIMIT = 5
+SLOTS = 96
+DAY = timedelta(days=1)
+
+
+class View(StrEnum):
+    """What the board shows."""
+
+    LIVE = "live"
+    FLEET = "fleet"
+    USER = "user"
+    EXPLAIN = "explain"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it is shown: the function that an action calls, the console's theme, the reader's time zone."""
+
+    endpoint: str
+    dark: bool
+    zone: tzinfo
+    now: datetime
+
+
+# The words of the form's states.
+STATES: Mapping[str, frozenset[Presence]] = {
+    "everybody": frozenset(Presence),
+    "away": frozenset([Presence.DISCONNECTED, Presence.NEVER_CONNECTED]),
+    "connected": frozenset([Presence.CONNECTED]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What somebody typed into the form: parts of names, whatever their case; nothing asks for everything."""
+
+    user: str = ""
+    fleet: str = ""
+    state: str = ""
+
+    def wants(self, row: Row) -> bool:
+        """Return whether a row is searched for."""
+        session = row.session
+        return (
+            self.user.casefold() in session.user_id.casefold()
+            and self.fleet.casefold() in session.scope.fleet.casefold()
+            and row.presence in STATES.get(self.state, STATES["everybody"])
+        )
+
+
+def live_page(
+    status: Status,
+    faults: Sequence[Fault],
+    fleets: str,
+    found: Sequence[Row],
+    *,
+    search: Search,
+    place: Place,
+) -> str:
+    """Return the first page: totals, what is wrong, the fleets (`fleet_table`), and who was searched for."""
+    head = [_totals(status, place), _faults(status, faults, place), fleets]
+    return _page([*head, _form(search, place), _sessions(found, place)], place)
+
+
+def fleet_page(fleet: str, rows: Sequence[Row], lives: Sequence[Life], place: Place) -> str:
+    """Return a fleet: its last day as a line, and who is on."""
+    day = levels(lives, place.now - DAY, place.now, SLOTS)
+    connected = sum(row.presence is Presence.CONNECTED for row in rows)
+    facts = f"{len(rows):,} live, {connected:,} connected; most at once in 24 hours: {max(day):,}"
+    head = [_title(f"Fleet {fleet}", place), f"<p>{_text(facts)}</p>", _line(day, "wide")]
+    return _page([*head, _sessions(rows, place)], place)
+
+
+def user_page(user: str, rows: Sequence[Row], lives: Sequence[Life], days: int, place: Place) -> str:
+    """Return a user: the live sessions, and those that ended within so many days."""
+    latest = sorted(lives, key=lambda life: life.start, reverse=True)[:ROWS_LIMIT]
+    heads = ["Started", "Ended", "Connected", "Nobody", "Ended by", "Fleet", ""]
+    past = _table(heads, [_past(life, place) for life in latest], numbers={2, 3})
+    if not latest:
+        past = "<p>None.</p>"
+    head = [_title(f"User {user}", place), _sessions(rows, place)]
+    return _page([*head, f"<h3>Ended within {days} days</h3>", past], place)
+
+
+def life_page(life: Life, state: str, lines: Iterable[Line], place: Place) -> str:
+    """Return the life of a session, for a pop-up."""
+    told = [
+        [
+            _text(moment(line.at, place.zone, place.now)),
+            _text(line.what),
+            f'<span class="{line.tone}">{_text(line.words)}</span>',
+        ]
+        for line in lines
+    ]
+    who = life.user_id or "a user that is not known"
+    facts = [*life.scope, life.authentication_type, life.instance_id, life.session_id]
+    used = [hours(seconds) or "0h 00m" for seconds in (life.connected_seconds, life.alone_seconds)]
+    head = [
+        f"<h2>{_text(who)}</h2>",
+        f"<p>{_text(', '.join(fact for fact in facts if fact))}</p>",
+        f"<p><strong>{_text(state)}</strong></p>",
+        f"<p>connected {used[0]}, nobody {used[1]}</p>",
+    ]
+    return _page([*head, _table(["At", "What", ""], told)], place)
+
+
+def problem_page(sentence: str, remedy: str, place: Place) -> str:
+    """Return what went wrong, and what to do."""
+    said = f'<p class="fault"><strong>{_text(sentence)}</strong> {_text(remedy)}</p>'
+    return _page([said, _button("Back", {"view": View.LIVE}, place)], place)
+
+
+def fleet_table(rows: Iterable[Row], lives: Iterable[Life], place: Place) -> str:
+    """Return the busiest fleets of the last day, each with a line of how many were on."""
+    on: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        on[row.session.scope.fleet].append(row)
+    day: defaultdict[str, list[Life]] = defaultdict(list)
+    for life in lives:
+        day[life.scope.fleet].append(life)
+    drawn = {fleet: levels(found, place.now - DAY, place.now, SLOTS) for fleet, found in day.items()}
+    busiest = sorted(drawn, key=lambda fleet: (-max(drawn[fleet]), -len(on[fleet]), fleet))
+    cells = []
+    for fleet in busiest[:LINES_LIMIT]:
+        kind = next((life.fleet_type for life in day[fleet] if life.fleet_type), "")
+        connected = sum(row.presence is Presence.CONNECTED for row in on[fleet])
+        cells.append(
+            [
+                _action(_text(fleet), {"view": View.FLEET, "fleet": fleet}, place),
+                _text(kind.lower().replace("_", "-")),
+                f"{len(on[fleet]):,}",
+                f"{connected:,}",
+                f"{max(drawn[fleet]):,}",
+                _line(drawn[fleet], "spark"),
+            ]
+        )
+    more = len(busiest) - LINES_LIMIT
+    rest = f"<p>And {more:,} more fleets.</p>" if more > 0 else ""
+    heads = ["Fleet", "Type", "Live", "Connected", "Most", "24 hours"]
+    return _table(heads, cells, numbers={2, 3, 4}) + rest
+
+
+def _page(parts: Iterable[str], place: Place) -> str:
+    theme = "dark" if place.dark else "light"
+    return f'<div class="asa {theme}"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
+def _totals(status: Status, place: Place) -> str:
+    swept = f"{span(place.now - status.swept)} ago" if status.swept else "never"
+    tiles = [
+        ("live", status.live, ""),
+        ("connected", status.totals[Presence.CONNECTED], "good"),
+        ("away", status.away, "warn" if status.away else ""),
+        ("abandoned", status.abandoned, "bad" if status.abandoned else ""),
+        ("not listed", len(status.degraded), "bad" if status.degraded else ""),
+    ]
+    cells = "".join(
+        f'<div class="tile {tone}"><b>{number:,}</b><span>{name}</span></div>' for name, number, tone in tiles
+    )
+    return f'<div class="tiles">{cells}<div class="tile"><b>{_text(swept)}</b><span>swept</span></div></div>'
+
+
+def _faults(status: Status, faults: Sequence[Fault], place: Place) -> str:
+    said = []
+    if Fault.NO_SWEEP in faults:
+        ago = f"ended {span(place.now - status.swept)} ago" if status.swept else "is still to come"
+        said.append(f"The last sweep {ago}, so this may have changed. appstream-auditor doctor says why.")
+    said += [_gap(gap, place) for gap in status.degraded[:GAPS_LIMIT]]
+    if len(status.degraded) > GAPS_LIMIT:
+        said.append(f"{len(status.degraded) - GAPS_LIMIT} more are not listed.")
+    if Fault.EVENTS_WAIT in faults:
+        said.append(f"{status.pending:,} events wait for the event bus: nobody was told of them yet.")
+    return "".join(f'<p class="fault">{_text(each)}</p>' for each in said)
+
+
+def _gap(gap: Gap, place: Place) -> str:
+    stack, fleet = gap.scope
+    since = moment(gap.since, place.zone, place.now)
+    if not stack:
+        return f"No stack could be read since {since}: {gap.reason}."
+    return f"Stack {stack}, fleet {fleet} could not be listed since {since}: {gap.reason}."
+
+
+def _form(search: Search, place: Place) -> str:
+    options = "".join(
+        f'<option value="{name}"{" selected" if name == search.state else ""}>{name}</option>'
+        for name in STATES
+    )
+    fields = (
+        f'<input name="user" placeholder="user" value="{_text(search.user)}">'
+        f'<input name="fleet" placeholder="fleet" value="{_text(search.fleet)}">'
+        f'<select name="state">{options}</select>'
+    )
+    return f'<form class="search">{fields}{_button("Search", {"view": View.LIVE}, place)}</form>'
+
+
+def _sessions(rows: Sequence[Row], place: Place) -> str:
+    if not rows:
+        return "<p>Nobody is on.</p>"
+    heads = ["User", "State", "Away", "Ends", "Why", "Fleet", "Host", "Address"]
+    cells = [_session(row, place) for row in rows[:ROWS_LIMIT]]
+    more = len(rows) - ROWS_LIMIT
+    rest = f"<p>And {more:,} more, less urgent: search, or ask <code>appstream-auditor sessions</code>.</p>"
+    return _table(heads, cells, numbers={2, 3}) + (rest if more > 0 else "")
+
+
+def _session(row: Row, place: Place) -> list[str]:
+    session, away, ends = row.session, row.away(place.now), row.deadline.at
+    user = _text(session.user_id) or "(not known)"
+    left = "" if ends is None else f" ({span(ends - place.now)})" if ends > place.now else " (overdue)"
+    return [
+        _action(user, {"view": View.USER, "user": session.user_id}, place) if session.user_id else user,
+        _explain(_state(row), session.id, place),
+        span(away) if away else "",
+        moment(ends, place.zone, place.now) + left,
+        CAUSES[row.deadline.cause],
+        _text(session.scope.fleet),
+        _text(session.instance_id),
+        _text(session.eni_private_ip_address),
+    ]
+
+
+def _past(life: Life, place: Place) -> list[str]:
+    return [
+        moment(life.start, place.zone, place.now),
+        moment(life.end, place.zone, place.now),
+        hours(life.connected_seconds),
+        hours(life.alone_seconds),
+        END_REASONS[life.reason],
+        _text(life.scope.fleet),
+        _explain("its life", life.session_id, place, ended=f"{life.end:%Y-%m-%d}" if life.end else ""),
+    ]
+
+
+def _state(row: Row) -> str:
+    if not row.watched:
+        return f"{PRESENCES[row.presence]}?"
+    return "abandoned" if row.abandoned else PRESENCES[row.presence]
+
+
+def _title(words: str, place: Place) -> str:
+    return f"<h2>{_text(words)} {_button('Back', {'view': View.LIVE}, place)}</h2>"
+
+
+def _explain(words: str, session_id: str, place: Place, ended: str = "") -> str:
+    parameters = {"view": View.EXPLAIN, "session": session_id} | ({"ended": ended} if ended else {})
+    css = words.removesuffix("?").replace(" ", "-")
+    return _action(f'<span class="state {css}">{words}</span>', parameters, place, display="popup")
+
+
+def _button(words: str, parameters: Mapping[str, str], place: Place) -> str:
+    return _action(words, parameters, place, css="btn")
+
+
+def _action(
+    words: str,
+    parameters: Mapping[str, str],
+    place: Place,
+    *,
+    display: str = "widget",
+    css: str = "link",
+) -> str:
+    """Return an element that asks for another page; the action has to follow it directly."""
+    called = f'<cwdb-action action="call" display="{display}" endpoint="{_text(place.endpoint)}">'
+    return f'<a class="{css}">{words}</a>{called}{_text(dumps(parameters))}</cwdb-action>'
+
+
+def _line(day: Sequence[int], css: str) -> str:
+    """Return how many were on as a line; its height is the most there were."""
+    most, last = max(day) or 1, len(day) - 1
+    points = " ".join(f"{slot},{20 - 18 * level / most:.1f}" for slot, level in enumerate(day))
+    return (
+        f'<svg class="{css}" viewBox="0 0 {last} 20" preserveAspectRatio="none">'
+        f'<polygon points="0,20 {points} {last},20"></polygon><polyline points="{points}"></polyline></svg>'
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> str:
+    """Return a table; the columns of `numbers` are set to the right."""
+    css = [' class="n"' if column in numbers else "" for column in range(len(heads))]
+    head = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(css, heads, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(css, row, strict=True))}</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _text(value: str) -> str:
+    """Escape text of unknown origin; what does not print is replaced."""
+    if not value.isprintable():
+        value = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
+    return escape(value)
+
+
+STYLE = """\
+.asa{font:14px/1.4 "Amazon Ember",Arial,sans-serif;padding:4px}
+.asa.light{color:#16191f;--dim:#545b64;--line:#d5dbdb;--good:#1d8102;--warn:#b15c00;--bad:#d13212}
+.asa.light{--link:#0073bb;--fill:#0073bb22;--tile:#f2f3f3}
+.asa.dark{color:#e9ebed;--dim:#a9b3bd;--line:#414d5c;--good:#6aaf35;--warn:#f89256;--bad:#ff7a6b}
+.asa.dark{--link:#6cb5e8;--fill:#6cb5e822;--tile:#1f2a38}
+.asa h2{font-size:20px;margin:4px 0 8px}
+.asa h3{font-size:16px;margin:12px 0 4px}
+.asa p{margin:4px 0}
+.asa .tiles{display:flex;flex-wrap:wrap;gap:8px;margin-bottom:8px}
+.asa .tile{background:var(--tile);border-radius:6px;padding:6px 14px;min-width:84px}
+.asa .tile b{display:block;font-size:30px;line-height:1.15;font-weight:600}
+.asa .tile span{color:var(--dim)}
+.asa .tile.good b{color:var(--good)}
+.asa .tile.warn b{color:var(--warn)}
+.asa .tile.bad b{color:var(--bad)}
+.asa .fault{border-left:4px solid var(--bad);background:var(--tile);padding:6px 10px}
+.asa table{border-collapse:collapse;width:100%;margin:4px 0 10px}
+.asa th{text-align:left;color:var(--dim);font-weight:600}
+.asa th,.asa td{border-bottom:1px solid var(--line);padding:4px 8px 4px 0;overflow-wrap:anywhere}
+.asa .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.asa a.link{color:var(--link);cursor:pointer;text-decoration:none}
+.asa .state.connected{color:var(--good)}
+.asa .state.disconnected,.asa .state.never-connected{color:var(--warn)}
+.asa .state.abandoned{color:var(--bad);font-weight:700}
+.asa .state.unknown{color:var(--dim)}
+.asa .search{display:flex;flex-wrap:wrap;gap:6px;margin:6px 0}
+.asa .search input,.asa .search select{background:transparent;color:inherit;padding:4px 8px}
+.asa .search input,.asa .search select{border:1px solid var(--line);border-radius:4px}
+.asa .search option{color:#16191f}
+.asa svg{display:block}
+.asa svg.spark{width:160px;height:24px}
+.asa svg.wide{width:100%;height:80px}
+.asa polygon{fill:var(--fill)}
+.asa polyline{fill:none;stroke:var(--link);stroke-width:1.5;vector-effect:non-scaling-stroke}
+.asa .remark{color:var(--dim)}
+.asa .coming{color:var(--warn)}
+"""
