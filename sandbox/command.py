@@ -11,7 +11,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from appstream_auditor import answers
+from appstream_auditor.doctor.findings import DoctorAnswer
 from appstream_auditor.main import cli
+from appstream_auditor.probe.report import ProbeAnswer
 from sandbox.cloud import ROOT
 
 PAGE = ROOT / "docs" / "command.md"
@@ -23,8 +25,8 @@ ANSWERS: dict[str, type[answers.Answer]] = {
     "sessions": answers.SessionsAnswer,
     "history": answers.HistoryAnswer,
     "explain": answers.ExplainAnswer,
-    "doctor": answers.DoctorAnswer,
-    "probe": answers.ProbeAnswer,
+    "doctor": DoctorAnswer,
+    "probe": ProbeAnswer,
 }
 
 

@@ -1,6 +1,7 @@
 """How tests run: the same examples in every run, garbage looked for seldom, and who waits begins."""
 
 import gc
+import os
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,9 @@ settings.load_profile("project")
 
 # Python looks for garbage after every 700 objects; a fifth of the simulation's time went there.
 gc.set_threshold(100_000, 20, 20)
+
+# A worker of xdist has it, and the command takes it for the width of a terminal.
+os.environ.pop("COLUMNS", None)
 
 # Files that wait for a schedule, a window or a terminal: begun last, idle workers would wait for them.
 WAITING = ("test_demo.py", "test_deploy.py", "test_local_cloud.py", "test_operate.py")

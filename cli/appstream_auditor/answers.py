@@ -5,16 +5,12 @@ that is not known is empty, a time that is not known is null.
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from appstream_auditor.findings import Question, Verdict, findings
-from appstream_auditor.observations import Observations, Operation, Stop
-from session_auditor import __version__
 from session_auditor.contract import timestamp
 from session_auditor.model import Cause, DetailType, EndReason, Life, Presence, TargetId
 from session_auditor.views import Fault, Row, Status
@@ -70,143 +66,6 @@ class StatusAnswer(Answer):
 
     as_of: Time
     targets: tuple[StatusRow, ...]
-    failures: tuple[Failure, ...]
-
-
-class Evidence(Answer):
-    """A count that a finding rests on."""
-
-    what: str
-    count: int
-
-
-class ProbeFinding(Answer):
-    """An answer to one question; where it is OPEN, `needs` says what would answer it."""
-
-    question: Question
-    text: str
-    verdict: Verdict
-    sentence: str
-    needs: str
-    evidence: tuple[Evidence, ...]
-
-
-class ProbeProblem(Answer):
-    """Calls that failed, by their error code."""
-
-    operation: Operation
-    code: str
-    times: int
-
-
-class ProbeAnswer(Answer):
-    """The answer of `probe`. It names no account, region, stack, fleet, user, session or instance."""
-
-    day: date
-    version: str
-    botocore_version: str
-    partition: str
-    stop: Stop
-    calls: int
-    calls_limit: int
-    stacks: int
-    stacks_asked: int
-    scopes: int
-    scopes_asked: int
-    scopes_with_sessions: int
-    sessions: int
-    problems: tuple[ProbeProblem, ...]
-    findings: tuple[ProbeFinding, ...]
-
-
-def probe_answer(seen: Observations, *, partition: str, botocore_version: str, day: date) -> ProbeAnswer:
-    """Return what a probe found."""
-    return ProbeAnswer(
-        day=day,
-        version=__version__,
-        botocore_version=botocore_version,
-        partition=partition,
-        stop=seen.stop,
-        calls=seen.calls.made,
-        calls_limit=seen.calls.limit,
-        stacks=seen.looked.stacks,
-        stacks_asked=seen.looked.stacks_asked,
-        scopes=seen.looked.scopes,
-        scopes_asked=seen.looked.scopes_asked,
-        scopes_with_sessions=seen.looked.scopes_with_sessions,
-        sessions=seen.looked.sessions,
-        problems=tuple(
-            ProbeProblem(operation=operation, code=code, times=times)
-            for (operation, code), times in sorted(seen.problems.items())
-        ),
-        findings=tuple(
-            ProbeFinding(
-                question=each.question,
-                text=each.text,
-                verdict=each.judged.verdict,
-                sentence=each.judged.sentence,
-                needs=each.judged.needs,
-                evidence=tuple(
-                    Evidence(what=what, count=count) for what, count in each.judged.evidence.items()
-                ),
-            )
-            for each in findings(seen)
-        ),
-    )
-
-
-class Check(StrEnum):
-    """What `doctor` looks at."""
-
-    CREDENTIALS = "CREDENTIALS"
-    STACK = "STACK"
-    SCHEDULE = "SCHEDULE"
-    FUNCTION = "FUNCTION"
-    CONCURRENCY = "CONCURRENCY"
-    THROTTLING = "THROTTLING"
-    LAST_SWEEP = "LAST_SWEEP"
-    COVERAGE = "COVERAGE"
-    PENDING_EVENTS = "PENDING_EVENTS"
-    UNREADABLE_ITEMS = "UNREADABLE_ITEMS"
-    REFUSED_EVENTS = "REFUSED_EVENTS"
-    RULES = "RULES"
-    RULE_TARGETS = "RULE_TARGETS"
-    RULE_PATTERNS = "RULE_PATTERNS"
-    ALARMS = "ALARMS"
-    ALARM_TOPIC = "ALARM_TOPIC"
-    DEAD_LETTERS = "DEAD_LETTERS"
-    TRIGGER = "TRIGGER"
-    WEBHOOK = "WEBHOOK"
-    WEBHOOK_URL = "WEBHOOK_URL"
-    SUBSCRIPTION = "SUBSCRIPTION"
-
-
-class Level(StrEnum):
-    """What a check found; UNKNOWN if it could not ask."""
-
-    OK = "OK"
-    FAULT = "FAULT"
-    UNKNOWN = "UNKNOWN"
-
-
-class FindingRow(Answer):
-    """What one check found. `channel` is empty for the auditor itself; `needs` is the action denied."""
-
-    account_id: str
-    region: str
-    channel: str
-    check: Check
-    level: Level
-    sentence: str
-    remedy: str
-    needs: str
-
-
-class DoctorAnswer(Answer):
-    """The answer of `doctor`."""
-
-    as_of: Time
-    findings: tuple[FindingRow, ...]
     failures: tuple[Failure, ...]
 
 

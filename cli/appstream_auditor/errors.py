@@ -113,7 +113,8 @@ def refusal(code: str, action: str) -> QuestionError:
         return QuestionError(f"the AWS credentials have expired: {LOG_IN}")
     if code in _UNKNOWN:
         return QuestionError(f"AWS does not know these credentials ({code}): {LOG_IN}")
-    return QuestionError(f"AWS refused {action} ({code})")
+    # The code may also name what went wrong on the way to AWS.
+    return QuestionError(f"{action} failed ({code})")
 
 
 @contextmanager

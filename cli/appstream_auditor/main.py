@@ -19,12 +19,9 @@ from rich.console import Console
 from rich.text import Text
 
 from appstream_auditor.answers import (
-    DoctorAnswer,
     EventRow,
     Failure,
-    FindingRow,
     HistoryAnswer,
-    Level,
     LifeRow,
     SessionRow,
     SessionsAnswer,
@@ -32,18 +29,19 @@ from appstream_auditor.answers import (
     StatusRow,
     SumRow,
     life_row,
-    probe_answer,
     status_row,
 )
 from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find, sign_in
-from appstream_auditor.doctor import examine, verdict
+from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow
+from appstream_auditor.doctor.report import report as doctor_report
+from appstream_auditor.doctor.runner import examine, verdict
 from appstream_auditor.errors import Exit, QuestionError, asking, reading
 from appstream_auditor.explain import explained, told
 from appstream_auditor.history import Asked, Grouping, life_columns, lives_of, sum_columns, summed
-from appstream_auditor.observations import Stop
 from appstream_auditor.parameters import STATES, Moment, Span, globs, moment_of, month_of, presences
 from appstream_auditor.printing import (
     Output,
+    counted,
     harmless,
     print_csv,
     print_json,
@@ -52,8 +50,10 @@ from appstream_auditor.printing import (
     to_terminal,
     zone_of,
 )
-from appstream_auditor.probe import CALLS_LIMIT, SCOPES_LIMIT, client_of, observe
-from appstream_auditor.report import report
+from appstream_auditor.probe.calls import client_of
+from appstream_auditor.probe.looking import CALLS_LIMIT, SCOPES_LIMIT, observe
+from appstream_auditor.probe.observations import Stop
+from appstream_auditor.probe.report import probe_answer, report
 from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__
@@ -289,7 +289,7 @@ def sessions(
         targets = len(question.regions) > 1
         shown = session_columns(answer.sessions, answer.as_of, question.zone, targets=targets)
         console.print(table(shown, console.width))
-        console.print(_counted(len(answer.sessions), "session"), style="dim")
+        console.print(counted(len(answer.sessions), "session"), style="dim")
         for note in answer.notes:
             to_errors().print(Text(f"Note: {harmless(note)}", "yellow"))
 
@@ -392,7 +392,7 @@ def history(
             console = to_terminal()
             console.print(table(columns, console.width))
             if not by:
-                to_terminal().print(_counted(len(lives), "session"), style="dim")
+                to_terminal().print(counted(len(lives), "session"), style="dim")
     return Exit.OUT_OF_REACH if failures else Exit.OK
 
 
@@ -423,10 +423,6 @@ def patience(words: str) -> Iterator[Callable[[str], None]]:
     """Say what takes so long, on a terminal; give a function that says how far it is."""
     with to_errors().status(words) as status:
         yield lambda more: status.update(f"{words} {more}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @cli.command("probe")
@@ -483,16 +479,13 @@ def probe_command(
     sys.exit(Exit.OK if whole else Exit.OUT_OF_REACH)
 
 
-_STYLES = {Level.OK: "green", Level.FAULT: "bold red", Level.UNKNOWN: "yellow"}
-
-
 @cli.command()
 @asks
 def doctor(question: Question) -> Exit:
-    """Examine the deployment, and say of each fault what it is and what to do.
+    """Check whether the auditor works, and say of each fault what to do.
 
-    Ends with 1 when a fault is found. What your credentials may not ask is unknown, which is no fault;
-    whatever else AWS does not answer ends with 3, unless a fault is found.
+    Ends with 1 if there is a fault. What your credentials may not check is unknown, which is no fault. Ends
+    with 3 if there is no fault, but AWS did not answer for another reason.
     """
     with to_errors().status("Examining the auditor ..."):
         examined, failures = question.everywhere(lambda deployment: list(examine(deployment, now())))
@@ -503,19 +496,8 @@ def doctor(question: Question) -> Exit:
         case Output.CSV:
             print_csv(rows, FindingRow)
         case Output.TABLE:
-            for row in rows:
-                place = f"{row.region}  " if len(question.regions) > 1 else ""
-                to_terminal().print(Text(place).append(_finding(row)), soft_wrap=True)
-            number = {level: sum(row.level is level for row in rows) for level in Level}
-            faults = "1 fault" if number[Level.FAULT] == 1 else f"{number[Level.FAULT]} faults"
-            to_terminal().print(f"{faults}, {number[Level.UNKNOWN]} unknown, {number[Level.OK]} in order")
+            console = to_terminal()
+            for line in doctor_report(rows, console.width, regions=len(question.regions) > 1):
+                console.print(line, soft_wrap=True)
     code = verdict(rows)
     return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
-
-
-def _finding(row: FindingRow) -> Text:
-    name = f"{row.channel} {row.check}".strip().replace("_", " ").lower()
-    remedy = f" -> {row.remedy}" if row.remedy else ""
-    return Text.assemble(
-        (f"{row.level.lower():8}", _STYLES[row.level]), harmless(f"{name:24} {row.sentence}{remedy}")
-    )

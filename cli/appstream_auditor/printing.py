@@ -147,6 +147,11 @@ def _harmless(column: Column) -> Column:
     )
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things, such as 1 session or 2 sessions."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def duration(span: timedelta) -> str:
     """Return a span in its two largest units, such as 2h 05m; seconds only below a minute."""
     seconds = max(0, int(span.total_seconds()))

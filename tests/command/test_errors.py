@@ -36,7 +36,7 @@ def refused(code: str) -> ClientError:
         (refused("AccessDeniedException"), "ReaderPolicyArn", 3, "cloudformation:DescribeStacks"),
         (refused("ExpiredToken"), "aws sso login", 3, ""),
         (refused("InvalidClientTokenId"), "does not know these credentials", 3, ""),
-        (refused("Throttling"), "AWS refused cloudformation:DescribeStacks (Throttling)", 3, ""),
+        (refused("Throttling"), "cloudformation:DescribeStacks failed (Throttling)", 3, ""),
         (NoCredentialsError(), "no AWS credentials", 3, ""),
         (NoRegionError(), "--region eu-west-1", 2, ""),
         (ProfileNotFound(profile=SECRET), "--profile", 2, ""),

@@ -1,6 +1,6 @@
-"""Every fault that `doctor` knows, injected into a deployed stack: it names that one, and nothing else.
+"""Every fault that `doctor` knows, injected into a deployed stack: it reports that fault and no other.
 
-The tests share one stack, which is healthy before and after each of them.
+All tests share one stack. It is healthy before and after each test.
 """
 
 import json
@@ -17,9 +17,9 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from click.testing import CliRunner
 
-from appstream_auditor.answers import Check, FindingRow, Level
 from appstream_auditor.deployment import Deployment, find
-from appstream_auditor.doctor import examine, verdict
+from appstream_auditor.doctor.findings import Check, FindingRow, Level
+from appstream_auditor.doctor.runner import examine, verdict
 from appstream_auditor.errors import Exit
 from appstream_auditor.main import cli
 from sandbox.appstream.models import Fleet
@@ -46,6 +46,7 @@ SETTINGS = {
 }
 # The protocols that answer in XML.
 QUERY = frozenset(["cloudformation", "sns"])
+ILL = (Level.FAULT, Level.UNKNOWN)
 Inject = Callable[["Patient"], None]
 
 
@@ -200,10 +201,10 @@ def faults(deployment: Deployment, at: datetime) -> list[FindingRow]:
 
 
 def doctor(*options: str) -> tuple[int, list[dict[str, Any]]]:
-    """Type the command; return its exit code and what it found that is not in order."""
+    """Type the command; return its exit code and what it found wrong."""
     done = CliRunner().invoke(cli, ["doctor", "-o", "json", *options])
     found = json.loads(done.stdout)["findings"]
-    return done.exit_code, [row for row in found if row["level"] != "OK"]
+    return done.exit_code, [row for row in found if row["level"] in ILL]
 
 
 def test_a_healthy_stack_has_no_fault(patient: Patient) -> None:
@@ -212,8 +213,8 @@ def test_a_healthy_stack_has_no_fault(patient: Patient) -> None:
     assert shown.exit_code == Exit.OK
     lines = shown.stdout.splitlines()
     assert lines[-1].startswith("0 faults, 0 unknown, ")
-    assert "ok      schedule" in shown.stdout
-    assert all(line.startswith("ok ") for line in lines[:-1])
+    assert "ok       schedule" in shown.stdout
+    assert all(line.startswith(("ok ", "note ")) for line in lines[:-1])
     # Nothing secret, and nobody's address.
     assert "secret" not in shown.stdout
     assert "@" not in shown.stdout
@@ -392,7 +393,7 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
         ),
         pytest.param(
             *(degrade, recover, "", Check.COVERAGE),
-            "stack office, fleet cad cannot be listed whole since",
+            "stack office, fleet cad cannot be listed completely since",
             id="a stack and fleet degraded",
         ),
         pytest.param(
@@ -407,17 +408,17 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
         ),
         pytest.param(
             *(break_an_item, delete_it, "", Check.UNREADABLE_ITEMS),
-            "1 item of the table cannot be read; their sessions are not watched",
+            "1 item of the table cannot be read, so those sessions are not watched",
             id="an item that cannot be read",
         ),
         pytest.param(
             *(disable_the_rule, enable_the_rule, "", Check.RULES),
-            "rule to-pages on the bus is disabled",
+            "the rule to-pages is disabled",
             id="a rule disabled",
         ),
         pytest.param(
             *(write_rule("idle", PATTERN), delete_rule("idle"), "", Check.RULE_TARGETS),
-            "rule idle on the bus has no target",
+            "the rule idle has no target",
             id="a rule without a target",
         ),
         pytest.param(
@@ -426,13 +427,13 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
                 write_rule("to-pages", PATTERN),
             ),
             *("", Check.RULE_PATTERNS),
-            "the pattern of rule to-pages on the bus matches no detail-type",
+            "the pattern of the rule to-pages matches no event",
             id="a pattern of another source",
         ),
         pytest.param(
             write_rule("to-pages", PATTERN | {"detail-type": ["AppStream Session ended"]}),
             *(write_rule("to-pages", PATTERN), "", Check.RULE_PATTERNS),
-            "the pattern of rule to-pages on the bus matches no detail-type",
+            "the pattern of the rule to-pages matches no event",
             id="a detail-type misspelt",
         ),
         pytest.param(
@@ -448,7 +449,7 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
         ),
         pytest.param(
             *(delete_the_alarm, make_it_again, "", Check.ALARMS),
-            "the alarm EventsPending is not there any more",
+            "the alarm EventsPending was deleted",
             id="an alarm deleted",
         ),
         pytest.param(
@@ -464,13 +465,13 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
         pytest.param(
             send_letter("UndeliveredSweepsQueueUrl", {}, ERROR_CODE="AccessDenied", ERROR_MESSAGE="jane"),
             *(purge("UndeliveredSweepsQueueUrl"), "", Check.DEAD_LETTERS),
-            "UndeliveredSweeps (sweeps that the scheduler could not ask for): AccessDenied",
+            "UndeliveredSweeps (sweeps that the scheduler could not start): AccessDenied",
             id="a sweep that could not be asked for",
         ),
         pytest.param(
             send_letter("SlackUndeliveredQueueUrl", {"detail": "jane"}, reason="HTTP 410: no_service"),
             *(purge("SlackUndeliveredQueueUrl"), "Slack", Check.DEAD_LETTERS),
-            "Undelivered (events that people could not be told of): HTTP 410: no_service",
+            "Undelivered (events that did not reach people): HTTP 410: no_service",
             id="an event that Slack refused",
         ),
         pytest.param(
@@ -480,12 +481,12 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
         ),
         pytest.param(
             *(delete_url, store_url(URL), "Slack", Check.WEBHOOK),
-            "/notices/slack, which should hold the webhook's URL, is not there",
+            "/notices/slack, which should hold the webhook's URL, does not exist",
             id="no such parameter",
         ),
         pytest.param(
             *(delete_secret, restore_secret, "Teams", Check.WEBHOOK),
-            "notices/teams, which should hold the webhook's URL, is not there",
+            "notices/teams, which should hold the webhook's URL, does not exist",
             id="a secret that is deleted",
         ),
         pytest.param(
@@ -495,22 +496,22 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
                 "Slack",
                 Check.WEBHOOK,
             ),
-            "/notices/slack is encrypted with a key for which the channel's function has no permission",
+            "/notices/slack is encrypted with a key that the channel's function may not use",
             id="another key",
         ),
         pytest.param(
             *(store_url("hooks.slack.com/services/T0"), store_url(URL), "Slack", Check.WEBHOOK_URL),
-            "what /notices/slack holds does not begin with https://",
+            "/notices/slack holds no URL that begins with https://",
             id="no URL",
         ),
         pytest.param(
             *(unsubscribe("Mail"), subscribe("Mail"), "Mail", Check.SUBSCRIPTION),
-            "nobody is subscribed any more",
+            "nobody is subscribed",
             id="nobody gets mail",
         ),
         pytest.param(
             *(unsubscribe("Chat"), subscribe("Chat"), "Chat", Check.SUBSCRIPTION),
-            "nobody listens to the topic",
+            "no chat channel is subscribed",
             id="no chat listens",
         ),
     ],
@@ -528,7 +529,7 @@ def test_a_fault_is_named_until_it_is_mended(
     inject(patient)
     found = list(examine(deployment, now()))
     mend(patient)
-    (fault,) = (row for row in found if row.level is not Level.OK)
+    (fault,) = (row for row in found if row.level in ILL)
     assert verdict(found) is Exit.FAULT
     assert (fault.channel, fault.check, fault.level) == (channel, check, Level.FAULT)
     assert words in fault.sentence
@@ -550,7 +551,7 @@ def test_no_sweep_for_three_intervals_is_a_fault(deployment: Deployment) -> None
     (fault,) = faults(deployment, now() + timedelta(hours=2))
     assert (fault.check, fault.sentence) == (
         Check.LAST_SWEEP,
-        "the last sweep was completed 2h 00m ago",
+        "completed 2h 00m ago",
     )
 
 
@@ -658,17 +659,21 @@ def test_what_may_not_be_asked_is_unknown_and_hides_nothing(
     overheard.deny(f"{service}.{operation}")
     found = list(examine(overheard.deployment, now()))
     assert {(row.channel, row.check) for row in found} == everything
-    assert {(row.channel, row.check) for row in found if row.level is not Level.OK} == unknown
+    assert {(row.channel, row.check) for row in found if row.level in ILL} == unknown
     for row in found:
-        if row.level is not Level.OK:
-            assert (row.level, row.sentence, row.needs) == (Level.UNKNOWN, f"unknown, needs {needs}", needs)
+        if row.level in ILL:
+            assert (row.level, row.sentence, row.needs) == (
+                Level.UNKNOWN,
+                f"your credentials may not {needs}",
+                needs,
+            )
             assert row.remedy
 
 
 def test_without_the_stacks_parts_the_table_is_examined_all_the_same(overheard: Wire) -> None:
     overheard.deny("cloudformation.DescribeStackResources")
     found = list(examine(overheard.deployment, now()))
-    assert {row.level for row in found} == {Level.OK, Level.UNKNOWN}
+    assert {row.level for row in found} == {Level.OK, Level.NOTE, Level.UNKNOWN}
     assert {row.needs for row in found} == {"", "cloudformation:DescribeStackResources"}
     levels = {row.check: row.level for row in found if not row.channel}
     assert {levels[check] for check in OF_THE_TABLE} == {Level.OK}
@@ -682,7 +687,7 @@ def test_dead_letters_are_counted_where_their_reasons_may_not_be_read(
     send_letter("FailedSweepsQueueUrl", RECORD)(patient)
     (fault,) = faults(overheard.deployment, now())
     purge("FailedSweepsQueueUrl")(patient)
-    assert fault.sentence.endswith("why is unknown, needs sqs:ReceiveMessage")
+    assert fault.sentence.endswith("the reason is unknown, needs sqs:ReceiveMessage")
 
 
 @pytest.mark.parametrize(
@@ -730,7 +735,10 @@ def test_what_was_deleted_by_hand_is_a_fault(overheard: Wire) -> None:
     code = "ResourceNotFoundException"
     overheard.answer("scheduler.GetSchedule", status=404, body='{"Message": "gone"}', code=code)
     (fault,) = faults(overheard.deployment, now())
-    assert (fault.check, fault.sentence) == (Check.SCHEDULE, "what the stack made is not there any more")
+    assert (fault.check, fault.sentence) == (
+        Check.SCHEDULE,
+        "a resource that this check looks at was deleted",
+    )
 
 
 def test_rules_that_aws_manages_are_its_own_matter(overheard: Wire) -> None:
@@ -742,8 +750,8 @@ def test_rules_that_aws_manages_are_its_own_matter(overheard: Wire) -> None:
     overheard.answer("eventbridge.ListRules", status=200, body=json.dumps({"Rules": [rule]}))
     (found,) = (row for row in examine(overheard.deployment, now()) if row.check is Check.RULES)
     assert (found.level, found.sentence) == (
-        Level.OK,
-        "there is no rule on the bus, so nobody is told anything",
+        Level.NOTE,
+        "the bus has no rule, so nobody receives the events",
     )
 
 

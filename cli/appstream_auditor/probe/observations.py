@@ -1,6 +1,6 @@
 """What a probe saw of an account's AppStream: counts, codes and values that AWS publishes.
 
-Nothing here can hold a name, an id or a time of the account, so neither can what is made of it.
+Nothing here can hold a name, an id or a time of the account, so neither can a report made from it.
 """
 
 from collections.abc import Mapping
@@ -33,35 +33,10 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True)
-class Calls:
-    """What was called. Latencies are milliseconds of DescribeSessions; `throttled` is 0 or 1."""
-
-    made: int = 0
-    limit: int = 0
-    seconds: float = 0.0
-    median: int = 0
-    percentile95: int = 0
-    throttled: int = 0
-
-
-@dataclass(frozen=True)
-class Looked:
-    """How much of the account was looked at; a scope is a pair of stack and fleet."""
-
-    stacks: int = 0
-    stacks_asked: int = 0
-    scopes: int = 0
-    scopes_asked: int = 0
-    scopes_with_sessions: int = 0
-    sessions: int = 0
-
-
-@dataclass(frozen=True)
 class Replies:
-    """How DescribeSessions replied to one way of asking: listings that it began, and codes that refused."""
+    """How DescribeSessions replied to one way of asking: listings answered, and codes that refused."""
 
     answered: int = 0
-    sessions: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -91,77 +66,54 @@ class Values:
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages of DescribeSessions; `more` are those with a NextToken, `short` those of fewer than 50."""
+    """Pages of DescribeSessions: the largest, those with a NextToken, and how many of these were not full."""
 
-    asked_for: int = 50
-    all: int = 0
-    more: int = 0
     largest: int = 0
-    full: int = 0
-    beyond_limit: int = 0
-    short_with_more: int = 0
-    empty_with_more: int = 0
-    repeated: int = 0
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Sessions near their end: still listed after MaxExpirationTime, or gone between two listings."""
-
-    overdue: int = 0
-    vanished: int = 0
+    more: int = 0
+    short: int = 0
 
 
 @dataclass(frozen=True)
 class Fleets:
-    """Sessions by what their fleet is; `scopes` are pairs of stack and fleet that were asked."""
+    """Sessions by what their fleet is; `shared` fleets serve several stacks that were asked."""
 
     elastic_scopes: int = 0
     elastic_sessions: int = 0
-    multi_session_scopes: int = 0
-    multi_session_sessions: int = 0
-    multi_session_without_instance: int = 0
-    instances: int = 0
+    multi_sessions: int = 0
+    multi_sessions_without_instance: int = 0
     shared_instances: int = 0
-    shared_fleets: int = 0
-    shared_fleets_asked: int = 0
     shared_fleet_sessions: int = 0
     listed_twice: int = 0
-    names_differ: int = 0
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Times of sessions: their longest duration beside the fleet's, their start beside the answer's Date."""
-
-    durations: int = 0
-    durations_equal: int = 0
-    durations_longer: int = 0
-    starts: int = 0
-    starts_ahead: int = 0
-    most_ahead: int = 0
 
 
 @dataclass(frozen=True)
 class Observations:
-    """All that a probe saw.
+    """All that a probe saw. A scope is a pair of stack and fleet.
 
-    `user_id_reply` is the code that refused a UserId without a type, "" if it was taken, None if not asked.
-    `unknown_fields` is None where an answer could not be read apart from botocore.
+    `vanished` sessions left the list without being listed as EXPIRED. `durations` counts sessions with both
+    times and a fleet of known duration. `user_id_reply` is the code that refused a UserId without a type, ""
+    if it was accepted, None if it was not asked. `unknown_fields` is None if an answer was not in JSON.
     """
 
     stop: Stop = Stop.DONE
-    calls: Calls = Calls()
-    looked: Looked = Looked()
+    calls: int = 0
+    calls_limit: int = 0
+    seconds: float = 0.0
+    stacks: int = 0
+    stacks_asked: int = 0
+    scopes: int = 0
+    scopes_asked: int = 0
+    scopes_with_sessions: int = 0
+    sessions: int = 0
     problems: Mapping[tuple[Operation, str], int] = field(default_factory=dict)
     replies: Mapping[Asked, Replies] = field(default_factory=dict)
     compared: Compared = Compared()
-    mislabelled: int = 0
     user_id_reply: str | None = None
     values: Mapping[str, Values] = field(default_factory=dict)
     fields: Mapping[str, int] = field(default_factory=dict)
     unknown_fields: int | None = None
     pages: Pages = Pages()
-    ends: Ends = Ends()
+    vanished: int = 0
     fleets: Fleets = Fleets()
-    clocks: Clocks = Clocks()
+    durations: int = 0
+    durations_equal: int = 0

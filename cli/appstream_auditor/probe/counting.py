@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from appstream_auditor.observations import Clocks, Compared, Ends, Fleets, Values
+from appstream_auditor.probe.observations import Compared, Fleets, Values
 from session_auditor.model import AuthenticationType, Scope, SessionState
 
 ELASTIC = "ELASTIC"
@@ -23,7 +23,7 @@ class Listed:
 
     @property
     def settled(self) -> bool:
-        """Whether it is known whom this way of asking lists."""
+        """Whether it is known which sessions this way of asking lists."""
         return self.whole or self.refused
 
 
@@ -44,11 +44,10 @@ class FleetFacts:
 
 @dataclass
 class Seen:
-    """A session as it was last listed, by which scopes, and the Date of that answer."""
+    """A session as it was last listed, and the scopes that listed it."""
 
     record: Mapping[str, Any]
     facts: FleetFacts
-    date: datetime | None
     scopes: set[Scope] = field(default_factory=set)
 
 
@@ -58,10 +57,10 @@ def compare(
     after: Listed,
     again: Mapping[AuthenticationType, Listed],
 ) -> Compared:
-    """Compare the listings of one scope, made in this order; sessions may have come and gone meanwhile.
+    """Compare the listings of one scope, made in this order. Sessions may have come and gone meanwhile.
 
-    A session counts as absent only if it was listed by its type before and after a whole listing without one
-    that left it out; and as listed without a type alone only if two such listings have it and none between.
+    A session is absent only if its type listed it before and after a whole listing without a type that left
+    it out. It is listed without a type alone only if both such listings have it and none in between.
     """
     types = Counter(session_id for listed in typed.values() for session_id in listed.ids)
     several = {session_id for session_id, times in types.items() if times > 1}
@@ -85,12 +84,12 @@ def compare(
 
 
 def promising(scopes: Sequence[Scope], fleets: Mapping[str, FleetFacts]) -> list[Scope]:
-    """Put first the scopes that may tell most: fleets in use, and of each kind of fleet one after another."""
+    """Sort scopes by what they may show: fleets in use first, and kinds of fleet in turns."""
     turns: Counter[tuple[str, bool, bool]] = Counter()
     ranked = []
     for scope in sorted(scopes):
         fleet = fleets.get(scope.fleet, FleetFacts())
-        # What does not say whether it is in use may be; elastic fleets have no capacity to speak of.
+        # A fleet that reports no capacity may be in use; elastic fleets report none.
         idle = fleet.in_use == 0
         kind = fleet.fleet_type, fleet.multi_session, idle
         ranked.append((idle, turns[kind], scope))
@@ -104,17 +103,12 @@ def total(compared: Sequence[Compared]) -> Compared:
     for each in compared:
         both.update(each.both)
         absent.update(each.absent)
-    return Compared(
-        both,
-        absent,
-        sum(each.untyped_alone for each in compared),
-        sum(each.unsettled for each in compared),
-        sum(each.of_several_types for each in compared),
-    )
+    alone, unsettled = sum(each.untyped_alone for each in compared), sum(each.unsettled for each in compared)
+    return Compared(both, absent, alone, unsettled, sum(each.of_several_types for each in compared))
 
 
 def values(records: Sequence[Mapping[str, Any]], shape: Any) -> dict[str, Values]:
-    """Return which values the fields have of which AWS publishes the values."""
+    """Return the values of the fields for which AWS publishes a list of values."""
     found = {}
     for name, member in shape.members.items():
         published = getattr(member, "enum", None)
@@ -127,7 +121,7 @@ def values(records: Sequence[Mapping[str, Any]], shape: Any) -> dict[str, Values
 
 
 def fields(records: Sequence[Mapping[str, Any]], shape: Any) -> dict[str, int]:
-    """Return how many records have each field that botocore's model knows, those within another included."""
+    """Return how many records have each field of botocore's model, nested fields included."""
     found = {}
     for name, member in shape.members.items():
         values = [record[name] for record in records if record.get(name)]
@@ -139,73 +133,41 @@ def fields(records: Sequence[Mapping[str, Any]], shape: Any) -> dict[str, int]:
     return found
 
 
-def ends(sessions: Mapping[str, Seen], vanished: Collection[str]) -> Ends:
-    """Count sessions past their end; `vanished` are the ids that left a list between two looks."""
-    overdue = [
-        each
-        for each in sessions.values()
-        if each.date and (end := _time(each.record, "MaxExpirationTime")) and end < each.date
-    ]
-    # Whoever was listed as EXPIRED before did not vanish unseen.
-    unseen = [each for each in vanished if sessions[each].record.get("State") != SessionState.EXPIRED]
-    return Ends(len(overdue), len(unseen))
+def unseen_ends(sessions: Mapping[str, Seen], vanished: Collection[str]) -> int:
+    """Count the ids that left a list without having been listed as EXPIRED."""
+    return sum(sessions[each].record.get("State") != SessionState.EXPIRED for each in vanished)
 
 
-def fleets(
-    sessions: Collection[Seen],
-    scopes: Sequence[Scope],
-    asked: Sequence[Scope],
-    known: Mapping[str, FleetFacts],
-    names_differ: int,
-) -> Fleets:
-    """Count sessions by what their fleet is; `scopes` are all that exist, `asked` those that were listed."""
-    of_asked = [known.get(scope.fleet, FleetFacts()) for scope in asked]
-    in_multi = [each for each in sessions if each.facts.multi_session]
+def fleets(sessions: Collection[Seen], asked: Sequence[Scope], known: Mapping[str, FleetFacts]) -> Fleets:
+    """Count sessions by what their fleet is; `asked` are the scopes that were listed."""
+    multi = [each for each in sessions if each.facts.multi_session]
     instances = Counter(
         instance for each in sessions if isinstance(instance := each.record.get("InstanceId"), str)
     )
-    stacks = Counter(scope.fleet for scope in scopes)
-    shared = {fleet for fleet, count in Counter(scope.fleet for scope in asked).items() if count > 1}
+    shared = {fleet for fleet, stacks in Counter(scope.fleet for scope in asked).items() if stacks > 1}
     return Fleets(
-        elastic_scopes=sum(each.fleet_type == ELASTIC for each in of_asked),
+        elastic_scopes=sum(known.get(scope.fleet, FleetFacts()).fleet_type == ELASTIC for scope in asked),
         elastic_sessions=sum(each.facts.fleet_type == ELASTIC for each in sessions),
-        multi_session_scopes=sum(each.multi_session for each in of_asked),
-        multi_session_sessions=len(in_multi),
-        multi_session_without_instance=sum(not each.record.get("InstanceId") for each in in_multi),
-        instances=len(instances),
-        shared_instances=sum(count > 1 for count in instances.values()),
-        shared_fleets=sum(count > 1 for count in stacks.values()),
-        shared_fleets_asked=len(shared),
+        multi_sessions=len(multi),
+        multi_sessions_without_instance=sum(not each.record.get("InstanceId") for each in multi),
+        shared_instances=sum(number > 1 for number in instances.values()),
         shared_fleet_sessions=sum(any(scope.fleet in shared for scope in each.scopes) for each in sessions),
         listed_twice=sum(len(each.scopes) > 1 for each in sessions),
-        names_differ=names_differ,
     )
 
 
-def clocks(sessions: Collection[Seen]) -> Clocks:
-    """Compare the sessions' times with their fleet's longest duration and with AWS's own clock."""
-    differences: list[float] = []
-    leads: list[float] = []
+def durations(sessions: Collection[Seen]) -> tuple[int, int]:
+    """Count sessions of known duration, and those of their fleet's longest duration, to a second."""
+    differences = []
     for each in sessions:
         start, end = _time(each.record, "StartTime"), _time(each.record, "MaxExpirationTime")
         if start and end and each.facts.max_user_duration:
             differences.append((end - start).total_seconds() - each.facts.max_user_duration)
-        if start and each.date:
-            leads.append((start - each.date).total_seconds())
-    # The Date of an answer is a whole second.
-    ahead = [each for each in leads if each >= 1]
-    return Clocks(
-        durations=len(differences),
-        durations_equal=sum(abs(each) < 1 for each in differences),
-        durations_longer=sum(each >= 1 for each in differences),
-        starts=len(leads),
-        starts_ahead=len(ahead),
-        most_ahead=int(max(ahead, default=0)),
-    )
+    return len(differences), sum(abs(each) < 1 for each in differences)
 
 
 def facts(record: Mapping[str, Any]) -> FleetFacts:
-    """Read a record of DescribeFleets; whatever cannot be read counts as not said."""
+    """Read a record of DescribeFleets; a value that cannot be read is left out."""
     capacity = record.get("ComputeCapacityStatus")
     capacity = capacity if isinstance(capacity, dict) else {}
     used = [_count(capacity.get(name)) for name in ("InUse", "ActiveUserSessions")]
