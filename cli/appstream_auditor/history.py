@@ -14,24 +14,15 @@ from typing import NamedTuple, assert_never
 from appstream_auditor.answers import LifeRow, SumRow
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.parameters import midnight
-from appstream_auditor.printing import Column, hours, moment
+from appstream_auditor.printing import Column
 from session_auditor.errors import SnapshotError
-from session_auditor.model import EndReason, Globs, Life, TargetId
+from session_auditor.model import Globs, Life, TargetId
+from session_auditor.stories import END_REASONS, hours, moment
 from session_auditor.views import HOUR, By, Peak, Sums, by_hour, lives, peak, sums
 
 WORKERS = 8
 DAY = timedelta(days=1)
 NOBODY = Sums(0, 0, 0)
-END_REASONS = {
-    None: "",
-    EndReason.SCOPE_GONE: "fleet removed",
-    EndReason.UNKNOWN: "not known",
-    EndReason.MAX_DURATION: "maximum duration",
-    EndReason.DISCONNECT_TIMEOUT: "disconnect timeout",
-    EndReason.NEVER_CONNECTED: "nobody came",
-    EndReason.USER_OR_ADMIN: "user or administrator",
-    EndReason.UNWATCHED: "not audited any more",
-}
 GLOB = set("*?[")
 
 

@@ -36,7 +36,7 @@ from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow
 from appstream_auditor.doctor.report import report as doctor_report
 from appstream_auditor.doctor.runner import examine, verdict
 from appstream_auditor.errors import Exit, QuestionError, asking, reading
-from appstream_auditor.explain import explained, told
+from appstream_auditor.explain import answer_of, explained, shown
 from appstream_auditor.history import Asked, Grouping, life_columns, lives_of, sum_columns, summed
 from appstream_auditor.parameters import STATES, Moment, Span, globs, moment_of, month_of, presences
 from appstream_auditor.printing import (
@@ -406,14 +406,16 @@ def explain(question: Question, *, session: str) -> Exit:
     an old one takes a while.
     """
     with patience("Looking for the session ...") as progress:
-        answer = explained(question.one(), session, now, progress)
+        deployment, asked_at = question.one(), now()
+        told = explained(deployment, session, asked_at, progress)
+    answer = answer_of(deployment.target_id, told, asked_at)
     match question.output:
         case Output.JSON:
             print_json(answer)
         case Output.CSV:
             print_csv(answer.timeline, EventRow)
         case Output.TABLE:
-            for line in told(answer, question.zone):
+            for line in shown(told, asked_at, question.zone):
                 to_terminal().print(line, soft_wrap=True)
     return Exit.OK
 

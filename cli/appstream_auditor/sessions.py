@@ -13,12 +13,11 @@ from rich.text import Text
 from appstream_auditor.answers import SessionRow, session_row
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import asking, refusal
-from appstream_auditor.printing import Column, duration, moment
+from appstream_auditor.printing import Column
 from session_auditor.errors import TopologyError
 from session_auditor.listing import SessionLister
 from session_auditor.model import (
     AuthenticationMode,
-    Cause,
     Listing,
     Policy,
     Presence,
@@ -27,20 +26,10 @@ from session_auditor.model import (
     Target,
 )
 from session_auditor.plan import plan_sessions, plan_target
+from session_auditor.stories import CAUSES, PRESENCES, moment, span
 from session_auditor.topology import TopologyReader
 from session_auditor.views import Filter, Row, Sort, live, ordered
 
-WORDS = {
-    Presence.CONNECTED: "connected",
-    Presence.DISCONNECTED: "disconnected",
-    Presence.NEVER_CONNECTED: "never connected",
-    Presence.UNKNOWN: "unknown",
-}
-CAUSES = {
-    Cause.MAX_DURATION: "maximum duration",
-    Cause.DISCONNECT_TIMEOUT: "disconnect timeout",
-    Cause.NONE: "",
-}
 # Whoever asks AppStream itself waits at a terminal.
 ASKING_SECONDS = 120
 WORKERS = 8
@@ -66,7 +55,7 @@ def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callab
     if last is None:
         notes.append("nothing was ever swept: is the schedule enabled? `appstream-auditor doctor` tells")
     elif now - last > deployment.policy.hole:
-        notes.append(f"the last sweep ended {duration(now - last)} ago; `appstream-auditor doctor` tells why")
+        notes.append(f"the last sweep ended {span(now - last)} ago; `appstream-auditor doctor` tells why")
     notes += [
         f"stack {gap.scope.stack}, fleet {gap.scope.fleet} could not be listed: {gap.reason}"
         for gap in (target.gaps if target else ())
@@ -169,7 +158,7 @@ def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, t
 
 
 def _state(row: SessionRow) -> Text:
-    words = WORDS[row.presence]
+    words = PRESENCES[row.presence]
     if not row.watched:
         # What is not listed may have changed since.
         return Text(f"{words}?", "dim")
@@ -182,8 +171,8 @@ def _left(row: SessionRow) -> str:
     if row.ends_in_seconds is None:
         return ""
     # It is past its end, and still listed.
-    return duration(timedelta(seconds=row.ends_in_seconds)) if row.ends_in_seconds else "overdue"
+    return span(timedelta(seconds=row.ends_in_seconds)) if row.ends_in_seconds else "overdue"
 
 
 def _span(seconds: int) -> str:
-    return duration(timedelta(seconds=seconds)) if seconds else ""
+    return span(timedelta(seconds=seconds)) if seconds else ""

@@ -5,7 +5,7 @@ which page was asked for; never anything of a user.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -20,10 +20,9 @@ from session_auditor.model import Life, Policy, Snapshot, TargetId
 from session_auditor.pages import Place, Search, View
 from session_auditor.reading import TableReader
 from session_auditor.settings.board import BoardSettings
-from session_auditor.stories import state_of, story
+from session_auditor.stories import Told, told_of
 from session_auditor.table import Table
-from session_auditor.timeline import life_of
-from session_auditor.views import Row, Sort, coming, live, lives, ordered, status
+from session_auditor.views import Sort, live, lives, ordered, status
 
 # What the console shows of a function that is no widget of its own making.
 DESCRIPTION = """\
@@ -86,7 +85,7 @@ def page(view: str, event: Mapping[str, Any], place: Place) -> str:
             past = list(reader.history_of(user, since, place.now + DAY)) if user else []
             return pages.user_page(user, on, past, USER_DAYS, place)
         case View.EXPLAIN:
-            return explained(snapshot, rows, event, place)
+            return explained(snapshot, event, place)
         case _:
             search = search_of(event)
             glance = status(snapshot, place.now, policy.hole)
@@ -96,21 +95,18 @@ def page(view: str, event: Mapping[str, Any], place: Place) -> str:
             return pages.live_page(glance, faults, fleets, found, search=search, place=place)
 
 
-def explained(snapshot: Snapshot, rows: Sequence[Row], event: Mapping[str, Any], place: Place) -> str:
+def explained(snapshot: Snapshot, event: Mapping[str, Any], place: Place) -> str:
     """Return the life of a session, which lives, or ended on a day that is named."""
     session_id, ended = text(event, "session"), text(event, "ended")
-    row = next((row for row in rows if row.session.id == session_id), None)
-    if row and not ended:
-        life = life_of(snapshot.sessions[session_id].remembered, row.seen or place.now)
-        next_steps = coming(snapshot, session_id, place.now, policy)
+    if session_id in snapshot.sessions and not ended:
+        told = told_of(snapshot, session_id, place.now, policy)
     else:
         found = [life for life in reader.history(day_of(ended, place)) if life.session_id == session_id]
         if not found:
             why = "This session is over, or not known."
             return pages.problem_page(why, "Its user's page lists what ended.", place)
-        row, life, next_steps = None, found[-1], ()
-    lines = story(life, next_steps, place.zone, place.now)
-    return pages.life_page(life, state_of(life, row, place.now, place.zone), lines, place)
+        told = Told(found[-1])
+    return pages.life_page(told, place)
 
 
 def last_day(snapshot: Snapshot, now: datetime) -> list[Life]:

@@ -13,7 +13,7 @@ from html import escape
 from json import dumps
 
 from session_auditor.model import Gap, Life, Presence
-from session_auditor.stories import CAUSES, END_REASONS, PRESENCES, Line, hours, moment, span
+from session_auditor.stories import CAUSES, END_REASONS, PRESENCES, Told, hours, moment, span, state_of, story
 from session_auditor.views import Fault, Row, Status, levels
 
 ROWS_LIMIT = 200
@@ -102,15 +102,16 @@ def user_page(user: str, rows: Sequence[Row], lives: Sequence[Life], days: int, 
     return _page([*head, f"<h3>Ended within {days} days</h3>", past], place)
 
 
-def life_page(life: Life, state: str, lines: Iterable[Line], place: Place) -> str:
+def life_page(told: Told, place: Place) -> str:
     """Return the life of a session, for a pop-up."""
-    told = [
+    life = told.life
+    lines = [
         [
             _text(moment(line.at, place.zone, place.now)),
             _text(line.what),
             f'<span class="{line.tone}">{_text(line.words)}</span>',
         ]
-        for line in lines
+        for line in story(told, place.now, place.zone)
     ]
     who = life.user_id or "a user that is not known"
     facts = [*life.scope, life.authentication_type, life.instance_id, life.session_id]
@@ -118,10 +119,10 @@ def life_page(life: Life, state: str, lines: Iterable[Line], place: Place) -> st
     head = [
         f"<h2>{_text(who)}</h2>",
         f"<p>{_text(', '.join(fact for fact in facts if fact))}</p>",
-        f"<p><strong>{_text(state)}</strong></p>",
+        f"<p><strong>{_text(state_of(told, place.now, place.zone))}</strong></p>",
         f"<p>connected {used[0]}, nobody {used[1]}</p>",
     ]
-    return _page([*head, _table(["At", "What", ""], told)], place)
+    return _page([*head, _table(["At", "What", ""], lines)], place)
 
 
 def problem_page(sentence: str, remedy: str, place: Place) -> str:

@@ -4,14 +4,14 @@ Plain data in, plain data out. Words of unknown origin are given as they are: wh
 harmless for the place where it is shown.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import NamedTuple
 
-from session_auditor.model import Cause, DetailType, EndReason, Life, Presence
-from session_auditor.timeline import Entry, entries_of
-from session_auditor.views import Coming, Row
+from session_auditor.model import Cause, DetailType, EndReason, Life, Policy, Presence, Snapshot
+from session_auditor.timeline import Entry, entries_of, life_of
+from session_auditor.views import Coming, Row, coming, live
 
 PRESENCES = {
     Presence.CONNECTED: "connected",
@@ -53,8 +53,26 @@ class Line(NamedTuple):
     tone: Tone
 
 
-def state_of(life: Life, row: Row | None, now: datetime, zone: tzinfo | None) -> str:
-    """Return how a session is, or how it ended, in a sentence; `row` is its row while it lives."""
+class Told(NamedTuple):
+    """A life and what is beside it while it lasts: its row, and what is coming."""
+
+    life: Life
+    row: Row | None = None
+    coming: tuple[Coming, ...] = ()
+
+
+def told_of(snapshot: Snapshot, session_id: str, now: datetime, policy: Policy) -> Told:
+    """Return the life of a session of the snapshot, whose end may wait to be published."""
+    remembered = snapshot.sessions[session_id].remembered
+    if remembered.ending:
+        return Told(life_of(remembered, remembered.ending.before))
+    row = next(each for each in live(snapshot, now, policy.hole) if each.session.id == session_id)
+    return Told(life_of(remembered, row.seen or now), row, coming(snapshot, session_id, now, policy))
+
+
+def state_of(told: Told, now: datetime, zone: tzinfo | None) -> str:
+    """Return how a session is, or how it ended, in a sentence."""
+    life, row, _ = told
     if row is None:
         between = f"between {moment(life.ended_after, zone, now)} and " if life.ended_after else "by "
         return f"ended {between}{moment(life.end, zone, now)} ({END_REASONS[life.reason]})"
@@ -69,18 +87,18 @@ def state_of(life: Life, row: Row | None, now: datetime, zone: tzinfo | None) ->
     return f"{words}; ends at {moment(ends, zone, now)}, {left} ({CAUSES[cause]})"
 
 
-def story(life: Life, coming: Iterable[Coming], zone: tzinfo | None, now: datetime) -> Iterator[Line]:
+def story(told: Told, now: datetime, zone: tzinfo | None) -> Iterator[Line]:
     """Tell a life: what was told of it, how many events are not kept, and what will come next."""
+    life = told.life
     entries = list(entries_of(life.timeline, life.first_seen))
     if not entries and life.end:
-        yield Line(
-            None, "", "what was told of it was not kept: it ended under an earlier release", Tone.REMARK
-        )
+        words = "what was told of it was not kept: it ended under an earlier release"
+        yield Line(None, "", words, Tone.REMARK)
         return
-    told_from_the_start = life.events and (
+    from_the_start = life.events and (
         not entries or entries[0].sequence > 1 or entries[0].detail_type is DetailType.STARTED
     )
-    if not told_from_the_start:
+    if not from_the_start:
         yield Line(life.first_seen, "", "first seen; it was there before the audit", Tone.REMARK)
     number = 0
     for entry in entries:
@@ -88,7 +106,7 @@ def story(life: Life, coming: Iterable[Coming], zone: tzinfo | None, now: dateti
         number = entry.sequence
         yield Line(entry.at, _short(entry.detail_type), _about(entry, life, zone, now), Tone.TOLD)
     yield from _not_kept(life.events - number)
-    for each in coming:
+    for each in told.coming:
         words = _threshold(each.detail_type, each.threshold, each.cause) or CAUSES[each.cause]
         yield Line(each.at, _short(each.detail_type), words, Tone.COMING)
 
