@@ -6,6 +6,7 @@ which page was asked for; never anything of a user.
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -124,7 +125,9 @@ def place_of(event: Mapping[str, Any], endpoint: str) -> Place:
     context = mapping(event, "widgetContext")
     zone = zone_of(text(mapping(context, "timezone"), "offsetISO"))
     now = datetime.now(UTC).replace(microsecond=0)
-    return Place(endpoint, text(context, "theme") == "dark", zone, now)
+    width = context.get("width")
+    place = Place(endpoint, text(context, "theme") == "dark", zone, now)
+    return replace(place, width=width) if isinstance(width, int) else place
 
 
 def zone_of(offset: str) -> timezone:

@@ -5,7 +5,7 @@ is an element followed by its cwdb-action. Every value is escaped in `_text`; al
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -34,12 +34,26 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where it is shown: the function that an action calls, the console's theme, the reader's time zone."""
+    """Where it is shown: the function that an action calls, the console's theme, the reader's time zone.
+
+    `width` is the widget's, in pixels: what there is no room for is left out, the least of it first.
+    """
 
     endpoint: str
     dark: bool
     zone: tzinfo
     now: datetime
+    width: int = 1_200
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table, its cells as HTML; it is left out where the widget is narrower than `from_width`."""
+
+    name: str
+    cells: Sequence[str]
+    number: bool = False
+    from_width: int = 0
 
 
 # The words of the form's states.
@@ -93,25 +107,18 @@ def fleet_page(fleet: str, rows: Sequence[Row], lives: Sequence[Life], place: Pl
 
 def user_page(user: str, rows: Sequence[Row], lives: Sequence[Life], days: int, place: Place) -> str:
     """Return a user: the live sessions, and those that ended within so many days."""
-    latest = sorted(lives, key=lambda life: life.start, reverse=True)[:ROWS_LIMIT]
-    heads = ["Started", "Ended", "Connected", "Nobody", "Ended by", "Fleet", ""]
-    past = _table(heads, [_past(life, place) for life in latest], numbers={2, 3})
-    if not latest:
-        past = "<p>None.</p>"
+    past = _past(sorted(lives, key=lambda life: life.start, reverse=True)[:ROWS_LIMIT], place)
     head = [_title(f"User {user}", place), _sessions(rows, place)]
     return _page([*head, f"<h3>Ended within {days} days</h3>", past], place)
 
 
 def life_page(told: Told, place: Place) -> str:
     """Return the life of a session, for a pop-up."""
-    life = told.life
-    lines = [
-        [
-            _text(moment(line.at, place.zone, place.now)),
-            _text(line.what),
-            f'<span class="{line.tone}">{_text(line.words)}</span>',
-        ]
-        for line in story(told, place.now, place.zone)
+    life, lines = told.life, list(story(told, place.now, place.zone))
+    columns = [
+        Column("At", [moment(line.at, place.zone, place.now) for line in lines]),
+        Column("What", [line.what for line in lines]),
+        Column("", [f'<span class="{line.tone}">{_text(line.words)}</span>' for line in lines]),
     ]
     who = life.user_id or "a user that is not known"
     facts = [*life.scope, life.authentication_type, life.instance_id, life.session_id]
@@ -122,7 +129,7 @@ def life_page(told: Told, place: Place) -> str:
         f"<p><strong>{_text(state_of(told, place.now, place.zone))}</strong></p>",
         f"<p>connected {used[0]}, nobody {used[1]}</p>",
     ]
-    return _page([*head, _table(["At", "What", ""], lines)], place)
+    return _page([*head, _table(columns, place)], place)
 
 
 def problem_page(sentence: str, remedy: str, place: Place) -> str:
@@ -141,24 +148,19 @@ def fleet_table(rows: Iterable[Row], lives: Iterable[Life], place: Place) -> str
         day[life.scope.fleet].append(life)
     drawn = {fleet: levels(found, place.now - DAY, place.now, SLOTS) for fleet, found in day.items()}
     busiest = sorted(drawn, key=lambda fleet: (-max(drawn[fleet]), -len(on[fleet]), fleet))
-    cells = []
-    for fleet in busiest[:LINES_LIMIT]:
-        kind = next((life.fleet_type for life in day[fleet] if life.fleet_type), "")
-        connected = sum(row.presence is Presence.CONNECTED for row in on[fleet])
-        cells.append(
-            [
-                _action(_text(fleet), {"view": View.FLEET, "fleet": fleet}, place),
-                _text(kind.lower().replace("_", "-")),
-                f"{len(on[fleet]):,}",
-                f"{connected:,}",
-                f"{max(drawn[fleet]):,}",
-                _line(drawn[fleet], "spark"),
-            ]
-        )
+    shown = busiest[:LINES_LIMIT]
+    kinds = [next((life.fleet_type for life in day[fleet] if life.fleet_type), "") for fleet in shown]
+    connected = [sum(row.presence is Presence.CONNECTED for row in on[fleet]) for fleet in shown]
+    columns = [
+        Column("Fleet", [_action(_text(each), {"view": View.FLEET, "fleet": each}, place) for each in shown]),
+        Column("Type", [_text(kind.lower().replace("_", "-")) for kind in kinds], from_width=700),
+        Column("Live", [f"{len(on[fleet]):,}" for fleet in shown], number=True),
+        Column("Connected", [f"{number:,}" for number in connected], number=True, from_width=560),
+        Column("Most", [f"{max(drawn[fleet]):,}" for fleet in shown], number=True),
+        Column("24 hours", [_line(drawn[fleet], "spark") for fleet in shown]),
+    ]
     more = len(busiest) - LINES_LIMIT
-    rest = f"<p>And {more:,} more fleets.</p>" if more > 0 else ""
-    heads = ["Fleet", "Type", "Live", "Connected", "Most", "24 hours"]
-    return _table(heads, cells, numbers={2, 3, 4}) + rest
+    return _table(columns, place) + (f"<p>And {more:,} more fleets.</p>" if more > 0 else "")
 
 
 def _page(parts: Iterable[str], place: Place) -> str:
@@ -218,39 +220,53 @@ def _form(search: Search, place: Place) -> str:
 def _sessions(rows: Sequence[Row], place: Place) -> str:
     if not rows:
         return "<p>Nobody is on.</p>"
-    heads = ["User", "State", "Away", "Ends", "Why", "Fleet", "Host", "Address"]
-    cells = [_session(row, place) for row in rows[:ROWS_LIMIT]]
+    shown = rows[:ROWS_LIMIT]
+    sessions = [row.session for row in shown]
+    away = [row.away(place.now) for row in shown]
+    columns = [
+        Column("User", [_user(each.user_id, place) for each in sessions]),
+        Column("State", [_explain(_state(row), row.session.id, place) for row in shown]),
+        Column("Away", [span(each) if each else "" for each in away], number=True),
+        Column("Ends", [_ends(row, place) for row in shown], number=True),
+        Column("Why", [CAUSES[row.deadline.cause] for row in shown], from_width=900),
+        Column("Fleet", [_text(each.scope.fleet) for each in sessions], from_width=500),
+        Column("Host", [_text(each.instance_id) for each in sessions], from_width=800),
+        Column("Address", [_text(each.eni_private_ip_address) for each in sessions], from_width=1_000),
+    ]
     more = len(rows) - ROWS_LIMIT
     rest = f"<p>And {more:,} more, less urgent: search, or ask <code>appstream-auditor sessions</code>.</p>"
-    return _table(heads, cells, numbers={2, 3}) + (rest if more > 0 else "")
+    return _table(columns, place) + (rest if more > 0 else "")
 
 
-def _session(row: Row, place: Place) -> list[str]:
-    session, away, ends = row.session, row.away(place.now), row.deadline.at
-    user = _text(session.user_id) or "(not known)"
-    left = "" if ends is None else f" ({span(ends - place.now)})" if ends > place.now else " (overdue)"
-    return [
-        _action(user, {"view": View.USER, "user": session.user_id}, place) if session.user_id else user,
-        _explain(_state(row), session.id, place),
-        span(away) if away else "",
-        moment(ends, place.zone, place.now) + left,
-        CAUSES[row.deadline.cause],
-        _text(session.scope.fleet),
-        _text(session.instance_id),
-        _text(session.eni_private_ip_address),
+def _user(user_id: str, place: Place) -> str:
+    if not user_id:
+        return "(not known)"
+    return _action(_text(user_id), {"view": View.USER, "user": user_id}, place)
+
+
+def _ends(row: Row, place: Place) -> str:
+    ends = row.deadline.at
+    if ends is None:
+        return ""
+    left = span(ends - place.now) if ends > place.now else "overdue"
+    return f"{moment(ends, place.zone, place.now)} ({left})"
+
+
+def _past(lives: Sequence[Life], place: Place) -> str:
+    if not lives:
+        return "<p>None.</p>"
+    days = [f"{life.end:%Y-%m-%d}" if life.end else "" for life in lives]
+    told = [_explain("its life", life.session_id, place, day) for life, day in zip(lives, days, strict=True)]
+    columns = [
+        Column("Started", [moment(life.start, place.zone, place.now) for life in lives]),
+        Column("Ended", [moment(life.end, place.zone, place.now) for life in lives]),
+        Column("Connected", [hours(life.connected_seconds) for life in lives], number=True),
+        Column("Nobody", [hours(life.alone_seconds) for life in lives], number=True, from_width=560),
+        Column("Ended by", [END_REASONS[life.reason] for life in lives], from_width=800),
+        Column("Fleet", [_text(life.scope.fleet) for life in lives], from_width=700),
+        Column("", told),
     ]
-
-
-def _past(life: Life, place: Place) -> list[str]:
-    return [
-        moment(life.start, place.zone, place.now),
-        moment(life.end, place.zone, place.now),
-        hours(life.connected_seconds),
-        hours(life.alone_seconds),
-        END_REASONS[life.reason],
-        _text(life.scope.fleet),
-        _explain("its life", life.session_id, place, ended=f"{life.end:%Y-%m-%d}" if life.end else ""),
-    ]
+    return _table(columns, place)
 
 
 def _state(row: Row) -> str:
@@ -296,10 +312,11 @@ def _line(day: Sequence[int], css: str) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> str:
-    """Return a table; the columns of `numbers` are set to the right."""
-    css = [' class="n"' if column in numbers else "" for column in range(len(heads))]
-    head = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(css, heads, strict=True))
+def _table(columns: Iterable[Column], place: Place) -> str:
+    kept = [column for column in columns if column.from_width <= place.width]
+    css = [' class="n"' if column.number else "" for column in kept]
+    head = "".join(f"<th{kind}>{column.name}</th>" for kind, column in zip(css, kept, strict=True))
+    rows = zip(*(column.cells for column in kept), strict=True)
     body = "".join(
         f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(css, row, strict=True))}</tr>"
         for row in rows
@@ -333,7 +350,7 @@ STYLE = """\
 .asa .fault{border-left:4px solid var(--bad);background:var(--tile);padding:6px 10px}
 .asa table{border-collapse:collapse;width:100%;margin:4px 0 10px}
 .asa th{text-align:left;color:var(--dim);font-weight:600}
-.asa th,.asa td{border-bottom:1px solid var(--line);padding:4px 8px 4px 0;overflow-wrap:anywhere}
+.asa th,.asa td{border-bottom:1px solid var(--line);padding:4px 8px 4px 0;overflow-wrap:break-word}
 .asa .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .asa a.link{color:var(--link);cursor:pointer;text-decoration:none}
 .asa .state.connected{color:var(--good)}
