@@ -48,7 +48,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table, its cells as HTML; it is left out where the widget is narrower than `from_width`."""
+    """A column of a table, its cells as HTML; left out where the widget is narrower than `from_width`."""
 
     name: str
     cells: Sequence[str]
@@ -227,7 +227,13 @@ def _sessions(rows: Sequence[Row], place: Place) -> str:
         Column("User", [_user(each.user_id, place) for each in sessions]),
         Column("State", [_explain(_state(row), row.session.id, place) for row in shown]),
         Column("Away", [span(each) if each else "" for each in away], number=True),
-        Column("Ends", [_ends(row, place) for row in shown], number=True),
+        Column(
+            "Ends",
+            [moment(row.deadline.at, place.zone, place.now) for row in shown],
+            number=True,
+            from_width=480,
+        ),
+        Column("In", [_left(row, place) for row in shown], number=True),
         Column("Why", [CAUSES[row.deadline.cause] for row in shown], from_width=900),
         Column("Fleet", [_text(each.scope.fleet) for each in sessions], from_width=500),
         Column("Host", [_text(each.instance_id) for each in sessions], from_width=800),
@@ -244,12 +250,9 @@ def _user(user_id: str, place: Place) -> str:
     return _action(_text(user_id), {"view": View.USER, "user": user_id}, place)
 
 
-def _ends(row: Row, place: Place) -> str:
+def _left(row: Row, place: Place) -> str:
     ends = row.deadline.at
-    if ends is None:
-        return ""
-    left = span(ends - place.now) if ends > place.now else "overdue"
-    return f"{moment(ends, place.zone, place.now)} ({left})"
+    return "" if ends is None else span(ends - place.now) if ends > place.now else "overdue"
 
 
 def _past(lives: Sequence[Life], place: Place) -> str:
