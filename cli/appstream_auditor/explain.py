@@ -1,6 +1,6 @@
 """`explain`: the life of one session, from its first event to its last, and what will come next."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, tzinfo
 
@@ -34,11 +34,15 @@ def explained(
     known = [each for each in snapshot.sessions if each.startswith(session_id)]
     known = [session_id] if session_id in known else known
     if len(known) > 1:
-        raise QuestionError(
-            f"{len(known)} live sessions begin with {session_id}: give more of the id", Exit.USAGE
-        )
+        raise _ambiguous(known, session_id)
     if known:
         return told_of(snapshot, known[0], now, deployment.policy)
+    if "@" in session_id:
+        raise QuestionError(
+            f"{session_id} looks like a user: `appstream-auditor sessions --user {session_id}` and `history "
+            "--user` list the sessions, and explain takes one by its id",
+            Exit.USAGE,
+        )
     ended = _ended(deployment, session_id, now, progress)
     if ended is None:
         raise QuestionError(
@@ -47,6 +51,14 @@ def explained(
             Exit.FAULT,
         )
     return Told(ended)
+
+
+def _ambiguous(known: Iterable[str], session_id: str) -> QuestionError:
+    ids = sorted(set(known))
+    some = ", ".join(harmless(each) for each in ids[:5]) + (", ..." if len(ids) > 5 else "")
+    return QuestionError(
+        f"{len(ids)} sessions begin with {session_id!r}: give more of the id ({some})", Exit.USAGE
+    )
 
 
 def _ended(
@@ -64,9 +76,7 @@ def _ended(
             found = [life for ended in pool.map(on, days[start : start + WORKERS]) for life in ended]
         found = [life for life in found if life.session_id == session_id] or found
         if len({life.session_id for life in found}) > 1:
-            raise QuestionError(
-                f"{len(found)} sessions begin with {session_id}: give more of the id", Exit.USAGE
-            )
+            raise _ambiguous([life.session_id for life in found], session_id)
         if found:
             # An id that came back has several lives; the last is meant.
             return max(found, key=lambda life: life.end or now)

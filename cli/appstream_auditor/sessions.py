@@ -36,9 +36,14 @@ WORKERS = 8
 
 
 class Live(NamedTuple):
-    """The rows of a target, and what has to be said beside them; `whole` unless something was not listed."""
+    """The rows of a target, of how many, and what has to be said beside them.
+
+    `seen` is when they were listed; `whole` unless something was not.
+    """
 
     rows: list[SessionRow]
+    total: int
+    seen: datetime | None
     notes: list[str]
     whole: bool = True
 
@@ -61,7 +66,7 @@ def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callab
         for gap in (target.gaps if target else ())
         if gap.announced and gap.failing
     ]
-    return Live(_shown(deployment, rows, wanted, sort, now), notes)
+    return Live(_shown(deployment, rows, wanted, sort, now), len(rows), last, notes)
 
 
 def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callable[[], datetime]) -> Live:
@@ -87,7 +92,9 @@ def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Ca
         for scope, failure in sorted(listing.failed.items())
     ]
     rows = _found(deployment, snapshot, listing, policy)
-    return Live(_shown(deployment, rows, wanted, sort, listing.observed_at), notes, not listing.failed)
+    seen = listing.observed_at
+    shown = _shown(deployment, rows, wanted, sort, seen)
+    return Live(shown, len(rows), seen, notes, not listing.failed)
 
 
 def _listed(
@@ -146,13 +153,13 @@ def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, t
         Column("AWAY", each(lambda row: _span(row.away_seconds)), rank=1, right=True),
         Column("ENDS", each(lambda row: moment(row.ends_at, zone, now)), rank=1, right=True),
         Column("IN", each(_left), rank=2, right=True),
-        Column("WHY", each(lambda row: CAUSES[row.cause]), rank=6),
-        Column("STACK", each(lambda row: row.stack_name), rank=3),
+        Column("WHY", each(lambda row: CAUSES[row.cause]), rank=7),
+        Column("STACK", each(lambda row: row.stack_name), rank=6),
         Column("FLEET", each(lambda row: row.fleet_name), rank=2),
-        Column("SESSION", each(lambda row: row.session_id), rank=4, cut=8),
+        Column("SESSION", each(lambda row: row.session_id), rank=3, cut=8),
         Column("HOST", each(lambda row: row.instance_id), rank=5),
-        Column("ADDRESS", each(lambda row: row.eni_private_ip_address), rank=7),
-        Column("STARTED", each(lambda row: moment(row.start_time, zone, now)), rank=8, right=True),
+        Column("ADDRESS", each(lambda row: row.eni_private_ip_address), rank=8),
+        Column("STARTED", each(lambda row: moment(row.start_time, zone, now)), rank=9, right=True),
     ]
     return [Column("REGION", each(lambda row: row.region), rank=1), *found] if targets else found
 
@@ -163,7 +170,7 @@ def _state(row: SessionRow) -> Text:
         # What is not listed may have changed since.
         return Text(f"{words}?", "dim")
     if row.abandoned_minutes:
-        return Text("abandoned", "red")
+        return Text(words, "red")
     return Text(words, "green" if row.presence is Presence.CONNECTED else "yellow")
 
 

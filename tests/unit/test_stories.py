@@ -27,6 +27,8 @@ def test_spans(length: timedelta, words: str) -> None:
 def test_a_time_of_today_is_its_hour_alone() -> None:
     assert moment(NOON, UTC, NOON) == "12:00"
     assert moment(NOON - timedelta(days=1), UTC, NOON) == "2026-03-01 12:00"
+    assert moment(NOON + timedelta(days=6), UTC, NOON) == "Sun 12:00"
+    assert moment(NOON + timedelta(days=7), UTC, NOON) == "2026-03-09 12:00"
     assert moment(None, UTC, NOON) == ""
 
 

@@ -178,7 +178,8 @@ def _totals(status: Status, place: Place) -> str:
         ("not listed", len(status.degraded), "bad" if status.degraded else ""),
     ]
     cells = "".join(
-        f'<div class="tile {tone}"><b>{number:,}</b><span>{name}</span></div>' for name, number, tone in tiles
+        f'<div class="{f"tile {tone}".strip()}"><b>{number:,}</b><span>{name}</span></div>'
+        for name, number, tone in tiles
     )
     return f'<div class="tiles">{cells}<div class="tile"><b>{_text(swept)}</b><span>swept</span></div></div>'
 
@@ -225,7 +226,7 @@ def _sessions(rows: Sequence[Row], place: Place) -> str:
     away = [row.away(place.now) for row in shown]
     columns = [
         Column("User", [_user(each.user_id, place) for each in sessions]),
-        Column("State", [_explain(_state(row), row.session.id, place) for row in shown]),
+        Column("State", [_explain(*_state(row), row.session.id, place) for row in shown]),
         Column("Away", [span(each) if each else "" for each in away], number=True),
         Column(
             "Ends",
@@ -259,7 +260,10 @@ def _past(lives: Sequence[Life], place: Place) -> str:
     if not lives:
         return "<p>None.</p>"
     days = [f"{life.end:%Y-%m-%d}" if life.end else "" for life in lives]
-    told = [_explain("its life", life.session_id, place, day) for life, day in zip(lives, days, strict=True)]
+    told = [
+        _explain("its life", "over", life.session_id, place, day)
+        for life, day in zip(lives, days, strict=True)
+    ]
     columns = [
         Column("Started", [moment(life.start, place.zone, place.now) for life in lives]),
         Column("Ended", [moment(life.end, place.zone, place.now) for life in lives]),
@@ -272,19 +276,20 @@ def _past(lives: Sequence[Life], place: Place) -> str:
     return _table(columns, place)
 
 
-def _state(row: Row) -> str:
+def _state(row: Row) -> tuple[str, str]:
+    """Return the words of a state, and the class of its colour."""
+    words = PRESENCES[row.presence]
     if not row.watched:
-        return f"{PRESENCES[row.presence]}?"
-    return "abandoned" if row.abandoned else PRESENCES[row.presence]
+        return f"{words}?", "unknown"
+    return words, "abandoned" if row.abandoned else words.replace(" ", "-")
 
 
 def _title(words: str, place: Place) -> str:
     return f"<h2>{_text(words)} {_button('Back', {'view': View.LIVE}, place)}</h2>"
 
 
-def _explain(words: str, session_id: str, place: Place, ended: str = "") -> str:
+def _explain(words: str, css: str, session_id: str, place: Place, ended: str = "") -> str:
     parameters = {"view": View.EXPLAIN, "session": session_id} | ({"ended": ended} if ended else {})
-    css = words.removesuffix("?").replace(" ", "-")
     return _action(f'<span class="state {css}">{words}</span>', parameters, place, display="popup")
 
 

@@ -128,11 +128,17 @@ def hours(seconds: int) -> str:
 
 
 def moment(time: datetime | None, zone: tzinfo | None, now: datetime) -> str:
-    """Return a time of the reader's zone (None: this machine's): the hour alone if it is today's."""
+    """Return a time of the reader's zone (None: this machine's): with the day if it is not today's.
+
+    Of the six days to come the weekday is enough; what was has its date.
+    """
     if time is None:
         return ""
     local, today = time.astimezone(zone), now.astimezone(zone).date()
-    return f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+    days = (local.date() - today).days
+    if days == 0:
+        return f"{local:%H:%M}"
+    return f"{local:%a %H:%M}" if 0 < days <= 6 else f"{local:%Y-%m-%d %H:%M}"
 
 
 def _not_kept(number: int) -> Iterator[Line]:

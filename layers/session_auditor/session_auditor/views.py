@@ -81,7 +81,8 @@ class Sort(StrEnum):
 class Filter:
     """Which rows are wanted; what is left at its default wants every row.
 
-    `user` is a glob. `host` is an instance id or the address of an ENI.
+    `user` is a glob. `host` is an instance id or the address of an ENI. `abandoned` asks for those of which
+    Abandoned was told.
     """
 
     stacks: Globs = _EVERYTHING
@@ -89,6 +90,7 @@ class Filter:
     user: str = "*"
     host: str = ""
     presences: frozenset[Presence] = frozenset(Presence)
+    abandoned: bool = False
     away_longer_than: timedelta = timedelta()
     ends_within: timedelta | None = None
 
@@ -101,6 +103,7 @@ class Filter:
             and fnmatchcase(session.user_id, self.user)
             and (not self.host or self.host in (session.instance_id, session.eni_private_ip_address))
             and row.presence in self.presences
+            and (not self.abandoned or row.abandoned > 0)
             and (not self.away_longer_than or row.away(now) > self.away_longer_than)
             and (self.ends_within is None or (ends is not None and ends - now <= self.ends_within))
         )
