@@ -1,4 +1,4 @@
-"""A web server on a free port of 127.0.0.1 that answers posts, for what stands in for a vendor."""
+"""A web server on a free port of 127.0.0.1, for what stands in for a vendor or for the console."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -28,17 +28,19 @@ class Answer(NamedTuple):
 
 @contextmanager
 def serving(answer: Callable[[Post], Answer]) -> Iterator[str]:
-    """Answer posts, several at a time, until the end; return the URL of the server."""
+    """Answer posts and gets, several at a time, until the end; return the URL of the server."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, text, headers = answer(Post(self.path, self.headers, body))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text.encode())
+
+        do_GET = do_POST  # noqa: N815 - as the base class calls it
 
         def log_message(self, *_: object) -> None:
             pass

@@ -121,9 +121,10 @@ class SessionRow(Answer):
 
 
 class SessionsAnswer(Answer):
-    """The answer of `sessions`."""
+    """The answer of `sessions`: those that were asked for, of `total`."""
 
     as_of: Time
+    total: int
     sessions: tuple[SessionRow, ...]
     notes: tuple[str, ...]
     failures: tuple[Failure, ...]
@@ -216,10 +217,14 @@ class SumRow(Answer):
 
 
 class HistoryAnswer(Answer):
-    """The answer of `history`: sessions, or sums of them with `--by`."""
+    """The answer of `history`: sessions, or sums of them with `--by`.
+
+    Before `auditedSince`, the first sweep, only those are counted that were still on then.
+    """
 
     since: Time
     until: Time
+    audited_since: Time | None
     sessions: tuple[LifeRow, ...]
     sums: tuple[SumRow, ...]
     failures: tuple[Failure, ...]

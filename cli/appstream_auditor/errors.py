@@ -11,6 +11,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
+    InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -18,6 +19,7 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
+    UnknownRegionError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
@@ -72,6 +74,8 @@ def as_question_error(error: ClientError | BotoCoreError, service: str) -> Quest
             return refusal(error_code(error), f"{service}:{error.operation_name}")
         case ProfileNotFound():
             return QuestionError("no such profile in your AWS configuration: look at --profile", Exit.USAGE)
+        case UnknownRegionError() | InvalidRegionError():
+            return QuestionError("no such region: look at --region; such is eu-west-1", Exit.USAGE)
         case NoRegionError():
             return QuestionError(
                 "no region: say --region, such as --region eu-west-1, or set AWS_REGION", Exit.USAGE

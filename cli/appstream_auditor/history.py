@@ -14,24 +14,15 @@ from typing import NamedTuple, assert_never
 from appstream_auditor.answers import LifeRow, SumRow
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.parameters import midnight
-from appstream_auditor.printing import Column, hours, moment
+from appstream_auditor.printing import Column
 from session_auditor.errors import SnapshotError
-from session_auditor.model import EndReason, Globs, Life, TargetId
+from session_auditor.model import Globs, Life, TargetId
+from session_auditor.stories import END_REASONS, hours, moment
 from session_auditor.views import HOUR, By, Peak, Sums, by_hour, lives, peak, sums
 
 WORKERS = 8
 DAY = timedelta(days=1)
 NOBODY = Sums(0, 0, 0)
-END_REASONS = {
-    None: "",
-    EndReason.SCOPE_GONE: "fleet removed",
-    EndReason.UNKNOWN: "not known",
-    EndReason.MAX_DURATION: "maximum duration",
-    EndReason.DISCONNECT_TIMEOUT: "disconnect timeout",
-    EndReason.NEVER_CONNECTED: "nobody came",
-    EndReason.USER_OR_ADMIN: "user or administrator",
-    EndReason.UNWATCHED: "not audited any more",
-}
 GLOB = set("*?[")
 
 
@@ -65,14 +56,20 @@ class Asked(NamedTuple):
         )
 
 
-def lives_of(
-    deployment: Deployment, asked: Asked, now: datetime, progress: Callable[[str], None]
-) -> list[Life]:
-    """Return the sessions that are asked for, by their start; raise QuestionError."""
+class Past(NamedTuple):
+    """The sessions that are asked for, by their start; `audited_since` is when the first sweep began."""
+
+    lives: list[Life]
+    audited_since: datetime | None
+
+
+def past_of(deployment: Deployment, asked: Asked, now: datetime, progress: Callable[[str], None]) -> Past:
+    """Return the sessions that are asked for; raise QuestionError."""
     reader = deployment.reader
     snapshot = reader.snapshot(reader.target_alone())
     found = [*_ended(deployment, asked, now, progress), *lives(snapshot, now, deployment.policy.hole)]
-    return sorted(filter(asked.wants, found), key=lambda life: (life.start, life.session_id))
+    wanted = sorted(filter(asked.wants, found), key=lambda life: (life.start, life.session_id))
+    return Past(wanted, snapshot.target.first_begin if snapshot.target else None)
 
 
 def _ended(
@@ -197,8 +194,8 @@ def sum_columns(
             by.value.upper(), [row.name or "(not known)" for row in rows], rank=0, elastic=by is Grouping.USER
         ),
         Column("SESSIONS", [str(row.sessions) for row in rows], rank=0, right=True),
-        Column("AT ONCE", [str(row.peak) for row in rows], rank=0, right=True),
-        Column("FIRST AT", [moment(row.peak_at, zone, now) for row in rows], rank=2, right=True),
+        Column("PEAK", [str(row.peak) for row in rows], rank=0, right=True),
+        Column("PEAK AT", [moment(row.peak_at, zone, now) for row in rows], rank=2, right=True),
     ]
     if by is not Grouping.HOUR:
         found += [

@@ -36,9 +36,18 @@ from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow
 from appstream_auditor.doctor.report import report as doctor_report
 from appstream_auditor.doctor.runner import examine, verdict
 from appstream_auditor.errors import Exit, QuestionError, asking, reading
-from appstream_auditor.explain import explained, told
-from appstream_auditor.history import Asked, Grouping, life_columns, lives_of, sum_columns, summed
-from appstream_auditor.parameters import STATES, Moment, Span, globs, moment_of, month_of, presences
+from appstream_auditor.explain import answer_of, explained, shown
+from appstream_auditor.history import Asked, Grouping, life_columns, past_of, sum_columns, summed
+from appstream_auditor.parameters import (
+    ABANDONED,
+    STATES,
+    Moment,
+    Span,
+    globs,
+    moment_of,
+    month_of,
+    presences,
+)
 from appstream_auditor.printing import (
     Output,
     counted,
@@ -58,9 +67,12 @@ from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__
 from session_auditor.model import Globs
+from session_auditor.stories import moment
 from session_auditor.views import Filter, Sort
 from session_auditor.views import status as status_of
 
+# As a shell says of a program that was interrupted.
+INTERRUPTED = 130
 # The table is a sweep's work, which comes once a minute.
 WATCH_SECONDS = 15
 
@@ -145,9 +157,13 @@ def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
         try:
             with reading():
                 code = command(question, **options)
+            # A reader that is gone, such as head, is noticed here, where Click ends quietly.
+            sys.stdout.flush()
         except QuestionError as problem:
             to_errors().print(f"Error: {problem}")
             code = problem.exit_code
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         sys.exit(code)
 
     return asked
@@ -218,6 +234,15 @@ def _line(row: StatusRow) -> str:
     )
 
 
+def footer(answer: SessionsAnswer, zone: tzinfo | None) -> str:
+    """Return how many of how many are shown, in which time zone, and what to try if there are none."""
+    number = f"{len(answer.sessions)} of {counted(answer.total, 'session')}"
+    times = f"times in {answer.as_of.astimezone(zone):%Z}, as of {moment(answer.as_of, zone, answer.as_of)}"
+    if answer.sessions or not answer.total:
+        return f"{number}, {times}"
+    return f"{number} match; names are matched whole, in upper and lower case, and * stands for anything"
+
+
 def filters(command: Callable[..., Exit]) -> Callable[..., Exit]:
     """Give a command the filters that sessions and their history share."""
     stack = click.option("--stack", "stacks", multiple=True, help="Stack, or a glob; ! before one excludes.")
@@ -269,6 +294,7 @@ def sessions(
         user=user,
         host=host,
         presences=presences(states),
+        abandoned=ABANDONED in states,
         away_longer_than=away_longer_than,
         ends_within=ends_within,
     )
@@ -280,7 +306,11 @@ def sessions(
         rows = [row for each in found for row in each.rows]
         notes = [note for each in found for note in each.notes]
         answer = SessionsAnswer(
-            as_of=now(), sessions=tuple(rows), notes=tuple(notes), failures=tuple(failures)
+            as_of=now(),
+            total=sum(each.total for each in found),
+            sessions=tuple(rows),
+            notes=tuple(notes),
+            failures=tuple(failures),
         )
         whole = not failures and all(each.whole for each in found)
         return answer, Exit.OK if whole else Exit.OUT_OF_REACH
@@ -289,7 +319,7 @@ def sessions(
         targets = len(question.regions) > 1
         shown = session_columns(answer.sessions, answer.as_of, question.zone, targets=targets)
         console.print(table(shown, console.width))
-        console.print(counted(len(answer.sessions), "session"), style="dim")
+        console.print(footer(answer, question.zone), style="dim", soft_wrap=True)
         for note in answer.notes:
             to_errors().print(Text(f"Note: {harmless(note)}", "yellow"))
 
@@ -343,7 +373,7 @@ def history(
 
     Sums count the sessions that ended in that time, or still live, and the most that were on at once. Hours
     are as observed: a lower bound. A time is 2026-03-02, 2026-03-02T08:00, today, yesterday, or 7d for a week
-    ago, in this machine's time zone.
+    ago, in this machine's time zone; 08:00 is today's.
 
     \b
     Examples: a user since yesterday, hours by fleet, how many at once today
@@ -363,21 +393,28 @@ def history(
         raise click.BadParameter("it has to be before --until", param_hint="--since")
     asked = Asked(begin, end, user, globs(stacks), globs(fleets))
 
-    def ask(deployment: Deployment) -> tuple[list[LifeRow], list[SumRow]]:
-        found = lives_of(deployment, asked, asked_at, progress)
+    def ask(deployment: Deployment) -> tuple[list[LifeRow], list[SumRow], datetime | None]:
+        found, audited_since = past_of(deployment, asked, asked_at, progress)
         if by:
-            grouping = Grouping(by)
-            return [], summed(deployment.target_id, found, asked, grouping, now=asked_at, zone=question.zone)
-        return [life_row(deployment.target_id, life) for life in found], []
+            grouping, zone = Grouping(by), question.zone
+            sums = summed(deployment.target_id, found, asked, grouping, now=asked_at, zone=zone)
+            return [], sums, audited_since
+        return [life_row(deployment.target_id, life) for life in found], [], audited_since
 
     with patience("Reading the history ...") as progress:
         answers, failures = question.everywhere(ask)
-    lives = tuple(row for some, _ in answers for row in some)
-    sums = tuple(row for _, some in answers for row in some)
+    lives = tuple(row for some, _, _ in answers for row in some)
+    sums = tuple(row for _, some, _ in answers for row in some)
+    audited_since = max((since for _, _, since in answers if since), default=None)
     match question.output:
         case Output.JSON:
             answer = HistoryAnswer(
-                since=begin, until=end, sessions=lives, sums=sums, failures=tuple(failures)
+                since=begin,
+                until=end,
+                audited_since=audited_since,
+                sessions=lives,
+                sums=sums,
+                failures=tuple(failures),
             )
             print_json(answer)
         case Output.CSV:
@@ -393,6 +430,10 @@ def history(
             console.print(table(columns, console.width))
             if not by:
                 to_terminal().print(counted(len(lives), "session"), style="dim")
+            if audited_since and begin < audited_since:
+                at = moment(audited_since, question.zone, asked_at)
+                words = f"Note: the audit began at {at}; of before, it knows only who was still on then."
+                to_errors().print(Text(words, "yellow"))
     return Exit.OUT_OF_REACH if failures else Exit.OK
 
 
@@ -406,14 +447,16 @@ def explain(question: Question, *, session: str) -> Exit:
     an old one takes a while.
     """
     with patience("Looking for the session ...") as progress:
-        answer = explained(question.one(), session, now, progress)
+        deployment, asked_at = question.one(), now()
+        told = explained(deployment, session, asked_at, progress)
+    answer = answer_of(deployment.target_id, told, asked_at)
     match question.output:
         case Output.JSON:
             print_json(answer)
         case Output.CSV:
             print_csv(answer.timeline, EventRow)
         case Output.TABLE:
-            for line in told(answer, question.zone):
+            for line in shown(told, asked_at, question.zone):
                 to_terminal().print(line, soft_wrap=True)
     return Exit.OK
 

@@ -9,13 +9,16 @@ import click
 from session_auditor.model import Globs, Presence
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-# The words of --state; away is whoever is not connected, after a disconnect or never.
+# The words of --state; away is whoever is not connected, after a disconnect or never. Those of them of which
+# Abandoned was told have a word of their own.
+ABANDONED = "abandoned"
 STATES = {
     "connected": frozenset([Presence.CONNECTED]),
     "disconnected": frozenset([Presence.DISCONNECTED]),
     "never-connected": frozenset([Presence.NEVER_CONNECTED]),
     "away": frozenset([Presence.DISCONNECTED, Presence.NEVER_CONNECTED]),
     "unknown": frozenset([Presence.UNKNOWN]),
+    ABANDONED: frozenset([Presence.DISCONNECTED, Presence.NEVER_CONNECTED]),
 }
 
 
@@ -37,7 +40,7 @@ class Span(click.ParamType[timedelta]):
 
 
 class Moment(click.ParamType[str]):
-    """A moment, read once the time zone is known: 2026-03-02, 2026-03-02T08:00, today, yesterday, 7d."""
+    """A moment, read once the time zone is known: 2026-03-02, 2026-03-02T08:00, 08:00, today, 7d."""
 
     name = "time"
 
@@ -46,9 +49,8 @@ class Moment(click.ParamType[str]):
         try:
             moment_of(value, datetime.now(UTC), UTC)
         except (OverflowError, ValueError):
-            self.fail(
-                f"{value} is no time; such are 2026-03-02, 2026-03-02T08:00, today, yesterday, 7d", param, ctx
-            )
+            known = "2026-03-02, 2026-03-02T08:00, 08:00, today, yesterday, 7d"
+            self.fail(f"{value} is no time; such are {known}", param, ctx)
         return value
 
 
@@ -57,6 +59,8 @@ def moment_of(text: str, now: datetime, zone: tzinfo | None) -> datetime:
     today = now.astimezone(zone).date()
     days = {"today": today, "yesterday": today - timedelta(days=1)}
     ago = re.fullmatch(r"([0-9]{1,4})([smhd])", text)
+    if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}", text):
+        text = f"{today}T{text:0>5}"
     if text in days:
         return midnight(days[text], zone)
     if ago:

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, tzinfo
 from enum import StrEnum
 from typing import Any
 
@@ -150,32 +150,6 @@ def _harmless(column: Column) -> Column:
 def counted(number: int, what: str) -> str:
     """Return a number of things, such as 1 session or 2 sessions."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def duration(span: timedelta) -> str:
-    """Return a span in its two largest units, such as 2h 05m; seconds only below a minute."""
-    seconds = max(0, int(span.total_seconds()))
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
-    if minutes == 0:
-        return f"{seconds}s"
-    if hours == 0:
-        return f"{minutes}m"
-    if days == 0:
-        return f"{hours}h {minutes % 60:02}m"
-    return f"{days}d {hours % 24:02}h"
-
-
-def hours(seconds: int) -> str:
-    """Return a time of use in hours, such as 32h 05m; nothing for none."""
-    return f"{seconds // 3600}h {seconds // 60 % 60:02}m" if seconds else ""
-
-
-def moment(time: datetime | None, zone: tzinfo | None, now: datetime) -> str:
-    """Return a time of the reader's zone (None) or another: the hour alone if it is today's."""
-    if time is None:
-        return ""
-    local, today = time.astimezone(zone), now.astimezone(zone).date()
-    return f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
 
 
 def zone_of(*, utc: bool) -> tzinfo | None:

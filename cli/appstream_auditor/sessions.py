@@ -13,12 +13,11 @@ from rich.text import Text
 from appstream_auditor.answers import SessionRow, session_row
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import asking, refusal
-from appstream_auditor.printing import Column, duration, moment
+from appstream_auditor.printing import Column
 from session_auditor.errors import TopologyError
 from session_auditor.listing import SessionLister
 from session_auditor.model import (
     AuthenticationMode,
-    Cause,
     Listing,
     Policy,
     Presence,
@@ -27,29 +26,24 @@ from session_auditor.model import (
     Target,
 )
 from session_auditor.plan import plan_sessions, plan_target
+from session_auditor.stories import CAUSES, PRESENCES, moment, span
 from session_auditor.topology import TopologyReader
 from session_auditor.views import Filter, Row, Sort, live, ordered
 
-WORDS = {
-    Presence.CONNECTED: "connected",
-    Presence.DISCONNECTED: "disconnected",
-    Presence.NEVER_CONNECTED: "never connected",
-    Presence.UNKNOWN: "unknown",
-}
-CAUSES = {
-    Cause.MAX_DURATION: "maximum duration",
-    Cause.DISCONNECT_TIMEOUT: "disconnect timeout",
-    Cause.NONE: "",
-}
 # Whoever asks AppStream itself waits at a terminal.
 ASKING_SECONDS = 120
 WORKERS = 8
 
 
 class Live(NamedTuple):
-    """The rows of a target, and what has to be said beside them; `whole` unless something was not listed."""
+    """The rows of a target, of how many, and what has to be said beside them.
+
+    `seen` is when they were listed; `whole` unless something was not.
+    """
 
     rows: list[SessionRow]
+    total: int
+    seen: datetime | None
     notes: list[str]
     whole: bool = True
 
@@ -66,13 +60,13 @@ def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callab
     if last is None:
         notes.append("nothing was ever swept: is the schedule enabled? `appstream-auditor doctor` tells")
     elif now - last > deployment.policy.hole:
-        notes.append(f"the last sweep ended {duration(now - last)} ago; `appstream-auditor doctor` tells why")
+        notes.append(f"the last sweep ended {span(now - last)} ago; `appstream-auditor doctor` tells why")
     notes += [
         f"stack {gap.scope.stack}, fleet {gap.scope.fleet} could not be listed: {gap.reason}"
         for gap in (target.gaps if target else ())
         if gap.announced and gap.failing
     ]
-    return Live(_shown(deployment, rows, wanted, sort, now), notes)
+    return Live(_shown(deployment, rows, wanted, sort, now), len(rows), last, notes)
 
 
 def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callable[[], datetime]) -> Live:
@@ -98,7 +92,9 @@ def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Ca
         for scope, failure in sorted(listing.failed.items())
     ]
     rows = _found(deployment, snapshot, listing, policy)
-    return Live(_shown(deployment, rows, wanted, sort, listing.observed_at), notes, not listing.failed)
+    seen = listing.observed_at
+    shown = _shown(deployment, rows, wanted, sort, seen)
+    return Live(shown, len(rows), seen, notes, not listing.failed)
 
 
 def _listed(
@@ -157,24 +153,24 @@ def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, t
         Column("AWAY", each(lambda row: _span(row.away_seconds)), rank=1, right=True),
         Column("ENDS", each(lambda row: moment(row.ends_at, zone, now)), rank=1, right=True),
         Column("IN", each(_left), rank=2, right=True),
-        Column("WHY", each(lambda row: CAUSES[row.cause]), rank=6),
-        Column("STACK", each(lambda row: row.stack_name), rank=3),
+        Column("WHY", each(lambda row: CAUSES[row.cause]), rank=7),
+        Column("STACK", each(lambda row: row.stack_name), rank=6),
         Column("FLEET", each(lambda row: row.fleet_name), rank=2),
-        Column("SESSION", each(lambda row: row.session_id), rank=4, cut=8),
+        Column("SESSION", each(lambda row: row.session_id), rank=3, cut=8),
         Column("HOST", each(lambda row: row.instance_id), rank=5),
-        Column("ADDRESS", each(lambda row: row.eni_private_ip_address), rank=7),
-        Column("STARTED", each(lambda row: moment(row.start_time, zone, now)), rank=8, right=True),
+        Column("ADDRESS", each(lambda row: row.eni_private_ip_address), rank=8),
+        Column("STARTED", each(lambda row: moment(row.start_time, zone, now)), rank=9, right=True),
     ]
     return [Column("REGION", each(lambda row: row.region), rank=1), *found] if targets else found
 
 
 def _state(row: SessionRow) -> Text:
-    words = WORDS[row.presence]
+    words = PRESENCES[row.presence]
     if not row.watched:
         # What is not listed may have changed since.
         return Text(f"{words}?", "dim")
     if row.abandoned_minutes:
-        return Text("abandoned", "red")
+        return Text(words, "red")
     return Text(words, "green" if row.presence is Presence.CONNECTED else "yellow")
 
 
@@ -182,8 +178,8 @@ def _left(row: SessionRow) -> str:
     if row.ends_in_seconds is None:
         return ""
     # It is past its end, and still listed.
-    return duration(timedelta(seconds=row.ends_in_seconds)) if row.ends_in_seconds else "overdue"
+    return span(timedelta(seconds=row.ends_in_seconds)) if row.ends_in_seconds else "overdue"
 
 
 def _span(seconds: int) -> str:
-    return duration(timedelta(seconds=seconds)) if seconds else ""
+    return span(timedelta(seconds=seconds)) if seconds else ""

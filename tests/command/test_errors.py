@@ -11,6 +11,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSOTokenLoadError,
     UnauthorizedSSOTokenError,
+    UnknownRegionError,
 )
 
 from appstream_auditor.errors import Exit, QuestionError, asking, reading
@@ -39,6 +40,7 @@ def refused(code: str) -> ClientError:
         (refused("Throttling"), "cloudformation:DescribeStacks failed (Throttling)", 3, ""),
         (NoCredentialsError(), "no AWS credentials", 3, ""),
         (NoRegionError(), "--region eu-west-1", 2, ""),
+        (UnknownRegionError(region_name=SECRET, error_msg=SECRET), "no such region", 2, ""),
         (ProfileNotFound(profile=SECRET), "--profile", 2, ""),
         (UnauthorizedSSOTokenError(), "have expired", 3, ""),
         (SSOTokenLoadError(error_msg=SECRET), "have expired", 3, ""),

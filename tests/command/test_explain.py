@@ -9,7 +9,7 @@ import pytest
 
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import Exit, QuestionError
-from appstream_auditor.explain import explained, told
+from appstream_auditor.explain import explained, shown
 from session_auditor import table as layout
 from session_auditor.model import Cause, Change, DetailType, EndReason, Life, Presence, Remembered, Stored
 from session_auditor.timeline import noted
@@ -37,8 +37,8 @@ class Desk:
         self.table.put(LAYOUT.put_session(0, Stored(remembered, (), 1))["Put"]["Item"])
 
     def explain(self, session_id: str) -> list[str]:
-        answer = explained(self.deployment, session_id, lambda: NOW, lambda _: None)
-        return [line.plain for line in told(answer, UTC)]
+        told = explained(self.deployment, session_id, NOW, lambda _: None)
+        return [line.plain for line in shown(told, NOW, UTC)]
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_life_that_is_over(desk: Desk) -> None:
         "“jane.doe@example.com” on stack office, fleet cad",
         "session over-1",
         "ended between 08:59 and 09:00 (user or administrator)",
-        "connected 59m, nobody 0s, 0 disconnects",
+        "connected 0h 59m, nobody 0h 00m, 0 disconnects",
         "",
         "08:01  Started       after 08:00",
         "09:00  Ended         user or administrator",
@@ -83,7 +83,9 @@ def test_a_life_that_is_over(desk: Desk) -> None:
 
 def test_one_of_an_earlier_release_says_that_nothing_was_kept(desk: Desk) -> None:
     desk.put(ended("over-1", timeline="", events=0))
-    assert desk.explain("over")[5:] == ["what was told of it was not kept: it ended under an earlier release"]
+    assert desk.explain("over")[5:] == [
+        f"{' ' * 21}what was told of it was not kept: it ended under an earlier release"
+    ]
 
 
 def test_one_that_an_earlier_release_began_says_how_many_are_missing(desk: Desk) -> None:

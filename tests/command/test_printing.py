@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -13,17 +13,13 @@ from appstream_auditor.answers import Answer
 from appstream_auditor.printing import (
     ELASTIC_WIDTH,
     Column,
-    duration,
     fitting,
     harmless,
-    moment,
     print_csv,
     print_json,
     table,
     to_terminal,
 )
-
-NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 class Row(Answer):
@@ -54,26 +50,6 @@ def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.isascii()
     assert "\x1b" not in said
     assert json.loads(said)["userId"] == "\x1b[2J\u202eann\U0001f600"
-
-
-@pytest.mark.parametrize(
-    ("span", "words"),
-    [
-        (timedelta(seconds=59), "59s"),
-        (timedelta(minutes=1, seconds=59), "1m"),
-        (timedelta(minutes=65), "1h 05m"),
-        (timedelta(days=2, hours=3), "2d 03h"),
-        (timedelta(seconds=-5), "0s"),
-    ],
-)
-def test_spans(span: timedelta, words: str) -> None:
-    assert duration(span) == words
-
-
-def test_a_time_of_today_is_its_hour_alone() -> None:
-    assert moment(NOON, UTC, NOON) == "12:00"
-    assert moment(NOON - timedelta(days=1), UTC, NOON) == "2026-03-01 12:00"
-    assert moment(None, UTC, NOON) == ""
 
 
 COLUMNS = [

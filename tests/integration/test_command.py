@@ -179,6 +179,7 @@ class TestSessions:
             pytest.param(["--stack", "lab"], ["night.shift"], id="a stack"),
             pytest.param(["--fleet", "!render"], [], id="not a fleet"),
             pytest.param(["--state", "away"], [], id="a state"),
+            pytest.param(["--state", "abandoned"], [], id="what was told of"),
             pytest.param(["--ends-within", "1m"], [], id="who ends soon"),
         ],
     )
@@ -195,6 +196,12 @@ class TestSessions:
         (row,) = day.answer("sessions")["sessions"]
         (found,) = day.answer("sessions", "--now", "--host", row["instanceId"])["sessions"]
         assert found == row
+
+    @pytest.mark.usefixtures("seen")
+    def test_a_name_that_nobody_has_is_no_empty_office(self, day: Day) -> None:
+        asked = day.ask("sessions", "--fleet", "RENDER")
+        assert asked.exit_code == 0
+        assert "0 of 1 session match; names are matched whole, in upper and lower case" in asked.stdout
 
     @pytest.mark.usefixtures("seen")
     def test_a_user_is_never_asked_for_without_a_type(self, day: Day) -> None:
@@ -288,6 +295,20 @@ class TestTerminal:
         assert plain[0].startswith("USER")
         assert ("HOST" in plain[0]) is (columns == 120)
 
+    @pytest.mark.parametrize("form", ["table", "json", "csv"])
+    @pytest.mark.usefixtures("day")
+    def test_a_reader_that_is_gone_is_no_error(self, form: str) -> None:
+        program = f"{sys.executable} -m appstream_auditor history -o {form} | true"
+        done = subprocess.run(
+            ["/bin/bash", "-c", program],
+            env=os.environ | {"PYTHONPATH": PATH},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "Traceback" not in done.stderr
+        assert "BrokenPipe" not in done.stderr
+
     @pytest.mark.usefixtures("day")
     def test_colours_go_where_nobody_wants_them(self) -> None:
         assert COLOUR.search(self.typed(80, "explain", "night"))
@@ -305,7 +326,7 @@ class TestTerminal:
 
         monkeypatch.setattr(time, "sleep", sleep)
         asked = day.ask("sessions", "--watch")
-        assert (asked.exit_code, asked.stdout.count("1 session")) == (0, 2)
+        assert (asked.exit_code, asked.stdout.count("1 of 1 session, times in ")) == (0, 2)
 
 
 @pytest.mark.usefixtures("seen")
@@ -325,6 +346,11 @@ class TestHistory:
         assert {name: row["sessions"] for name, row in sums.items()} == users
         # lucia, alice, chiara, elena and the kiosk, to which nobody ever came.
         assert (sums["gis"]["peak"], sums["gis"]["peakAt"]) == (5, "2026-03-02T09:30:00Z")
+
+    def test_what_was_before_the_audit_is_not_claimed(self, day: Day) -> None:
+        assert "the audit began at 07:58; of before, it knows only who" in day.ask("history", "--utc").stderr
+        assert day.answer("history")["auditedSince"] == "2026-03-02T07:58:00Z"
+        assert not day.ask("history", "--since", "08:00", "--utc").stderr
 
     def test_a_session_that_nobody_came_to(self, day: Day) -> None:
         (row,) = day.answer("history", "--user", "kiosk*")["sessions"]
@@ -374,6 +400,10 @@ class TestExplain:
             ("AppStream Session Expiring", "2026-03-02T19:55:00Z"),
             ("AppStream Session Ended", "2026-03-02T20:00:00Z"),
         ]
+
+    def test_a_user_is_no_session(self, day: Day) -> None:
+        asked = day.ask("explain", "farid@example.com")
+        assert (asked.exit_code, "sessions --user farid@example.com" in asked.stderr) == (2, True)
 
     def test_no_such_session(self, day: Day) -> None:
         asked = day.ask("explain", "nobody")

@@ -9,11 +9,12 @@ from typing import Any
 from appstream_auditor.doctor.findings import Finding, fault, note, ok
 from appstream_auditor.doctor.resources import listed
 from appstream_auditor.doctor.unit import Unit
-from appstream_auditor.printing import counted, duration
+from appstream_auditor.printing import counted
 from session_auditor.contract import SOURCE, timestamp
 from session_auditor.errors import SnapshotError
 from session_auditor.model import WHOLE_TARGET, DetailType, Gap
 from session_auditor.paging import DEADLINE
+from session_auditor.stories import span
 from session_auditor.views import Fault
 
 # Of many stacks and fleets that cannot be listed, so many are shown.
@@ -57,7 +58,7 @@ def schedule(unit: Unit, _: datetime) -> Iterable[Finding]:
 
 def last_sweep(unit: Unit, now: datetime) -> Iterable[Finding]:
     status = unit.status(now)
-    sentence = f"completed {duration(now - status.swept)} ago" if status.swept else "none was completed yet"
+    sentence = f"completed {span(now - status.swept)} ago" if status.swept else "none was completed yet"
     if Fault.NO_SWEEP not in status.faults(now, unit.deployment.interval):
         return [ok(sentence)]
     return [
@@ -113,7 +114,7 @@ def pending_events(unit: Unit, now: datetime) -> Iterable[Finding]:
     status = unit.status(now)
     if not status.waiting:
         return [ok("none")]
-    oldest = duration(now - status.waiting)
+    oldest = span(now - status.waiting)
     sentence = f"{counted(status.pending, 'event')} waiting for the event bus, the oldest for {oldest}"
     if Fault.EVENTS_WAIT not in status.faults(now, unit.deployment.interval):
         return [ok(sentence)]

@@ -9,7 +9,8 @@ from typing import Any
 from appstream_auditor.doctor.findings import REINSTALL, Finding, fault, ok
 from appstream_auditor.doctor.unit import Unit
 from appstream_auditor.errors import QuestionError
-from appstream_auditor.printing import counted, duration
+from appstream_auditor.printing import counted
+from session_auditor.stories import span
 
 # How far back throttling is looked for.
 _THROTTLED_FOR = timedelta(minutes=15)
@@ -55,7 +56,7 @@ def throttling(unit: Unit, now: datetime) -> Iterable[Finding]:
         Statistics=["Sum"],
     )
     throttles = int(sum(point["Sum"] for point in found["Datapoints"]))
-    within = f"in the last {duration(_THROTTLED_FOR)}"
+    within = f"in the last {span(_THROTTLED_FOR)}"
     if not throttles:
         return [ok(f"none {within}")]
     remedy = "ask for a higher quota of concurrent executions, or reserve fewer for other functions"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import NamedTuple, assert_never
 
 from session_auditor.clocks import MINUTE, clock_of, deadline_of
@@ -80,7 +81,8 @@ class Sort(StrEnum):
 class Filter:
     """Which rows are wanted; what is left at its default wants every row.
 
-    `user` is a glob. `host` is an instance id or the address of an ENI.
+    `user` is a glob. `host` is an instance id or the address of an ENI. `abandoned` asks for those of which
+    Abandoned was told.
     """
 
     stacks: Globs = _EVERYTHING
@@ -88,6 +90,7 @@ class Filter:
     user: str = "*"
     host: str = ""
     presences: frozenset[Presence] = frozenset(Presence)
+    abandoned: bool = False
     away_longer_than: timedelta = timedelta()
     ends_within: timedelta | None = None
 
@@ -100,6 +103,7 @@ class Filter:
             and fnmatchcase(session.user_id, self.user)
             and (not self.host or self.host in (session.instance_id, session.eni_private_ip_address))
             and row.presence in self.presences
+            and (not self.abandoned or row.abandoned > 0)
             and (not self.away_longer_than or row.away(now) > self.away_longer_than)
             and (self.ends_within is None or (ends is not None and ends - now <= self.ends_within))
         )
@@ -300,6 +304,20 @@ def by_hour(lives: Iterable[Life], since: datetime, until: datetime) -> Iterator
         yield hour, peak((life for life in kept if life.start < end), hour, end)
         kept = [life for life in kept if life.end is None or life.end > end]
         hour = end
+
+
+def levels(lives: Iterable[Life], since: datetime, until: datetime, slots: int) -> list[int]:
+    """Return how many sessions were on at the end of each of so many equal slots of a time."""
+    changes = [0] * (slots + 1)
+    slot = (until - since) / slots
+    for life in lives:
+        # The first end of a slot at which it is on, and the first at which it is gone.
+        begins = max(0, -((since - life.start) // slot) - 1)
+        ends = slots if life.end is None else min(slots, max(0, -((since - life.end) // slot) - 1))
+        if begins < ends:
+            changes[begins] += 1
+            changes[ends] -= 1
+    return list(accumulate(changes[:slots]))
 
 
 class By(StrEnum):

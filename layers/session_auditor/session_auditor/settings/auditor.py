@@ -24,13 +24,19 @@ def _authentication_types(text: Any) -> Any:
     return words(text)
 
 
-def _interval(text: Any) -> Any:
+def interval(text: Any) -> Any:
+    """Return the time between two sweeps, of a rate of EventBridge Scheduler; raise ValueError."""
     if not isinstance(text, str):
         return text
     rate = re.fullmatch(r"rate\(([1-9][0-9]{0,4}) (minute|hour|day)s?\)", text.strip())
     if not rate:
         raise ValueError("no rate")
     return int(rate[1]) * timedelta(**{f"{rate[2]}s": 1})
+
+
+def hole_of(between_sweeps: timedelta, time_limit: int) -> timedelta:
+    """Return how long nobody may look before nothing is claimed; `time_limit` in seconds."""
+    return max(SHORTEST_HOLE, INTERVALS_OF_A_HOLE * between_sweeps + timedelta(seconds=time_limit))
 
 
 Minutes = Annotated[
@@ -74,7 +80,7 @@ class AuditorSettings(Environment):
     history_days: Whole = Field(default=90, ge=1, le=3650, description="whole days from 1 to 3650")
     sweep_schedule: Annotated[
         timedelta,
-        BeforeValidator(_interval),
+        BeforeValidator(interval),
         Field(description="a rate, such as rate(2 minutes)"),
     ] = timedelta(minutes=1)
     sweep_time_limit: Whole = Field(default=50, ge=1, le=900, description="whole seconds from 1 to 900")
@@ -89,8 +95,7 @@ class AuditorSettings(Environment):
     @property
     def hole(self) -> timedelta:
         """How long a scope may go without being listed whole until nothing is claimed of that time."""
-        slow = INTERVALS_OF_A_HOLE * self.sweep_schedule + timedelta(seconds=self.sweep_time_limit)
-        return max(SHORTEST_HOLE, slow)
+        return hole_of(self.sweep_schedule, self.sweep_time_limit)
 
     @property
     def policy(self) -> Policy:

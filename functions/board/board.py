@@ -1,0 +1,165 @@
+"""The Lambda function behind the board: a CloudWatch custom widget.
+
+It is the only place with a clock and an environment. It reads the auditor's table, writes nothing, and logs
+which page was asked for; never anything of a user.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from session_auditor import USER_AGENT, __version__, pages
+from session_auditor.errors import SnapshotError
+from session_auditor.model import Life, Policy, Snapshot, TargetId
+from session_auditor.pages import Place, Search, View
+from session_auditor.reading import TableReader
+from session_auditor.settings.board import BoardSettings
+from session_auditor.stories import Told, told_of
+from session_auditor.table import Table
+from session_auditor.views import Sort, live, lives, ordered, status
+
+# What the console shows of a function that is no widget of its own making.
+DESCRIPTION = """\
+Who is on in AppStream now, since when and until when, from the session auditor's table.
+
+No parameters are needed. `{"view": "fleet", "fleet": "cad"}` shows one fleet alone, and
+`{"view": "user", "user": "ann@example.com"}` one user.
+"""
+DAY = timedelta(days=1)
+# How far back a user's page looks.
+USER_DAYS = 30
+
+logger = Logger(version=__version__)
+settings = BoardSettings.from_environment(os.environ)
+aws = boto3.Session(region_name=settings.target_region)
+target = TargetId(
+    aws.get_partition_for_region(settings.target_region), settings.target_account_id, settings.target_region
+)
+config = Config(
+    connect_timeout=2,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    user_agent_extra=USER_AGENT,
+)
+# Nothing is written here that could expire.
+reader = TableReader(aws.client("dynamodb", config=config), Table(settings.table_name, target, timedelta()))
+policy = Policy(hole=settings.hole)
+
+
+def handler(event: Mapping[str, Any], context: LambdaContext) -> Any:
+    """Return the page that is asked for, as HTML."""
+    if event.get("describe"):
+        return {"markdown": DESCRIPTION}
+    place = place_of(event, context.invoked_function_arn)
+    view = text(event, "view", View.LIVE)
+    logger.info("page asked for", view=view if view in set(View) else "unknown")
+    try:
+        return page(view, event, place)
+    except SnapshotError as error:
+        # Its message names the table and a code, and nothing of an item.
+        logger.exception("the table cannot be read")
+        why = f"The auditor's table cannot be read ({error.reason or 'an item is broken'})."
+        return pages.problem_page(why, "appstream-auditor doctor says what to do.", place)
+
+
+def page(view: str, event: Mapping[str, Any], place: Place) -> str:
+    """Read what a page needs, and make it; raise SnapshotError."""
+    snapshot = reader.snapshot(reader.target_alone())
+    rows = ordered(live(snapshot, place.now, policy.hole), Sort.URGENCY, place.now)
+    match view:
+        case View.FLEET:
+            fleet = text(event, "fleet")
+            on = [row for row in rows if row.session.scope.fleet == fleet]
+            day = [life for life in last_day(snapshot, place.now) if life.scope.fleet == fleet]
+            return pages.fleet_page(fleet, on, day, place)
+        case View.USER:
+            user = text(event, "user")
+            on = [row for row in rows if row.session.user_id == user]
+            since = place.now - USER_DAYS * DAY
+            past = list(reader.history_of(user, since, place.now + DAY)) if user else []
+            return pages.user_page(user, on, past, USER_DAYS, place)
+        case View.EXPLAIN:
+            return explained(snapshot, event, place)
+        case _:
+            search = search_of(event)
+            glance = status(snapshot, place.now, policy.hole)
+            faults = glance.faults(place.now, settings.sweep_schedule)
+            fleets = pages.fleet_table(rows, last_day(snapshot, place.now), place)
+            found = [row for row in rows if search.wants(row)]
+            return pages.live_page(glance, faults, fleets, found, search=search, place=place)
+
+
+def explained(snapshot: Snapshot, event: Mapping[str, Any], place: Place) -> str:
+    """Return the life of a session, which lives, or ended on a day that is named."""
+    session_id, ended = text(event, "session"), text(event, "ended")
+    if session_id in snapshot.sessions and not ended:
+        told = told_of(snapshot, session_id, place.now, policy)
+    else:
+        found = [life for life in reader.history(day_of(ended, place)) if life.session_id == session_id]
+        if not found:
+            why = "This session is over, or not known."
+            return pages.problem_page(why, "Its user's page lists what ended.", place)
+        told = Told(found[-1])
+    return pages.life_page(told, place)
+
+
+def last_day(snapshot: Snapshot, now: datetime) -> list[Life]:
+    """Return the sessions that were on within the last 24 hours."""
+    since = now - DAY
+    ended = [life for day in (since, now) for life in reader.history(day)]
+    return [
+        *(life for life in ended if life.end and life.end > since),
+        *lives(snapshot, now, policy.hole),
+    ]
+
+
+def place_of(event: Mapping[str, Any], endpoint: str) -> Place:
+    """Return where the page is shown."""
+    context = mapping(event, "widgetContext")
+    zone = zone_of(text(mapping(context, "timezone"), "offsetISO"))
+    now = datetime.now(UTC).replace(microsecond=0)
+    width = context.get("width")
+    place = Place(endpoint, text(context, "theme") == "dark", zone, now)
+    return replace(place, width=width) if isinstance(width, int) else place
+
+
+def zone_of(offset: str) -> timezone:
+    """Return the time zone of an offset such as +02:00; UTC for anything else."""
+    try:
+        found = datetime.fromisoformat(f"2000-01-01T00:00:00{offset}").utcoffset()
+    except ValueError:
+        return UTC
+    return timezone(found) if found else UTC
+
+
+def day_of(date: str, place: Place) -> datetime:
+    """Return a day that an action names; today for anything else."""
+    try:
+        return datetime.fromisoformat(date)
+    except ValueError:
+        return place.now
+
+
+def search_of(event: Mapping[str, Any]) -> Search:
+    """Return what was typed into the form."""
+    typed = mapping(mapping(mapping(event, "widgetContext"), "forms"), "all")
+    return Search(text(typed, "user").strip(), text(typed, "fleet").strip(), text(typed, "state"))
+
+
+def mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object in an event; an empty one for anything else."""
+    value = values.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def text(values: Mapping[str, Any], name: str, default: str = "") -> str:
+    """Return a text in an event; the default for anything else."""
+    value = values.get(name)
+    return value if isinstance(value, str) and value else default

@@ -1,0 +1,379 @@
+"""How the board looks: HTML for a CloudWatch custom widget.
+
+Plain data in, text out. The console keeps no script and few attributes, so there is none: what can be clicked
+is an element followed by its cwdb-action. Every value is escaped in `_text`; all styles are below one class.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from enum import StrEnum
+from html import escape
+from json import dumps
+
+from session_auditor.model import Gap, Life, Presence
+from session_auditor.stories import CAUSES, END_REASONS, PRESENCES, Told, hours, moment, span, state_of, story
+from session_auditor.views import Fault, Row, Status, levels
+
+ROWS_LIMIT = 200
+LINES_LIMIT = 40
+GAPS_LIMIT = 5
+SLOTS = 96
+DAY = timedelta(days=1)
+
+
+class View(StrEnum):
+    """What the board shows."""
+
+    LIVE = "live"
+    FLEET = "fleet"
+    USER = "user"
+    EXPLAIN = "explain"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it is shown: the function that an action calls, the console's theme, the reader's time zone.
+
+    `width` is the widget's, in pixels: what there is no room for is left out, the least of it first.
+    """
+
+    endpoint: str
+    dark: bool
+    zone: tzinfo
+    now: datetime
+    width: int = 1_200
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table, its cells as HTML; left out where the widget is narrower than `from_width`."""
+
+    name: str
+    cells: Sequence[str]
+    number: bool = False
+    from_width: int = 0
+
+
+# The words of the form's states.
+STATES: Mapping[str, frozenset[Presence]] = {
+    "everybody": frozenset(Presence),
+    "away": frozenset([Presence.DISCONNECTED, Presence.NEVER_CONNECTED]),
+    "connected": frozenset([Presence.CONNECTED]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What somebody typed into the form: parts of names, whatever their case; nothing asks for everything."""
+
+    user: str = ""
+    fleet: str = ""
+    state: str = ""
+
+    def wants(self, row: Row) -> bool:
+        """Return whether a row is searched for."""
+        session = row.session
+        return (
+            self.user.casefold() in session.user_id.casefold()
+            and self.fleet.casefold() in session.scope.fleet.casefold()
+            and row.presence in STATES.get(self.state, STATES["everybody"])
+        )
+
+
+def live_page(
+    status: Status,
+    faults: Sequence[Fault],
+    fleets: str,
+    found: Sequence[Row],
+    *,
+    search: Search,
+    place: Place,
+) -> str:
+    """Return the first page: totals, what is wrong, the fleets (`fleet_table`), and who was searched for."""
+    head = [_totals(status, place), _faults(status, faults, place), fleets]
+    return _page([*head, _form(search, place), _sessions(found, place)], place)
+
+
+def fleet_page(fleet: str, rows: Sequence[Row], lives: Sequence[Life], place: Place) -> str:
+    """Return a fleet: its last day as a line, and who is on."""
+    day = levels(lives, place.now - DAY, place.now, SLOTS)
+    connected = sum(row.presence is Presence.CONNECTED for row in rows)
+    facts = f"{len(rows):,} live, {connected:,} connected; most at once in 24 hours: {max(day):,}"
+    head = [_title(f"Fleet {fleet}", place), f"<p>{_text(facts)}</p>", _line(day, "wide")]
+    return _page([*head, _sessions(rows, place)], place)
+
+
+def user_page(user: str, rows: Sequence[Row], lives: Sequence[Life], days: int, place: Place) -> str:
+    """Return a user: the live sessions, and those that ended within so many days."""
+    past = _past(sorted(lives, key=lambda life: life.start, reverse=True)[:ROWS_LIMIT], place)
+    head = [_title(f"User {user}", place), _sessions(rows, place)]
+    return _page([*head, f"<h3>Ended within {days} days</h3>", past], place)
+
+
+def life_page(told: Told, place: Place) -> str:
+    """Return the life of a session, for a pop-up."""
+    life, lines = told.life, list(story(told, place.now, place.zone))
+    columns = [
+        Column("At", [moment(line.at, place.zone, place.now) for line in lines]),
+        Column("What", [line.what for line in lines]),
+        Column("", [f'<span class="{line.tone}">{_text(line.words)}</span>' for line in lines]),
+    ]
+    who = life.user_id or "a user that is not known"
+    facts = [*life.scope, life.authentication_type, life.instance_id, life.session_id]
+    used = [hours(seconds) or "0h 00m" for seconds in (life.connected_seconds, life.alone_seconds)]
+    head = [
+        f"<h2>{_text(who)}</h2>",
+        f"<p>{_text(', '.join(fact for fact in facts if fact))}</p>",
+        f"<p><strong>{_text(state_of(told, place.now, place.zone))}</strong></p>",
+        f"<p>connected {used[0]}, nobody {used[1]}</p>",
+    ]
+    return _page([*head, _table(columns, place)], place)
+
+
+def problem_page(sentence: str, remedy: str, place: Place) -> str:
+    """Return what went wrong, and what to do."""
+    said = f'<p class="fault"><strong>{_text(sentence)}</strong> {_text(remedy)}</p>'
+    return _page([said, _button("Back", {"view": View.LIVE}, place)], place)
+
+
+def fleet_table(rows: Iterable[Row], lives: Iterable[Life], place: Place) -> str:
+    """Return the busiest fleets of the last day, each with a line of how many were on."""
+    on: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        on[row.session.scope.fleet].append(row)
+    day: defaultdict[str, list[Life]] = defaultdict(list)
+    for life in lives:
+        day[life.scope.fleet].append(life)
+    drawn = {fleet: levels(found, place.now - DAY, place.now, SLOTS) for fleet, found in day.items()}
+    busiest = sorted(drawn, key=lambda fleet: (-max(drawn[fleet]), -len(on[fleet]), fleet))
+    shown = busiest[:LINES_LIMIT]
+    kinds = [next((life.fleet_type for life in day[fleet] if life.fleet_type), "") for fleet in shown]
+    connected = [sum(row.presence is Presence.CONNECTED for row in on[fleet]) for fleet in shown]
+    columns = [
+        Column("Fleet", [_action(_text(each), {"view": View.FLEET, "fleet": each}, place) for each in shown]),
+        Column("Type", [_text(kind.lower().replace("_", "-")) for kind in kinds], from_width=700),
+        Column("Live", [f"{len(on[fleet]):,}" for fleet in shown], number=True),
+        Column("Connected", [f"{number:,}" for number in connected], number=True, from_width=560),
+        Column("Most", [f"{max(drawn[fleet]):,}" for fleet in shown], number=True),
+        Column("24 hours", [_line(drawn[fleet], "spark") for fleet in shown]),
+    ]
+    more = len(busiest) - LINES_LIMIT
+    return _table(columns, place) + (f"<p>And {more:,} more fleets.</p>" if more > 0 else "")
+
+
+def _page(parts: Iterable[str], place: Place) -> str:
+    theme = "dark" if place.dark else "light"
+    return f'<div class="asa {theme}"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
+def _totals(status: Status, place: Place) -> str:
+    swept = f"{span(place.now - status.swept)} ago" if status.swept else "never"
+    tiles = [
+        ("live", status.live, ""),
+        ("connected", status.totals[Presence.CONNECTED], "good"),
+        ("away", status.away, "warn" if status.away else ""),
+        ("abandoned", status.abandoned, "bad" if status.abandoned else ""),
+        ("not listed", len(status.degraded), "bad" if status.degraded else ""),
+    ]
+    cells = "".join(
+        f'<div class="{f"tile {tone}".strip()}"><b>{number:,}</b><span>{name}</span></div>'
+        for name, number, tone in tiles
+    )
+    return f'<div class="tiles">{cells}<div class="tile"><b>{_text(swept)}</b><span>swept</span></div></div>'
+
+
+def _faults(status: Status, faults: Sequence[Fault], place: Place) -> str:
+    said = []
+    if Fault.NO_SWEEP in faults:
+        ago = f"ended {span(place.now - status.swept)} ago" if status.swept else "is still to come"
+        said.append(f"The last sweep {ago}, so this may have changed. appstream-auditor doctor says why.")
+    said += [_gap(gap, place) for gap in status.degraded[:GAPS_LIMIT]]
+    if len(status.degraded) > GAPS_LIMIT:
+        said.append(f"{len(status.degraded) - GAPS_LIMIT} more are not listed.")
+    if Fault.EVENTS_WAIT in faults:
+        said.append(f"{status.pending:,} events wait for the event bus: nobody was told of them yet.")
+    return "".join(f'<p class="fault">{_text(each)}</p>' for each in said)
+
+
+def _gap(gap: Gap, place: Place) -> str:
+    stack, fleet = gap.scope
+    since = moment(gap.since, place.zone, place.now)
+    if not stack:
+        return f"No stack could be read since {since}: {gap.reason}."
+    return f"Stack {stack}, fleet {fleet} could not be listed since {since}: {gap.reason}."
+
+
+def _form(search: Search, place: Place) -> str:
+    options = "".join(
+        f'<option value="{name}"{" selected" if name == search.state else ""}>{name}</option>'
+        for name in STATES
+    )
+    fields = (
+        f'<input name="user" placeholder="user" value="{_text(search.user)}">'
+        f'<input name="fleet" placeholder="fleet" value="{_text(search.fleet)}">'
+        f'<select name="state">{options}</select>'
+    )
+    return f'<form class="search">{fields}{_button("Search", {"view": View.LIVE}, place)}</form>'
+
+
+def _sessions(rows: Sequence[Row], place: Place) -> str:
+    if not rows:
+        return "<p>Nobody is on.</p>"
+    shown = rows[:ROWS_LIMIT]
+    sessions = [row.session for row in shown]
+    away = [row.away(place.now) for row in shown]
+    columns = [
+        Column("User", [_user(each.user_id, place) for each in sessions]),
+        Column("State", [_explain(*_state(row), row.session.id, place) for row in shown]),
+        Column("Away", [span(each) if each else "" for each in away], number=True),
+        Column(
+            "Ends",
+            [moment(row.deadline.at, place.zone, place.now) for row in shown],
+            number=True,
+            from_width=480,
+        ),
+        Column("In", [_left(row, place) for row in shown], number=True),
+        Column("Why", [CAUSES[row.deadline.cause] for row in shown], from_width=900),
+        Column("Fleet", [_text(each.scope.fleet) for each in sessions], from_width=500),
+        Column("Host", [_text(each.instance_id) for each in sessions], from_width=800),
+        Column("Address", [_text(each.eni_private_ip_address) for each in sessions], from_width=1_000),
+    ]
+    more = len(rows) - ROWS_LIMIT
+    rest = f"<p>And {more:,} more, less urgent: search, or ask <code>appstream-auditor sessions</code>.</p>"
+    return _table(columns, place) + (rest if more > 0 else "")
+
+
+def _user(user_id: str, place: Place) -> str:
+    if not user_id:
+        return "(not known)"
+    return _action(_text(user_id), {"view": View.USER, "user": user_id}, place)
+
+
+def _left(row: Row, place: Place) -> str:
+    ends = row.deadline.at
+    return "" if ends is None else span(ends - place.now) if ends > place.now else "overdue"
+
+
+def _past(lives: Sequence[Life], place: Place) -> str:
+    if not lives:
+        return "<p>None.</p>"
+    days = [f"{life.end:%Y-%m-%d}" if life.end else "" for life in lives]
+    told = [
+        _explain("its life", "over", life.session_id, place, day)
+        for life, day in zip(lives, days, strict=True)
+    ]
+    columns = [
+        Column("Started", [moment(life.start, place.zone, place.now) for life in lives]),
+        Column("Ended", [moment(life.end, place.zone, place.now) for life in lives]),
+        Column("Connected", [hours(life.connected_seconds) for life in lives], number=True),
+        Column("Nobody", [hours(life.alone_seconds) for life in lives], number=True, from_width=560),
+        Column("Ended by", [END_REASONS[life.reason] for life in lives], from_width=800),
+        Column("Fleet", [_text(life.scope.fleet) for life in lives], from_width=700),
+        Column("", told),
+    ]
+    return _table(columns, place)
+
+
+def _state(row: Row) -> tuple[str, str]:
+    """Return the words of a state, and the class of its colour."""
+    words = PRESENCES[row.presence]
+    if not row.watched:
+        return f"{words}?", "unknown"
+    return words, "abandoned" if row.abandoned else words.replace(" ", "-")
+
+
+def _title(words: str, place: Place) -> str:
+    return f"<h2>{_text(words)} {_button('Back', {'view': View.LIVE}, place)}</h2>"
+
+
+def _explain(words: str, css: str, session_id: str, place: Place, ended: str = "") -> str:
+    parameters = {"view": View.EXPLAIN, "session": session_id} | ({"ended": ended} if ended else {})
+    return _action(f'<span class="state {css}">{words}</span>', parameters, place, display="popup")
+
+
+def _button(words: str, parameters: Mapping[str, str], place: Place) -> str:
+    return _action(words, parameters, place, css="btn")
+
+
+def _action(
+    words: str,
+    parameters: Mapping[str, str],
+    place: Place,
+    *,
+    display: str = "widget",
+    css: str = "link",
+) -> str:
+    """Return an element that asks for another page; the action has to follow it directly."""
+    called = f'<cwdb-action action="call" display="{display}" endpoint="{_text(place.endpoint)}">'
+    return f'<a class="{css}">{words}</a>{called}{_text(dumps(parameters))}</cwdb-action>'
+
+
+def _line(day: Sequence[int], css: str) -> str:
+    """Return how many were on as a line; its height is the most there were."""
+    most, last = max(day) or 1, len(day) - 1
+    points = " ".join(f"{slot},{20 - 18 * level / most:.1f}" for slot, level in enumerate(day))
+    return (
+        f'<svg class="{css}" viewBox="0 0 {last} 20" preserveAspectRatio="none">'
+        f'<polygon points="0,20 {points} {last},20"></polygon><polyline points="{points}"></polyline></svg>'
+    )
+
+
+def _table(columns: Iterable[Column], place: Place) -> str:
+    kept = [column for column in columns if column.from_width <= place.width]
+    css = [' class="n"' if column.number else "" for column in kept]
+    head = "".join(f"<th{kind}>{column.name}</th>" for kind, column in zip(css, kept, strict=True))
+    rows = zip(*(column.cells for column in kept), strict=True)
+    body = "".join(
+        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(css, row, strict=True))}</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _text(value: str) -> str:
+    """Escape text of unknown origin; what does not print is replaced."""
+    if not value.isprintable():
+        value = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
+    return escape(value)
+
+
+STYLE = """\
+.asa{font:14px/1.4 "Amazon Ember",Arial,sans-serif;padding:4px}
+.asa.light{color:#16191f;--dim:#545b64;--line:#d5dbdb;--good:#1d8102;--warn:#b15c00;--bad:#d13212}
+.asa.light{--link:#0073bb;--fill:#0073bb22;--tile:#f2f3f3}
+.asa.dark{color:#e9ebed;--dim:#a9b3bd;--line:#414d5c;--good:#6aaf35;--warn:#f89256;--bad:#ff7a6b}
+.asa.dark{--link:#6cb5e8;--fill:#6cb5e822;--tile:#1f2a38}
+.asa h2{font-size:20px;margin:4px 0 8px}
+.asa h3{font-size:16px;margin:12px 0 4px}
+.asa p{margin:4px 0}
+.asa .tiles{display:flex;flex-wrap:wrap;gap:8px;margin-bottom:8px}
+.asa .tile{background:var(--tile);border-radius:6px;padding:6px 14px;min-width:84px}
+.asa .tile b{display:block;font-size:30px;line-height:1.15;font-weight:600}
+.asa .tile span{color:var(--dim)}
+.asa .tile.good b{color:var(--good)}
+.asa .tile.warn b{color:var(--warn)}
+.asa .tile.bad b{color:var(--bad)}
+.asa .fault{border-left:4px solid var(--bad);background:var(--tile);padding:6px 10px}
+.asa table{border-collapse:collapse;width:100%;margin:4px 0 10px}
+.asa th{text-align:left;color:var(--dim);font-weight:600}
+.asa th,.asa td{border-bottom:1px solid var(--line);padding:4px 8px 4px 0;overflow-wrap:break-word}
+.asa .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.asa a.link{color:var(--link);cursor:pointer;text-decoration:none}
+.asa .state.connected{color:var(--good)}
+.asa .state.disconnected,.asa .state.never-connected{color:var(--warn)}
+.asa .state.abandoned{color:var(--bad);font-weight:700}
+.asa .state.unknown{color:var(--dim)}
+.asa .search{display:flex;flex-wrap:wrap;gap:6px;margin:6px 0}
+.asa .search input,.asa .search select{background:transparent;color:inherit;padding:4px 8px}
+.asa .search input,.asa .search select{border:1px solid var(--line);border-radius:4px}
+.asa .search option{color:#16191f}
+.asa svg{display:block}
+.asa svg.spark{width:160px;height:24px}
+.asa svg.wide{width:100%;height:80px}
+.asa polygon{fill:var(--fill)}
+.asa polyline{fill:none;stroke:var(--link);stroke-width:1.5;vector-effect:non-scaling-stroke}
+.asa .remark{color:var(--dim)}
+.asa .coming{color:var(--warn)}
+"""
