@@ -23,7 +23,7 @@ from session_auditor.reading import TableReader
 from session_auditor.settings.board import BoardSettings
 from session_auditor.stories import Told, told_of
 from session_auditor.table import Table
-from session_auditor.views import Sort, live, lives, ordered, status
+from session_auditor.views import Sort, live, lives, once, ordered, status
 
 # What the console shows of a function that is no widget of its own making.
 DESCRIPTION = """\
@@ -114,10 +114,8 @@ def last_day(snapshot: Snapshot, now: datetime) -> list[Life]:
     """Return the sessions that were on within the last 24 hours."""
     since = now - DAY
     ended = [life for day in (since, now) for life in reader.history(day)]
-    return [
-        *(life for life in ended if life.end and life.end > since),
-        *lives(snapshot, now, policy.hole),
-    ]
+    found = once([*lives(snapshot, now, policy.hole), *ended])
+    return [life for life in found if life.end is None or life.end > since]
 
 
 def place_of(event: Mapping[str, Any], endpoint: str) -> Place:

@@ -127,6 +127,10 @@ def admitted(parameter: dict[str, Any]) -> st.SearchStrategy[str]:
     )
 
 
+# What stacks of their own find, by the parameters that hold it and the last word of their names.
+FOUND_BY = {"BusName": "bus-name", "TableName": "table-name", "AlarmArns": "alarm-arns"}
+
+
 class TestParameters:
     """What an administrator is asked."""
 
@@ -424,14 +428,16 @@ class TestResources:
             for name, each in RESOURCES.items()
             for key in named & each.get("Properties", {}).keys()
         }
-        # Others have to find the first two; a name made for an archive may be too long.
-        assert found == {("SessionBus", "Name"), ("BusName", "Name"), ("Archive", "ArchiveName")}
+        # Others have to find the bus and what parameters hold; a name made for an archive may be too long.
+        parameters = {(name, "Name") for name in FOUND_BY}
+        assert found == {("SessionBus", "Name"), *parameters, ("Archive", "ArchiveName")}
         assert RESOURCES["SessionBus"]["Properties"]["Name"] == {"Ref": "AWS::StackName"}
 
     @pytest.mark.parametrize("stack_name", ["aws-audit", "SSM", "a" * LONGEST_STACK_NAME])
-    def test_the_buss_parameter_has_a_name_that_ssm_takes(self, stack_name: str) -> None:
-        name = RESOURCES["BusName"]["Properties"]["Name"]["Fn::Sub"].replace("${AWS::StackName}", stack_name)
-        assert name == f"/appstream-session-auditor/{stack_name}/bus-name"
+    @pytest.mark.parametrize("parameter", FOUND_BY)
+    def test_what_others_find_has_a_name_that_ssm_takes(self, parameter: str, stack_name: str) -> None:
+        name = RESOURCES[parameter]["Properties"]["Name"]["Fn::Sub"].replace("${AWS::StackName}", stack_name)
+        assert name == f"/appstream-session-auditor/{stack_name}/{FOUND_BY[parameter]}"
         assert not re.match(r"/?(aws|ssm)", name, re.IGNORECASE)
         assert len(name) <= LONGEST_NAMES["AWS::SSM::Parameter", "Name"]
 
@@ -439,16 +445,23 @@ class TestResources:
         ("kind", "key"), LONGEST_NAMES, ids=[kind.removeprefix("AWS::") for kind, _ in LONGEST_NAMES]
     )
     def test_the_longest_name_of_a_stack_makes_no_name_too_long(self, kind: str, key: str) -> None:
-        ((name, resource),) = of_type(kind).items()
-        written = resource[key]
-        text = written.get("Fn::Sub", "${AWS::StackName}")
-        text, values = text if isinstance(text, list) else (text, {})
-        for placeholder, value in values.items():
-            assert value == {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}, "a UUID"
-            text = text.replace(f"${{{placeholder}}}", "0" * 36)
-        text = text.replace("${AWS::StackName}", "a" * LONGEST_STACK_NAME)
-        assert "$" not in text
-        assert len(text) <= LONGEST_NAMES[kind, key], name
+        for name, resource in of_type(kind).items():
+            written = resource[key]
+            text = written.get("Fn::Sub", "${AWS::StackName}")
+            text, values = text if isinstance(text, list) else (text, {})
+            for placeholder, value in values.items():
+                assert value == {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}, "a UUID"
+                text = text.replace(f"${{{placeholder}}}", "0" * 36)
+            text = text.replace("${AWS::StackName}", "a" * LONGEST_STACK_NAME)
+            assert "$" not in text
+            assert len(text) <= LONGEST_NAMES[kind, key], name
+
+    def test_every_alarm_is_named_to_the_board(self) -> None:
+        (comma, arns) = RESOURCES["AlarmArns"]["Properties"]["Value"]["Fn::Join"]
+        assert comma == ","
+        assert [each["Fn::GetAtt"] for each in arns] == [
+            [name, "Arn"] for name in of_type("AWS::CloudWatch::Alarm")
+        ]
 
     def test_the_table_is_kept(self) -> None:
         table = RESOURCES["SessionsTable"]
@@ -551,7 +564,7 @@ class TestNotices:
         unconditional = {name for name, each in RESOURCES.items() if "Condition" not in each}
         assert unconditional == {
             *("AuditorFunction", "AuditorRole", "AuditorLayer", "AuditorLogs", "SweepSchedules"),
-            *("SessionsTable", "SessionBus", "BusName", "FailedSweeps", "UndeliveredSweeps"),
+            *("SessionsTable", "SessionBus", *FOUND_BY, "FailedSweeps", "UndeliveredSweeps"),
             *("NoCompletedSweep", "FailedSweep", "UndeliveredSweep", "EventsPending", "EventsRefused"),
             *("FunctionErrors", "ItemsUnreadable", "OnlyTheAuditor", "ReaderPolicy"),
         }

@@ -126,6 +126,9 @@ class Table:
                         "key is not supported. The AttributeValue for a key attribute cannot contain an "
                         f"empty string value. IndexName: {index}, IndexKey: {name}"
                     )
+                limit = PARTITION_KEY_BYTES if name == names[0] else SORT_KEY_BYTES
+                if len(text.encode()) > limit:
+                    raise validation(f"Size of the key {name} of index {index} is above {limit} bytes")
 
     def index_units(self, old: Item | None, new: Item | None) -> int:
         """Return the write units that the indexes take for a write: single ones, in a transaction, too."""

@@ -26,7 +26,7 @@ from session_auditor.model import (
     Session,
     Target,
 )
-from tests.shared.history import AWAY, CONNECTED, SCOPE, History, at, session, told
+from tests.shared.history import AWAY, CONNECTED, PATIENT, SCOPE, History, at, session, told
 
 ON, OFF = session(CONNECTED), session(AWAY)
 EXPIRED = session(AWAY, state="EXPIRED")
@@ -957,3 +957,30 @@ def test_a_deadline_in_the_past_is_nothing_left() -> None:
     (expiring,) = history.observe(601, ON)
     assert expiring["data"]["deadline"]["minutesLeft"] == 0
     assert at(601) - at(600) == timedelta(minutes=1)
+
+
+class TestFleetType:
+    """The type of a session's fleet is for the history alone: no session is written for it."""
+
+    @staticmethod
+    def listed(minute: float, fleet_type: str, connection: str = CONNECTED) -> Listing:
+        fleets = {SCOPE.fleet: Fleet(3600, fleet_type)}
+        return Listing(
+            at(minute), at(minute), {"s-1": session(connection)}, frozenset([SCOPE]), fleets=fleets
+        )
+
+    def test_a_quiet_sweep_writes_no_session_for_it(self) -> None:
+        history = History()
+        history.observe(0)
+        history.observe(1, session())
+        assert compare(history.snapshot, self.listed(2, "ALWAYS_ON"), PATIENT).transitions == ()
+
+    def test_it_is_noted_with_the_next_change(self) -> None:
+        history = History()
+        history.observe(0)
+        history.observe(1, session())
+        (transition,) = compare(history.snapshot, self.listed(2, "ALWAYS_ON", AWAY), PATIENT).transitions
+        assert transition.before
+        assert (transition.before.fleet_type, transition.after.fleet_type) == ("ON_DEMAND", "ALWAYS_ON")
+        (unknown,) = compare(history.snapshot, self.listed(2, "", AWAY), PATIENT).transitions
+        assert unknown.after.fleet_type == "ON_DEMAND"

@@ -3,21 +3,24 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from pydantic import TypeAdapter
 
+from session_auditor import table as table_module
 from session_auditor.comparison import compare
 from session_auditor.contract import session_events
 from session_auditor.errors import FencedError, SnapshotError
 from session_auditor.model import (
     AuthenticationMode,
+    EndReason,
     Fleet,
     Gap,
     Hole,
+    Life,
     Listing,
     Policy,
     Remembered,
@@ -355,6 +358,40 @@ class TestClear:
         }
         assert remembered.ending is None
         assert list(snapshots.reader.history(at(31))) == [life_of(ended.after, at(31))]
+
+    @pytest.mark.parametrize("timeline", ["+x", "+", "9" * 5000 + "s", "+" + "9" * 5000, "0s:" + "9" * 5000])
+    def test_a_history_that_somebody_broke_is_left_out(
+        self, table: Table, snapshots: Snapshots, timeline: str
+    ) -> None:
+        layout = table_module.Table("sessions", TARGET, timedelta(days=90))
+        life = Life("s-1", SCOPE, at(0), at(0), end=at(9), reason=EndReason.UNKNOWN)
+        item = layout.put_history(life, at(9), at(9))["Put"]["Item"]
+        table.put(item)
+        table.put(item | {"sk": {"S": "x#s-2"}, "timeline": {"S": timeline}})
+        assert [each.session_id for each in snapshots.reader.history(at(9))] == ["s-1"]
+
+    def test_of_another_target_the_index_tells_nothing(self, table: Table, snapshots: Snapshots) -> None:
+        for target in (TARGET, TARGET._replace(region="us-east-1")):
+            layout = table_module.Table("sessions", target, timedelta(days=90))
+            for minute in (9, 10, 11):
+                life = Life(
+                    f"s-{minute}",
+                    SCOPE,
+                    at(0),
+                    at(0),
+                    end=at(minute),
+                    user_id="ann",
+                    reason=EndReason.UNKNOWN,
+                )
+                table.put(layout.put_history(life, at(minute), at(11))["Put"]["Item"])
+        found = snapshots.reader.history_of("ann", at(9), at(11))
+        assert [each.session_id for each in found] == ["s-9", "s-10"], "until means before"
+
+    def test_what_no_index_takes_is_left_out_of_it(self) -> None:
+        layout = table_module.Table("sessions", TARGET, timedelta(days=90))
+        for user_id, kept in (("x" * 2048, True), ("x" * 2049, False)):
+            life = Life("s-1", SCOPE, at(0), at(0), end=at(9), user_id=user_id)
+            assert ("userId" in layout.put_history(life, at(9), at(9))["Put"]["Item"]) is kept
 
     def test_a_refused_event_is_kept_apart(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = committed(snapshots, "s-1")

@@ -1,5 +1,6 @@
 """A life in short: what is noted can be told again, in order, whatever was left out of it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given
@@ -16,7 +17,7 @@ from session_auditor.model import (
     SessionType,
     Timeline,
 )
-from session_auditor.timeline import FIRST, LAST, Entry, entries_of, life_of, noted
+from session_auditor.timeline import Entry, entries_of, life_of, noted
 from tests.shared.history import AWAY, History, at, session
 
 BLANK = Remembered(session(), at(0), baseline=False, presence=Presence.CONNECTED, presence_since=at(0))
@@ -95,7 +96,7 @@ def test_the_first_and_the_last_are_kept_and_every_one_is_numbered(
                 Entry(number, change.detail_type, at(minute), since, change.threshold, entry_cause)
             )
         CHECK.validate_python(remembered.timeline)
-    kept = happened if len(happened) <= FIRST + LAST else happened[:FIRST] + happened[-LAST:]
+    kept = happened if len(happened) <= 8 + 24 else happened[:8] + happened[-24:]
     assert told(remembered) == kept
     assert remembered.sequence == before + len(happened)
     assert len(remembered.timeline) <= 32 * 20
@@ -106,3 +107,18 @@ def test_a_time_that_cannot_be_is_no_entry() -> None:
         Entry(1, DetailType.STARTED, at(0), None),
         Entry(4, DetailType.DISCONNECTED, at(2), None),
     ]
+
+
+def test_what_is_written_can_be_read_however_many_there_were() -> None:
+    many = replace(BLANK, sequence=10**12)
+    after = noted(many, (Change(DetailType.DISCONNECTED),), Cause.NONE, at(9), None)
+    assert CHECK.validate_python(after.timeline) == "+999999999,540d"
+
+
+def test_a_life_that_nobody_came_to_at_first_keeps_how_long_that_was() -> None:
+    history = History(policy=Policy(), timeout=3600)
+    history.observe(0)
+    for minute in range(1, 13):
+        history.observe(minute, session(AWAY if minute < 5 else "CONNECTED"))
+    life = life_of(history.snapshot.sessions["s-1"].remembered, at(12))
+    assert (life.never_connected_seconds, life.connected_seconds, life.disconnected_seconds) == (240, 420, 0)

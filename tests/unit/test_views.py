@@ -32,6 +32,7 @@ from session_auditor.views import (
     by_hour,
     coming,
     live,
+    once,
     ordered,
     peak,
     status,
@@ -317,3 +318,65 @@ def test_live_sessions_are_lives_too(office: History) -> None:
     assert found["never-there"].never_connected_seconds == 19 * 60
     assert found["missing"].connected_seconds == 18 * 60
     assert {life.end for life in found.values()} == {None}
+
+
+def test_no_use_is_claimed_of_a_hole() -> None:
+    for connection, field in ((CONNECTED, "connected_seconds"), (AWAY, "never_connected_seconds")):
+        history = History(policy=Policy(), timeout=None)
+        history.observe(0)
+        for minute in (*range(1, 11), *range(130, 141)):
+            history.observe(minute, session(connection))
+        (life,) = lives_of(history.snapshot, at(140), HOLE)
+        assert getattr(life, field) == 10 * 60, "since the hole was over"
+
+
+def test_an_end_that_waits_to_be_published_is_a_life_and_once(office: History) -> None:
+    ending = Ending(EndReason.USER_OR_ADMIN, at(19), at(20))
+    left = office.snapshot.sessions["left"]
+    ended = replace(left, remembered=replace(left.remembered, ending=ending))
+    snapshot = replace(office.snapshot, sessions={"left": ended})
+    (life,) = lives_of(snapshot, at(25), HOLE)
+    assert (life.end, life.reason, life.disconnected_seconds) == (at(20), EndReason.USER_OR_ADMIN, 17 * 60)
+    assert once([life, life]) == [life]
+
+
+def test_hours_of_a_day_with_an_hour_twice_are_25() -> None:
+    begin = datetime(2026, 10, 25, tzinfo=ZoneInfo("Europe/Berlin"))
+    until = datetime(2026, 10, 26, tzinfo=ZoneInfo("Europe/Berlin"))
+    hours = [hour for hour, _ in by_hour([], begin, until)]
+    assert len(hours) == len(set(hours)) == 25
+
+
+connections = st.sampled_from([CONNECTED, AWAY, AWAY, "", "gap"])
+
+
+@given(steps=st.lists(connections, min_size=2, max_size=30), timeout=st.sampled_from([None, 1800, 3600]))
+def test_what_is_coming_is_what_comes(steps: list[str], timeout: int | None) -> None:
+    """Whatever was before, holes and unknown states, too: what is promised is what then is told."""
+    policy = Policy(abandoned_minutes=(5, 15, 60))
+    history = History(policy=policy, timeout=timeout)
+    history.observe(0)
+    minute, last = 1, AWAY
+    for step in steps:
+        if step == "gap":
+            minute += 9
+            continue
+        last = step
+        history.observe(minute, session(step, max_expiration_time=at(240)))
+        minute += 1
+    if "s-1" not in history.snapshot.sessions:
+        return
+    asked = minute - 1
+    promised = coming(history.snapshot, "s-1", at(asked), policy)
+    if not history.snapshot.target or history.snapshot.target.last_begin != at(asked):
+        return
+    told: list[tuple[datetime, str, int]] = []
+    ends = next((each.at for each in promised if each.detail_type is DetailType.ENDED), at(500))
+    for later in range(asked + 1, 240):
+        told += [
+            (at(later), event["type"], event["data"].get("thresholdMinutes", 0))
+            for event in history.observe(later, session(last, max_expiration_time=at(240)))
+            if at(later) < ends
+        ]
+    expected = [(each.at, each.detail_type[10:], each.threshold) for each in promised if each.at < ends]
+    assert expected == told

@@ -325,15 +325,13 @@ def session_of(event: Event) -> Session:
     """Return the session that an event tells of, as it was then; raise ValueError if it is none of ours."""
     try:
         said = _Told.model_validate_json(event.detail).data.session
-    except ValidationError:
+        times = [time and time.astimezone(UTC) for time in (said.start_time, said.max_expiration_time)]
+    except (OverflowError, ValidationError):
+        # The cause is cut off: it may quote a user id.
         raise ValueError("not an event of a session") from None
     fields = said.model_dump(exclude={"stack_name", "fleet_name", "start_time", "max_expiration_time"})
-    return Session(
-        scope=Scope(said.stack_name, said.fleet_name),
-        start_time=said.start_time and said.start_time.astimezone(UTC),
-        max_expiration_time=said.max_expiration_time and said.max_expiration_time.astimezone(UTC),
-        **fields,
-    )
+    scope = Scope(said.stack_name, said.fleet_name)
+    return Session(scope=scope, start_time=times[0], max_expiration_time=times[1], **fields)
 
 
 class _ToldData(_Part):

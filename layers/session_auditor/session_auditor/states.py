@@ -4,7 +4,9 @@ It knows the forms of this release and of earlier ones, and no item. A default i
 or two, and what the newest event in the outbox says of the session is not written a second time.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from json import dumps, loads
 from typing import Any
 
@@ -75,14 +77,15 @@ _FIRED_IN_SCHEMA_1 = {
 # A dataclass takes the configuration of what it is in, so a tuple of one gives its fields a second name.
 _CONFIG = ConfigDict(alias_generator=lambda name: NAMES.get(name, name))
 _SHORT = TypeAdapter(tuple[Remembered], config=_CONFIG)
-_SESSION = TypeAdapter(tuple[Session], config=_CONFIG)
+# The session is the first field. Where it is left out, a blank one holds its place until it is read.
+_HAS_SESSION = re.compile(rf'{{\s*"{NAMES["session"]}"\s*:')
+_BLANK = f'{{"{NAMES["session"]}":{{"{NAMES["id"]}":"","{NAMES["scope"]}":["",""]}},'
 _LONG = TypeAdapter(Remembered)
 
 
 def write_state(remembered: Remembered, outbox: Sequence[Event]) -> str:
     """Return the state of a session, as it is written beside this outbox."""
-    said = session_of(outbox[-1]) if outbox else None
-    exclude: Any = {0: {"session"}} if said == remembered.session else None
+    exclude: Any = {0: {"session"}} if outbox and _says(outbox[-1], remembered.session) else None
     state = _SHORT.dump_json((remembered,), by_alias=True, exclude_defaults=True, exclude=exclude)
     return state.decode()[1:-1]
 
@@ -91,13 +94,20 @@ def read_state(text: str, schema: int, outbox: Sequence[Event]) -> Remembered:
     """Return the state of a session that was written beside this outbox; raise ValueError."""
     if schema < 3:
         return _LONG.validate_json(_from_schema_1(text) if schema < 2 else text)
-    if outbox:
-        fields = loads(text)
-        if NAMES["session"] not in fields:
-            (said,) = _SESSION.dump_python((session_of(outbox[-1]),), mode="json", by_alias=True)
-            text = dumps(fields | {NAMES["session"]: said})
-    (remembered,) = _SHORT.validate_json(f"[{text}]")
-    return remembered
+    if not outbox or _HAS_SESSION.match(text):
+        (remembered,) = _SHORT.validate_json(f"[{text}]")
+        return remembered
+    (remembered,) = _SHORT.validate_json(f"[{_BLANK}{text[1:]}]")
+    return replace(remembered, session=session_of(outbox[-1]))
+
+
+def _says(event: Event, session: Session) -> bool:
+    """Return whether an event says all that is known of the session."""
+    try:
+        return session_of(event) == session
+    except ValueError:
+        # What was committed is passed on as it is; not everything that can be passed on can be read here.
+        return False
 
 
 def _from_schema_1(state: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from session_auditor.model import Cause, DetailType, EndReason, Life, Policy, Presence, Snapshot
 from session_auditor.timeline import Entry, entries_of, life_of
-from session_auditor.views import Coming, Row, coming, live
+from session_auditor.views import Coming, Row, coming, life, live
 
 PRESENCES = {
     Presence.CONNECTED: "connected",
@@ -67,15 +67,15 @@ def told_of(snapshot: Snapshot, session_id: str, now: datetime, policy: Policy) 
     if remembered.ending:
         return Told(life_of(remembered, remembered.ending.before))
     row = next(each for each in live(snapshot, now, policy.hole) if each.session.id == session_id)
-    return Told(life_of(remembered, row.seen or now), row, coming(snapshot, session_id, now, policy))
+    return Told(life(snapshot, row, now), row, coming(snapshot, session_id, now, policy))
 
 
 def state_of(told: Told, now: datetime, zone: tzinfo | None) -> str:
     """Return how a session is, or how it ended, in a sentence."""
-    life, row, _ = told
+    ended, row, _ = told
     if row is None:
-        between = f"between {moment(life.ended_after, zone, now)} and " if life.ended_after else "by "
-        return f"ended {between}{moment(life.end, zone, now)} ({END_REASONS[life.reason]})"
+        between = f"between {moment(ended.ended_after, zone, now)} and " if ended.ended_after else "by "
+        return f"ended {between}{moment(ended.end, zone, now)} ({END_REASONS[ended.reason]})"
     words = f"{PRESENCES[row.presence]} since {moment(row.since, zone, now)}"
     if not row.watched:
         seen = f"since {moment(row.seen, zone, now)}" if row.seen else "lately"

@@ -29,6 +29,7 @@ from session_auditor.model import (
     Stored,
     Target,
     TargetId,
+    Timeline,
 )
 
 # Written with every item but those of sessions, whose form `states` knows: read and translated likewise.
@@ -46,8 +47,11 @@ PARTS_LIMIT = 40
 
 # The index of ended sessions by user, and what it needs of an item.
 BY_USER, USER_KEY = "byUser", "userId"
+# The most that DynamoDB takes as a partition key.
+USER_KEY_BYTES = 2_048
 
 _TARGET = TypeAdapter(Target)
+_TIMELINE = TypeAdapter(Timeline)
 _SCOPES = TypeAdapter(tuple[Scope, ...])
 
 _ZERO = {"N": "0"}
@@ -114,8 +118,9 @@ class Table:
             remembered = states.read_state(_text(item["state"]), _number(item["schema"]), events)
             if item["sk"]["S"] != SESSION_PREFIX + remembered.session.id:
                 raise ItemError("another session's state")
-            if not all(0 < len(name.encode()) <= NAME_BYTES for name in remembered.session.scope):
-                raise ItemError("a scope that AppStream cannot have")
+            names = (remembered.session.id, *remembered.session.scope)
+            if not all(0 < len(name.encode()) <= NAME_BYTES for name in names):
+                raise ItemError("an id or a scope that AppStream cannot have")
             if any(origin_of(event).session_id != remembered.session.id for event in events):
                 raise ItemError("another session's event")
             return Stored(remembered, events, version)
@@ -247,7 +252,7 @@ class Table:
             "endedAfter": timestamp(life.ended_after),
             "endTime": timestamp(end),
             "endReason": life.reason.value if life.reason else "",
-            USER_KEY: life.user_id,
+            USER_KEY: life.user_id if len(life.user_id.encode()) <= USER_KEY_BYTES else "",
             "instanceId": life.instance_id,
             "authenticationType": life.authentication_type,
             "fleetType": life.fleet_type,
@@ -289,7 +294,7 @@ class Table:
                 never_connected_seconds=_number(item.get("neverConnectedSeconds", _ZERO)),
                 disconnects=_number(item["disconnects"]),
                 events=_number(item.get("events", _ZERO)),
-                timeline=texts.get("timeline", ""),
+                timeline=_TIMELINE.validate_python(texts.get("timeline", "")),
             )
 
     def put_refused(self, event: Event, code: str, now: datetime) -> Action:

@@ -19,6 +19,8 @@ from session_auditor.clocks import used
 from session_auditor.model import Cause, Change, DetailType, Life, Remembered, SessionType
 
 FIRST, LAST = 8, 24
+# The most that a timeline says is left out: what is written has to be readable, whatever an item said before.
+COUNTED = 999_999_999
 # Two letters for Expiring: what would have ended the session is not in its detail-type.
 _LETTERS: dict[tuple[SessionType, Cause], str] = {
     (DetailType.STARTED, Cause.NONE): "s",
@@ -64,7 +66,7 @@ def noted(
     entries = [each for each in after.timeline.split(",") if each]
     if not entries and after.sequence:
         # Told by a release that kept no timeline.
-        entries = [f"+{after.sequence}"]
+        entries = [f"+{min(after.sequence, COUNTED)}"]
     for change in changes:
         letter = _LETTERS[
             change.detail_type, cause if change.detail_type is DetailType.EXPIRING else Cause.NONE
@@ -129,7 +131,7 @@ def _within_bounds(entries: list[str]) -> list[str]:
         left_out += len(events) - FIRST - LAST
         events = events[:FIRST] + events[-LAST:]
     if left_out:
-        events.insert(FIRST, f"+{left_out}")
+        events.insert(FIRST, f"+{min(left_out, COUNTED)}")
     return earlier + events
 
 

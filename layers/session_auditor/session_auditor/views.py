@@ -7,7 +7,7 @@ what the sweeps observed: a session is as it was when its scope was last listed,
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import accumulate
@@ -140,7 +140,8 @@ def _with_holes(remembered: Remembered, target: Target | None) -> Remembered:
     """Put the clocks of a session off to the end of its latest hole, which is remembered with its scope."""
     scope = remembered.session.scope
     over = [each.end for each in (target.holes if target else ()) if each.scope in (None, scope)]
-    return replace(remembered, clocks_from=max([clock_of(remembered), *over])) if over else remembered
+    latest = max(over, default=None)
+    return replace(remembered, clocks_from=latest) if latest and latest > clock_of(remembered) else remembered
 
 
 class Coming(NamedTuple):
@@ -264,12 +265,27 @@ def status(snapshot: Snapshot, now: datetime, hole: timedelta) -> Status:
     )
 
 
+def life(snapshot: Snapshot, row: Row, now: datetime) -> Life:
+    """Return the life of a session that is believed to live, used until it was last seen."""
+    remembered = snapshot.sessions[row.session.id].remembered
+    return life_of(_with_holes(remembered, snapshot.target), row.seen or now)
+
+
 def lives(snapshot: Snapshot, now: datetime, hole: timedelta) -> tuple[Life, ...]:
-    """Return the lives that are believed to last, used until they were last seen; `hole` is the policy's."""
-    rows = {row.session.id: row for row in live(snapshot, now, hole)}
-    return tuple(
-        life_of(snapshot.sessions[session_id].remembered, row.seen or now) for session_id, row in rows.items()
+    """Return the lives in the snapshot: those that last, and those whose end is still to be published.
+
+    `hole` is that of the policy.
+    """
+    ended = [each.remembered for each in snapshot.sessions.values() if each.remembered.ending]
+    return (
+        *(life(snapshot, row, now) for row in live(snapshot, now, hole)),
+        *(life_of(each, each.ending.before) for each in ended if each.ending),
     )
+
+
+def once(found: Iterable[Life]) -> list[Life]:
+    """Return each life once: one that ends while the table is read may be in its history, too."""
+    return list({(each.session_id, each.first_seen): each for each in found}.values())
 
 
 class Peak(NamedTuple):
@@ -298,7 +314,8 @@ def peak(lives: Iterable[Life], since: datetime, until: datetime) -> Peak:
 def by_hour(lives: Iterable[Life], since: datetime, until: datetime) -> Iterator[tuple[datetime, Peak]]:
     """Return the peak of every hour that begins from `since` to before `until`."""
     kept = sorted(lives, key=lambda life: life.start)
-    hour = since
+    # Wall clocks repeat an hour, or leave one out.
+    hour = since.astimezone(UTC)
     while hour < until:
         end = min(hour + HOUR, until)
         yield hour, peak((life for life in kept if life.start < end), hour, end)
