@@ -76,7 +76,8 @@ def deployed_board(cloud: LocalCloud, stack: Stack, now: Callable[[], datetime])
     configuration = cloud.client("lambda").get_function_configuration(FunctionName=name)
     os.environ |= configuration["Environment"]["Variables"]
     os.environ |= {name.upper(): value for name, value in CREDENTIALS.items()}
-    os.environ |= {"AWS_ENDPOINT_URL": cloud.endpoint}
+    # Whoever looks at the terminal looks for an address, not for a log.
+    os.environ |= {"AWS_ENDPOINT_URL": cloud.endpoint, "POWERTOOLS_LOG_LEVEL": "ERROR"}
     sys.path.insert(0, str(ROOT / "functions" / "board"))
     sys.modules.pop("board", None)
     board = importlib.import_module("board")

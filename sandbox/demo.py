@@ -24,6 +24,8 @@ from rich.text import Text
 from appstream_auditor.deployment import DEFAULT_STACK
 from appstream_auditor.main import cli
 from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
+from sandbox.console import BOARD, deployed_board
+from sandbox.console import console as widget_console
 from sandbox.day import BEGIN, END, FORGOTTEN, STEPS, expected, opening, time_of_day
 from sandbox.meter import Meter, metered
 from sandbox.vendors.slack import Slack, slack
@@ -149,8 +151,11 @@ def office() -> Iterator[Office]:
         yield Office(cloud, cloud.deploy(TOLD, name=DEFAULT_STACK), in_slack, in_teams)
 
 
-def main() -> int:
-    """Play the day; 0 if every event that had to be told was told, once, and nothing else."""
+def main(*, board: bool = False) -> int:
+    """Play the day; 0 if every event that had to be told was told, once, and nothing else.
+
+    With the `board` it stands still in the afternoon, and serves the board until Enter.
+    """
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def width() -> int:
@@ -179,6 +184,8 @@ def main() -> int:
                     meter.paused = True
                     answers += [f"At {ASKED_AT} the help desk asks:"]
                     answers += [*asked(now, console, "status"), *asked(now, console, "sessions")]
+                    if board:
+                        show_board(here, now, console)
                     meter.paused = False
         answers += ["In the evening:", *asked(now, console, "history", "--by", "fleet")]
         answers += asked(now, console, "explain", FORGOTTEN)
@@ -235,6 +242,15 @@ def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
     import auditor  # noqa: PLC0415 - it reads the environment when it is imported
 
     return auditor.auditor
+
+
+def show_board(here: Office, now: datetime, console: Console) -> None:
+    """Deploy the board, and serve it in an emulation of the CloudWatch console until Enter."""
+    stack = here.cloud.deploy({}, name=f"{DEFAULT_STACK}-board", template=BOARD)
+    call = deployed_board(here.cloud, stack, lambda: now)
+    with widget_console(call) as url:
+        console.print(f"The board at {now:%H:%M}, as in the CloudWatch console: {url}")
+        console.input("Press Enter to go on with the day. ")
 
 
 def asked(now: datetime, console: Console, *words: str) -> list[str]:
@@ -294,4 +310,4 @@ def counted(kinds: Counter[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(board="board" in sys.argv[1:]))

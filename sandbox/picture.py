@@ -1,8 +1,9 @@
-"""`make picture`: docs/slack.png and docs/teams.png, messages of the demo's day as they look there.
+"""`make picture`: docs/slack.png, docs/teams.png, docs/board.png and docs/board-dark.png, of the demo's day.
 
-What is shown was delivered by the stack's own notifiers, and taken by the local Slack and Teams. The pages
-are drawn here after their looks, and printed by a headless Chromium (on Debian: apt-get install chromium
-fonts-lato fonts-open-sans); nothing is fetched.
+What is shown was delivered by the stack's own notifiers and taken by the local Slack and Teams, or answered
+by the deployed board in the afternoon. The pages are drawn here after the looks of Slack, Teams and the
+CloudWatch console, and printed by a headless Chromium (on Debian: apt-get install chromium fonts-lato
+fonts-open-sans); nothing is fetched.
 """
 
 import re
@@ -12,16 +13,24 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 
 from sandbox.cloud import ROOT
+from sandbox.console import BOARD, deployed_board
 from sandbox.day import time_of_day
-from sandbox.demo import Posted, card, office, play
+from sandbox.demo import ASKED_AT, Posted, card, office, play
 
 # A fleet that cannot be listed, somebody who does not come back from a meeting, and everybody who goes home.
 SHOWN = frozenset(time_of_day(at) for at in ("13:35", "13:40", "14:15", "14:55", "17:31"))
-WIDTH = 780
+WIDTH, BOARD_WIDTH = 780, 1_100
+# The console's own frame of a widget, light and dark.
+CONSOLE_STYLE = """
+body { margin: 0; } main > div { padding: 8px 12px; background: #fff; } main > .dark { background: #16202d; }
+.btn { display: inline-block; border: 1px solid #879596; border-radius: 2px; padding: 3px 14px; }
+.btn { font-size: 13px; font-weight: 400; } cwdb-action { display: none; }
+"""
 SLACK_COLOURS = {"good": "#2eb67d", "warning": "#daa038", "danger": "#c01343"}
 TEAMS_COLOURS = {"good": "#e7f2da", "warning": "#fbf6d9", "attention": "#fdf3f4"}
 SLACK_STYLE = """
@@ -126,16 +135,16 @@ def chromium(*options: str) -> str:
         ).stdout
 
 
-def draw(name: str, html: str) -> None:
+def draw(name: str, html: str, width: int = WIDTH) -> None:
     """Print a page, as high as it is."""
     picture = ROOT / "docs" / f"{name}.png"
     with tempfile.TemporaryDirectory(prefix="picture-") as folder:
         path = Path(folder) / f"{name}.html"
         path.write_text(html)
-        dom = chromium(f"--window-size={WIDTH},600", "--dump-dom", path.as_uri())
+        dom = chromium(f"--window-size={width},600", "--dump-dom", path.as_uri())
         (height,) = re.findall(r"<title>(\d+)</title>", dom)
         chromium(
-            f"--window-size={WIDTH},{height}",
+            f"--window-size={width},{height}",
             "--force-device-scale-factor=1.5",
             f"--screenshot={picture}",
             path.as_uri(),
@@ -149,13 +158,21 @@ def main() -> int:
         print("make picture needs chromium and its fonts")
         print("(on Debian: apt-get install chromium fonts-lato fonts-open-sans)")
         return 1
+    boards: dict[str, str] = {}
     with office() as here:
-        for _ in play(here):
-            pass
+        for now, _, _ in play(here):
+            if now == time_of_day(ASKED_AT):
+                stack = here.cloud.deploy({}, name="board", template=BOARD)
+                call = deployed_board(here.cloud, stack, partial(time_of_day, ASKED_AT))
+                for name, theme in (("board", "light"), ("board-dark", "dark")):
+                    boards[name] = call({"widgetContext": {"theme": theme, "width": BOARD_WIDTH}})
     day = next(iter(sorted(SHOWN)))
     head = f'<div class="day"><span>{day:%A, %B} {day.day}</span></div>'
     draw("slack", page(SLACK_STYLE, [head, *(in_slack(at, each) for at, each in here.posted if at in SHOWN)]))
     draw("teams", page(TEAMS_STYLE, [in_teams(at, each) for at, each in here.carded if at in SHOWN]))
+    for name, html in boards.items():
+        theme = "dark" if "asa dark" in html else "light"
+        draw(name, page(CONSOLE_STYLE, [f'<div class="{theme}">{html}</div>']), BOARD_WIDTH)
     return 0
 
 

@@ -153,6 +153,12 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
     first = parameters(cloud, STACK)
     assert (first["StackFilter"], first["NoticeEmail"]) == ("*", "")
 
+    # The board, as its page has it, beside the auditor.
+    (command,) = re.findall(r"```\n(cd functions/board .*)\n```", (ROOT / "docs" / "board.md").read_text())
+    code, screen = typed(command, checkout, there)
+    assert code == 0, screen
+    assert parameters(cloud, f"{STACK}-board")["AuditorStack"] == STACK
+
     # A setting is changed in the file: the others stay.
     configure(checkout, '    # "StackFilter=prod-*,!prod-test",', '    "StackFilter=prod-*,!prod-test",')
     code, screen = typed("sam deploy", checkout, there)

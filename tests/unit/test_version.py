@@ -25,6 +25,11 @@ ENVIRONMENTS = {
         "TARGET_REGION": "eu-west-1",
         "POWERTOOLS_METRICS_NAMESPACE": "AppStreamSessionAuditor",
     },
+    "board": {
+        "TABLE_NAME": "sessions",
+        "TARGET_ACCOUNT_ID": "123456789012",
+        "TARGET_REGION": "eu-west-1",
+    },
     "notifier": {
         "QUEUE_URL": "https://sqs.example/waiting",
         "DEAD_LETTERS_URL": "https://sqs.example/undelivered",
@@ -80,3 +85,7 @@ def test_every_client_of_the_notifier_says_it(
 ) -> None:
     made = user_agents("notifier", monkeypatch, {"CHANNEL": channel, **CHANNELS[channel]})
     assert made == dict.fromkeys(["sqs", service], USER_AGENT)
+
+
+def test_every_client_of_the_board_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert user_agents("board", monkeypatch, {}) == {"dynamodb": USER_AGENT}

@@ -321,7 +321,8 @@ def _line(day: Sequence[int], css: str) -> str:
 
 
 def _table(columns: Iterable[Column], place: Place) -> str:
-    kept = [column for column in columns if column.from_width <= place.width]
+    # A column without anything in it says nothing.
+    kept = [column for column in columns if column.from_width <= place.width and any(column.cells)]
     css = [' class="n"' if column.number else "" for column in kept]
     head = "".join(f"<th{kind}>{column.name}</th>" for kind, column in zip(css, kept, strict=True))
     rows = zip(*(column.cells for column in kept), strict=True)
@@ -358,7 +359,7 @@ STYLE = """\
 .asa .fault{border-left:4px solid var(--bad);background:var(--tile);padding:6px 10px}
 .asa table{border-collapse:collapse;width:100%;margin:4px 0 10px}
 .asa th{text-align:left;color:var(--dim);font-weight:600}
-.asa th,.asa td{border-bottom:1px solid var(--line);padding:4px 8px 4px 0;overflow-wrap:break-word}
+.asa th,.asa td{border-bottom:1px solid var(--line);padding:4px 16px 4px 0;overflow-wrap:break-word}
 .asa .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .asa a.link{color:var(--link);cursor:pointer;text-decoration:none}
 .asa .state.connected{color:var(--good)}
@@ -370,7 +371,7 @@ STYLE = """\
 .asa .search input,.asa .search select{border:1px solid var(--line);border-radius:4px}
 .asa .search option{color:#16191f}
 .asa svg{display:block}
-.asa svg.spark{width:160px;height:24px}
+.asa svg.spark{width:100%;min-width:110px;max-width:420px;height:24px}
 .asa svg.wide{width:100%;height:80px}
 .asa polygon{fill:var(--fill)}
 .asa polyline{fill:none;stroke:var(--link);stroke-width:1.5;vector-effect:non-scaling-stroke}
