@@ -5,6 +5,7 @@ width go to the function, and the answer into the widget or a pop-up. Documented
 context (CloudWatch User Guide, custom widgets); how the console itself does it is not.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -81,6 +82,8 @@ def deployed_board(cloud: LocalCloud, stack: Stack, now: Callable[[], datetime])
     sys.path.insert(0, str(ROOT / "functions" / "board"))
     sys.modules.pop("board", None)
     board = importlib.import_module("board")
+    # The function has its process to itself; here it has not.
+    gc.enable()
     context: Any = SimpleNamespace(invoked_function_arn=endpoint)
 
     def call(event: Mapping[str, Any]) -> str:

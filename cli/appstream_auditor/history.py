@@ -18,7 +18,7 @@ from appstream_auditor.printing import Column
 from session_auditor.errors import SnapshotError
 from session_auditor.model import Globs, Life, TargetId
 from session_auditor.stories import END_REASONS, hours, moment
-from session_auditor.views import HOUR, By, Peak, Sums, by_hour, lives, once, peak, sums
+from session_auditor.views import HOUR, By, Peak, Sums, by_hour, live, lives, once, peak, sums
 
 WORKERS = 8
 DAY = timedelta(days=1)
@@ -67,7 +67,8 @@ def past_of(deployment: Deployment, asked: Asked, now: datetime, progress: Calla
     """Return the sessions that are asked for; raise QuestionError."""
     reader = deployment.reader
     snapshot = reader.snapshot(reader.target_alone())
-    found = once([*lives(snapshot, now, deployment.policy.hole), *_ended(deployment, asked, now, progress)])
+    rows = live(snapshot, now, deployment.policy.hole)
+    found = once([*lives(snapshot, rows, now), *_ended(deployment, asked, now, progress)])
     wanted = sorted(filter(asked.wants, found), key=lambda life: (life.start, life.session_id))
     return Past(wanted, snapshot.target.first_begin if snapshot.target else None)
 

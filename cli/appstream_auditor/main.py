@@ -68,7 +68,7 @@ from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__
 from session_auditor.model import Globs
 from session_auditor.stories import moment
-from session_auditor.views import Filter, Sort
+from session_auditor.views import Filter, Sort, live
 from session_auditor.views import status as status_of
 
 # As a shell says of a program that was interrupted.
@@ -205,7 +205,7 @@ def status(question: Question) -> Exit:
 
     def ask(deployment: Deployment) -> StatusRow:
         snapshot = deployment.reader.snapshot(deployment.reader.target_alone())
-        found = status_of(snapshot, now(), deployment.policy.hole)
+        found = status_of(snapshot, live(snapshot, now(), deployment.policy.hole))
         return status_row(deployment.target_id, found, found.faults(now(), deployment.interval), now())
 
     rows, failures = question.everywhere(ask)

@@ -4,6 +4,7 @@ It is the only place with a clock and an environment. It reads the auditor's tab
 which page was asked for; never anything of a user.
 """
 
+import gc
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +24,7 @@ from session_auditor.reading import TableReader
 from session_auditor.settings.board import BoardSettings
 from session_auditor.stories import Told, told_of
 from session_auditor.table import Table
-from session_auditor.views import Sort, live, lives, once, ordered, status
+from session_auditor.views import Sort, ended_lives, live, once, ordered, status
 
 # What the console shows of a function that is no widget of its own making.
 DESCRIPTION = """\
@@ -51,6 +52,9 @@ config = Config(
 # Nothing is written here that could expire.
 reader = TableReader(aws.client("dynamodb", config=config), Table(settings.table_name, target, timedelta()))
 policy = Policy(hole=settings.hole)
+# What is made until here stays. A page makes much and leaves nothing, so garbage is looked for after it.
+gc.freeze()
+gc.disable()
 
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> Any:
@@ -67,6 +71,8 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> Any:
         logger.exception("the table cannot be read")
         why = f"The auditor's table cannot be read ({error.reason or 'an item is broken'})."
         return pages.problem_page(why, "appstream-auditor doctor says what to do.", place)
+    finally:
+        gc.collect()
 
 
 def page(view: str, event: Mapping[str, Any], place: Place) -> str:
@@ -77,8 +83,8 @@ def page(view: str, event: Mapping[str, Any], place: Place) -> str:
         case View.FLEET:
             fleet = text(event, "fleet")
             on = [row for row in rows if row.session.scope.fleet == fleet]
-            day = [life for life in last_day(snapshot, place.now) if life.scope.fleet == fleet]
-            return pages.fleet_page(fleet, on, day, place)
+            ended = [life for life in last_day(snapshot, place.now) if life.scope.fleet == fleet]
+            return pages.fleet_page(fleet, on, ended, place)
         case View.USER:
             user = text(event, "user")
             on = [row for row in rows if row.session.user_id == user]
@@ -89,7 +95,7 @@ def page(view: str, event: Mapping[str, Any], place: Place) -> str:
             return explained(snapshot, event, place)
         case _:
             search = search_of(event)
-            glance = status(snapshot, place.now, policy.hole)
+            glance = status(snapshot, rows)
             faults = glance.faults(place.now, settings.sweep_schedule)
             fleets = pages.fleet_table(rows, last_day(snapshot, place.now), place)
             found = [row for row in rows if search.wants(row)]
@@ -111,11 +117,11 @@ def explained(snapshot: Snapshot, event: Mapping[str, Any], place: Place) -> str
 
 
 def last_day(snapshot: Snapshot, now: datetime) -> list[Life]:
-    """Return the sessions that were on within the last 24 hours."""
+    """Return the sessions that ended within the last 24 hours."""
     since = now - DAY
     ended = [life for day in (since, now) for life in reader.history(day)]
-    found = once([*lives(snapshot, now, policy.hole), *ended])
-    return [life for life in found if life.end is None or life.end > since]
+    found = once([*ended_lives(snapshot), *ended])
+    return [life for life in found if life.end and life.end > since]
 
 
 def place_of(event: Mapping[str, Any], endpoint: str) -> Place:

@@ -1,5 +1,6 @@
 """The board's function: which page an event asks for, what it reads for it, and what it never says."""
 
+import gc
 import importlib
 import io
 import json
@@ -74,7 +75,11 @@ def board(table: Table, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(ROOT / "functions" / "board"))
     monkeypatch.delitem(sys.modules, "board", raising=False)
-    return importlib.import_module("board")
+    board = importlib.import_module("board")
+    # The function has its process to itself; the tests have not.
+    gc.enable()
+    gc.unfreeze()
+    return board
 
 
 def ask(board: ModuleType, widget: dict[str, Any] | None = None, **event: Any) -> str:

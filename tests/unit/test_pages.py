@@ -138,8 +138,8 @@ def snapshot_of(*found: Remembered, gaps: tuple[Gap, ...] = ()) -> Snapshot:
 
 def page_of(snapshot: Snapshot, place: Place = PLACE, search: Search = EVERYBODY) -> str:
     rows = ordered(live(snapshot, NOW, HOLE), Sort.URGENCY, NOW)
-    glance = status(snapshot, NOW, HOLE)
-    fleets = fleet_table(rows, lives(snapshot, NOW, HOLE), place)
+    glance = status(snapshot, rows)
+    fleets = fleet_table(rows, (), place)
     faults = glance.faults(NOW, timedelta(minutes=1))
     found = [row for row in rows if search.wants(row)]
     return live_page(glance, faults, fleets, found, search=search, place=place)
@@ -147,12 +147,12 @@ def page_of(snapshot: Snapshot, place: Place = PLACE, search: Search = EVERYBODY
 
 def every_page(snapshot: Snapshot, place: Place, name: str) -> list[str]:
     rows = ordered(live(snapshot, NOW, HOLE), Sort.URGENCY, NOW)
-    found = list(lives(snapshot, NOW, HOLE))
+    found = list(lives(snapshot, rows, NOW))
     ended = [replace(life, end=NOW - timedelta(hours=1)) for life in found]
     told = told_of(snapshot, next(iter(snapshot.sessions)), NOW, Policy())
     return [
         page_of(snapshot, place, Search(user=name, fleet=name, state=name)),
-        fleet_page(name, rows, found, place),
+        fleet_page(name, rows, ended, place),
         user_page(name, rows, ended, 30, place),
         life_page(told, place),
         problem_page(name, name, place),

@@ -68,6 +68,7 @@ def user_agents(
     assert spec.loader
     spec.loader.exec_module(module_from_spec(spec))
     # A function freezes what its container keeps for good; here it goes.
+    gc.enable()
     gc.unfreeze()
     return made
 

@@ -31,6 +31,7 @@ from session_auditor.views import (
     Sums,
     by_hour,
     coming,
+    levels,
     live,
     once,
     ordered,
@@ -48,8 +49,8 @@ MINUTE = timedelta(minutes=1)
 SEEN = session(session_id="at-work"), session(AWAY, "left"), session(AWAY, "never-there")
 
 
-def rows(history: History, minute: float) -> dict[str, Row]:
-    return {row.session.id: row for row in live(history.snapshot, at(minute), HOLE)}
+def rows(history: History, minute: float, hole: timedelta = HOLE) -> dict[str, Row]:
+    return {row.session.id: row for row in live(history.snapshot, at(minute), hole)}
 
 
 @pytest.fixture
@@ -258,7 +259,7 @@ class TestWhatIsComing:
         history.observe(1, session(max_expiration_time=at(90)))
         for minute in range(2, asked + 1):
             history.observe(minute, lasting)
-        promised = coming(history.snapshot, "s-1", at(asked), policy)
+        promised = coming(rows(history, asked, policy.hole)["s-1"], at(asked), policy)
         told = []
         for minute in range(asked + 1, 90):
             told += [
@@ -273,7 +274,7 @@ class TestWhatIsComing:
     def test_of_nobody_who_is_not_watched_anything_is_claimed_but_the_maximum(self, office: History) -> None:
         (end,) = [
             each
-            for each in coming(office.snapshot, "left", at(300), Policy())
+            for each in coming(rows(office, 300)["left"], at(300), Policy())
             if each.detail_type is DetailType.ENDED
         ]
         assert (end.at, end.cause) == (at(600), Cause.MAX_DURATION)
@@ -283,36 +284,41 @@ class TestStatus:
     """A target at a glance, and what is wrong with its audit."""
 
     def test_of_an_office(self, office: History) -> None:
-        found = status(office.snapshot, at(20), HOLE)
+        found = status(office.snapshot, live(office.snapshot, at(20), HOLE))
         assert (found.live, found.away, found.abandoned, found.swept) == (4, 2, 2, at(20))
         assert found.faults(at(20), MINUTE) == ()
         assert found.faults(at(23), MINUTE) == ()
         assert found.faults(at(23.1), MINUTE) == (Fault.NO_SWEEP,)
 
     def test_a_table_without_a_sweep(self) -> None:
-        found = status(Snapshot(), at(0), HOLE)
+        found = status(Snapshot(), ())
         assert (found.live, found.swept, found.faults(at(0), MINUTE)) == (0, None, (Fault.NO_SWEEP,))
 
     def test_a_gap_is_degraded_once_it_was_told_of(self, office: History) -> None:
         for minute, degraded in ((21, 0), (25, 0), (26, 1), (27, 1)):
             office.observe(minute, failed={SCOPE: "ThrottlingException"})
-            assert len(status(office.snapshot, at(minute), HOLE).degraded) == degraded
-        assert status(office.snapshot, at(27), HOLE).faults(at(27), MINUTE) == (Fault.DEGRADED,)
+            assert len(status(office.snapshot, live(office.snapshot, at(minute), HOLE)).degraded) == degraded
+        assert status(office.snapshot, live(office.snapshot, at(27), HOLE)).faults(at(27), MINUTE) == (
+            Fault.DEGRADED,
+        )
         office.observe(28, *SEEN)
-        assert status(office.snapshot, at(28), HOLE).degraded == ()
+        assert status(office.snapshot, live(office.snapshot, at(28), HOLE)).degraded == ()
 
     def test_an_event_that_waits(self, office: History) -> None:
         (stored,) = [each for name, each in office.snapshot.sessions.items() if name == "left"]
         event = Event(DetailType.DISCONNECTED, "0" * 32, at(16), (), "{}")
         waiting = replace(office.snapshot, sessions={"left": replace(stored, outbox=(event,))})
-        found = status(waiting, at(20), HOLE)
+        found = status(waiting, live(waiting, at(20), HOLE))
         assert (found.pending, found.waiting) == (1, at(16))
         assert found.faults(at(20.9), MINUTE) == ()
         assert found.faults(at(21), MINUTE) == (Fault.EVENTS_WAIT,)
 
 
 def test_live_sessions_are_lives_too(office: History) -> None:
-    found = {life.session_id: life for life in lives_of(office.snapshot, at(20), HOLE)}
+    found = {
+        life.session_id: life
+        for life in lives_of(office.snapshot, live(office.snapshot, at(20), HOLE), at(20))
+    }
     assert found["at-work"].connected_seconds == 19 * 60
     assert (found["left"].connected_seconds, found["left"].disconnected_seconds) == (120, 17 * 60)
     assert found["never-there"].never_connected_seconds == 19 * 60
@@ -326,7 +332,7 @@ def test_no_use_is_claimed_of_a_hole() -> None:
         history.observe(0)
         for minute in (*range(1, 11), *range(130, 141)):
             history.observe(minute, session(connection))
-        (life,) = lives_of(history.snapshot, at(140), HOLE)
+        (life,) = lives_of(history.snapshot, live(history.snapshot, at(140), HOLE), at(140))
         assert getattr(life, field) == 10 * 60, "since the hole was over"
 
 
@@ -335,7 +341,7 @@ def test_an_end_that_waits_to_be_published_is_a_life_and_once(office: History) -
     left = office.snapshot.sessions["left"]
     ended = replace(left, remembered=replace(left.remembered, ending=ending))
     snapshot = replace(office.snapshot, sessions={"left": ended})
-    (life,) = lives_of(snapshot, at(25), HOLE)
+    (life,) = lives_of(snapshot, live(snapshot, at(25), HOLE), at(25))
     assert (life.end, life.reason, life.disconnected_seconds) == (at(20), EndReason.USER_OR_ADMIN, 17 * 60)
     assert once([life, life]) == [life]
 
@@ -367,7 +373,7 @@ def test_what_is_coming_is_what_comes(steps: list[str], timeout: int | None) -> 
     if "s-1" not in history.snapshot.sessions:
         return
     asked = minute - 1
-    promised = coming(history.snapshot, "s-1", at(asked), policy)
+    promised = coming(rows(history, asked, policy.hole)["s-1"], at(asked), policy)
     if not history.snapshot.target or history.snapshot.target.last_begin != at(asked):
         return
     told: list[tuple[datetime, str, int]] = []
@@ -380,3 +386,13 @@ def test_what_is_coming_is_what_comes(steps: list[str], timeout: int | None) -> 
         ]
     expected = [(each.at, each.detail_type[10:], each.threshold) for each in promised if each.at < ends]
     assert expected == told
+
+
+@given(found=lives, since=times, minutes=st.integers(1, 300), slots=st.integers(1, 20))
+def test_the_level_at_the_end_of_each_slot_is_what_counting_finds(
+    found: list[Life], since: datetime, minutes: int, slots: int
+) -> None:
+    slot = minutes * MINUTE
+    ends = [since + (number + 1) * slot for number in range(slots)]
+    on = [(life.start, life.end) for life in found]
+    assert levels(on, since, since + slots * slot, slots) == [sessions_at(found, end) for end in ends]

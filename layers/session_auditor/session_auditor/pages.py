@@ -14,7 +14,7 @@ from json import dumps
 
 from session_auditor.model import Gap, Life, Presence
 from session_auditor.stories import CAUSES, END_REASONS, PRESENCES, Told, hours, moment, span, state_of, story
-from session_auditor.views import Fault, Row, Status, levels
+from session_auditor.views import Fault, On, Row, Status, levels
 
 ROWS_LIMIT = 200
 LINES_LIMIT = 40
@@ -96,9 +96,10 @@ def live_page(
     return _page([*head, _form(search, place), _sessions(found, place)], place)
 
 
-def fleet_page(fleet: str, rows: Sequence[Row], lives: Sequence[Life], place: Place) -> str:
-    """Return a fleet: its last day as a line, and who is on."""
-    day = levels(lives, place.now - DAY, place.now, SLOTS)
+def fleet_page(fleet: str, rows: Sequence[Row], ended: Iterable[Life], place: Place) -> str:
+    """Return a fleet: its last day as a line, and who is on; `ended` are the day's other sessions."""
+    on = [*((row.start, None) for row in rows), *((life.start, life.end) for life in ended)]
+    day = levels(on, place.now - DAY, place.now, SLOTS)
     connected = sum(row.presence is Presence.CONNECTED for row in rows)
     facts = f"{len(rows):,} live, {connected:,} connected; most at once in 24 hours: {max(day):,}"
     head = [_title(f"Fleet {fleet}", place), f"<p>{_text(facts)}</p>", _line(day, "wide")]
@@ -138,23 +139,28 @@ def problem_page(sentence: str, remedy: str, place: Place) -> str:
     return _page([said, _button("Back", {"view": View.LIVE}, place)], place)
 
 
-def fleet_table(rows: Iterable[Row], lives: Iterable[Life], place: Place) -> str:
+def fleet_table(rows: Iterable[Row], ended: Iterable[Life], place: Place) -> str:
     """Return the busiest fleets of the last day, each with a line of how many were on."""
-    on: defaultdict[str, list[Row]] = defaultdict(list)
+    live: defaultdict[str, list[Row]] = defaultdict(list)
+    kinds: dict[str, str] = {}
+    day: defaultdict[str, list[On]] = defaultdict(list)
+    for life in ended:
+        fleet = life.scope.fleet
+        day[fleet].append((life.start, life.end))
+        kinds[fleet] = life.fleet_type or kinds.get(fleet, "")
     for row in rows:
-        on[row.session.scope.fleet].append(row)
-    day: defaultdict[str, list[Life]] = defaultdict(list)
-    for life in lives:
-        day[life.scope.fleet].append(life)
-    drawn = {fleet: levels(found, place.now - DAY, place.now, SLOTS) for fleet, found in day.items()}
-    busiest = sorted(drawn, key=lambda fleet: (-max(drawn[fleet]), -len(on[fleet]), fleet))
+        fleet = row.session.scope.fleet
+        live[fleet].append(row)
+        day[fleet].append((row.start, None))
+        kinds[fleet] = row.remembered.fleet_type or kinds.get(fleet, "")
+    drawn = {fleet: levels(on, place.now - DAY, place.now, SLOTS) for fleet, on in day.items()}
+    busiest = sorted(drawn, key=lambda fleet: (-max(drawn[fleet]), -len(live[fleet]), fleet))
     shown = busiest[:LINES_LIMIT]
-    kinds = [next((life.fleet_type for life in day[fleet] if life.fleet_type), "") for fleet in shown]
-    connected = [sum(row.presence is Presence.CONNECTED for row in on[fleet]) for fleet in shown]
+    connected = [sum(row.presence is Presence.CONNECTED for row in live[fleet]) for fleet in shown]
     columns = [
         Column("Fleet", [_action(_text(each), {"view": View.FLEET, "fleet": each}, place) for each in shown]),
-        Column("Type", [_text(kind.lower().replace("_", "-")) for kind in kinds], from_width=700),
-        Column("Live", [f"{len(on[fleet]):,}" for fleet in shown], number=True),
+        Column("Type", [_text(kinds[fleet].lower().replace("_", "-")) for fleet in shown], from_width=700),
+        Column("Live", [f"{len(live[fleet]):,}" for fleet in shown], number=True),
         Column("Connected", [f"{number:,}" for number in connected], number=True, from_width=560),
         Column("Most", [f"{max(drawn[fleet]):,}" for fleet in shown], number=True),
         Column("24 hours", [_line(drawn[fleet], "spark") for fleet in shown]),

@@ -5,6 +5,7 @@ harmless for the place where it is shown.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import NamedTuple
@@ -66,8 +67,9 @@ def told_of(snapshot: Snapshot, session_id: str, now: datetime, policy: Policy) 
     remembered = snapshot.sessions[session_id].remembered
     if remembered.ending:
         return Told(life_of(remembered, remembered.ending.before))
-    row = next(each for each in live(snapshot, now, policy.hole) if each.session.id == session_id)
-    return Told(life(snapshot, row, now), row, coming(snapshot, session_id, now, policy))
+    alone = replace(snapshot, sessions={session_id: snapshot.sessions[session_id]})
+    (row,) = live(alone, now, policy.hole)
+    return Told(life(row, now), row, coming(row, now, policy))
 
 
 def state_of(told: Told, now: datetime, zone: tzinfo | None) -> str:

@@ -5,7 +5,7 @@ what the sweeps observed: a session is as it was when its scope was last listed,
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -25,6 +25,7 @@ from session_auditor.model import (
     Presence,
     Remembered,
     Rule,
+    Scope,
     Session,
     SessionType,
     Snapshot,
@@ -49,9 +50,10 @@ class Row:
 
     `seen` is when the last sweep began that listed it; None if that is not known. It is not `watched` while
     that is longer ago than a hole: nothing is claimed then of who is away. `abandoned` is the threshold of
-    Abandoned that has fired, in minutes, 0 if none has.
+    Abandoned that has fired, in minutes, 0 if none has. `remembered` has its clocks put off for holes.
     """
 
+    remembered: Remembered
     session: Session
     presence: Presence
     since: datetime
@@ -59,6 +61,11 @@ class Row:
     seen: datetime | None
     watched: bool
     abandoned: int = 0
+
+    @property
+    def start(self) -> datetime:
+        """When it started, as far as that is known."""
+        return self.session.start_time or self.remembered.first_seen
 
     def away(self, now: datetime) -> timedelta:
         """Return for how long nobody has been seen connected; nothing for who is, or may be."""
@@ -111,37 +118,43 @@ class Filter:
 
 def live(snapshot: Snapshot, now: datetime, hole: timedelta) -> tuple[Row, ...]:
     """Return the sessions that are believed to live, by id. `hole` is that of the policy."""
+    scopes = _Scopes(snapshot.target)
     stored = sorted(snapshot.sessions.items())
-    return tuple(
-        _row(each.remembered, snapshot.target, now, hole) for _, each in stored if not each.remembered.ending
-    )
+    return tuple(scopes.row(each.remembered, now, hole) for _, each in stored if not each.remembered.ending)
 
 
-def _row(remembered: Remembered, target: Target | None, now: datetime, hole: timedelta) -> Row:
-    remembered = _with_holes(remembered, target)
-    scope = remembered.session.scope
-    gap = next((each for each in (target.gaps if target else ()) if each.scope == scope), None)
-    listed = (gap.listed or gap.covered) if gap else target.last_begin if target else None
-    missed = remembered.missed.last_seen if remembered.missed else None
-    seen = missed or remembered.unlisted_since or listed
-    watched = seen is not None and now - seen <= hole
-    return Row(
-        session=remembered.session,
-        presence=remembered.presence,
-        since=clock_of(remembered),
-        deadline=deadline_of(remembered, running=watched),
-        seen=seen,
-        watched=watched,
-        abandoned=remembered.fired.get(Rule.ABANDONED, 0) if remembered.presence in _AWAY else 0,
-    )
+class _Scopes:
+    """What the target's item says of each scope: when it was listed last, when its latest hole was over."""
 
+    def __init__(self, target: Target | None) -> None:
+        gaps = target.gaps if target else ()
+        self._listed = {gap.scope: gap.listed or gap.covered for gap in gaps}
+        self._last_begin = target.last_begin if target else None
+        self._hole_ends: dict[Scope | None, datetime] = {}
+        for each in target.holes if target else ():
+            self._hole_ends[each.scope] = max(each.end, self._hole_ends.get(each.scope, each.end))
+        self._everywhere = self._hole_ends.get(None)
 
-def _with_holes(remembered: Remembered, target: Target | None) -> Remembered:
-    """Put the clocks of a session off to the end of its latest hole, which is remembered with its scope."""
-    scope = remembered.session.scope
-    over = [each.end for each in (target.holes if target else ()) if each.scope in (None, scope)]
-    latest = max(over, default=None)
-    return replace(remembered, clocks_from=latest) if latest and latest > clock_of(remembered) else remembered
+    def row(self, remembered: Remembered, now: datetime, hole: timedelta) -> Row:
+        """Return a session's row, its clocks put off to the end of the latest hole of its scope."""
+        scope = remembered.session.scope
+        over = [end for end in (self._everywhere, self._hole_ends.get(scope)) if end]
+        if over and max(over) > clock_of(remembered):
+            remembered = replace(remembered, clocks_from=max(over))
+        missed = remembered.missed.last_seen if remembered.missed else None
+        listed = self._listed.get(scope, self._last_begin)
+        seen = missed or remembered.unlisted_since or listed
+        watched = seen is not None and now - seen <= hole
+        return Row(
+            remembered=remembered,
+            session=remembered.session,
+            presence=remembered.presence,
+            since=clock_of(remembered),
+            deadline=deadline_of(remembered, running=watched),
+            seen=seen,
+            watched=watched,
+            abandoned=remembered.fired.get(Rule.ABANDONED, 0) if remembered.presence in _AWAY else 0,
+        )
 
 
 class Coming(NamedTuple):
@@ -153,11 +166,9 @@ class Coming(NamedTuple):
     cause: Cause = Cause.NONE
 
 
-def coming(snapshot: Snapshot, session_id: str, now: datetime, policy: Policy) -> tuple[Coming, ...]:
+def coming(row: Row, now: datetime, policy: Policy) -> tuple[Coming, ...]:
     """Return what the rules will find due of a live session until its end, if nothing happens to it."""
-    remembered = _with_holes(snapshot.sessions[session_id].remembered, snapshot.target)
-    row = _row(remembered, snapshot.target, now, policy.hole)
-    ends, cause = row.deadline
+    remembered, (ends, cause) = row.remembered, row.deadline
     # Abandoned counts from the first observation, where nobody was ever seen connected.
     alone = remembered.clocks_from or remembered.first_seen
     since = {row.since, max(remembered.first_seen, alone)}
@@ -250,9 +261,8 @@ class Status:
         return tuple(fault for fault, is_found in found.items() if is_found)
 
 
-def status(snapshot: Snapshot, now: datetime, hole: timedelta) -> Status:
-    """Return a target at a glance. `hole` is that of the policy."""
-    rows = live(snapshot, now, hole)
+def status(snapshot: Snapshot, rows: Sequence[Row]) -> Status:
+    """Return a target at a glance; `rows` are those of the snapshot."""
     target = snapshot.target
     pending = [*snapshot.outbox, *(event for stored in snapshot.sessions.values() for event in stored.outbox)]
     return Status(
@@ -265,22 +275,21 @@ def status(snapshot: Snapshot, now: datetime, hole: timedelta) -> Status:
     )
 
 
-def life(snapshot: Snapshot, row: Row, now: datetime) -> Life:
+def life(row: Row, now: datetime) -> Life:
     """Return the life of a session that is believed to live, used until it was last seen."""
-    remembered = snapshot.sessions[row.session.id].remembered
-    return life_of(_with_holes(remembered, snapshot.target), row.seen or now)
+    return life_of(row.remembered, row.seen or now)
 
 
-def lives(snapshot: Snapshot, now: datetime, hole: timedelta) -> tuple[Life, ...]:
-    """Return the lives in the snapshot: those that last, and those whose end is still to be published.
+def lives(snapshot: Snapshot, rows: Iterable[Row], now: datetime) -> tuple[Life, ...]:
+    """Return the lives in the snapshot: those of its `rows`, and those whose end is still to be published."""
+    return (*(life(row, now) for row in rows), *ended_lives(snapshot))
 
-    `hole` is that of the policy.
-    """
-    ended = [each.remembered for each in snapshot.sessions.values() if each.remembered.ending]
-    return (
-        *(life(snapshot, row, now) for row in live(snapshot, now, hole)),
-        *(life_of(each, each.ending.before) for each in ended if each.ending),
-    )
+
+def ended_lives(snapshot: Snapshot) -> Iterator[Life]:
+    """Return the lives whose end is still to be published, so that no history has them."""
+    for each in snapshot.sessions.values():
+        if each.remembered.ending:
+            yield life_of(each.remembered, each.remembered.ending.before)
 
 
 def once(found: Iterable[Life]) -> list[Life]:
@@ -323,14 +332,18 @@ def by_hour(lives: Iterable[Life], since: datetime, until: datetime) -> Iterator
         hour = end
 
 
-def levels(lives: Iterable[Life], since: datetime, until: datetime, slots: int) -> list[int]:
+# From when to when a session was on; None while it lives.
+On = tuple[datetime, datetime | None]
+
+
+def levels(on: Iterable[On], since: datetime, until: datetime, slots: int) -> list[int]:
     """Return how many sessions were on at the end of each of so many equal slots of a time."""
     changes = [0] * (slots + 1)
     slot = (until - since) / slots
-    for life in lives:
+    for start, end in on:
         # The first end of a slot at which it is on, and the first at which it is gone.
-        begins = max(0, -((since - life.start) // slot) - 1)
-        ends = slots if life.end is None else min(slots, max(0, -((since - life.end) // slot) - 1))
+        begins = max(0, -((since - start) // slot) - 1)
+        ends = slots if end is None else min(slots, max(0, -((since - end) // slot) - 1))
         if begins < ends:
             changes[begins] += 1
             changes[ends] -= 1
