@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from benchmarks import goals, tables, throttling
+from benchmarks import goals, page, tables, throttling
 from benchmarks.contestants import ROOT, environment
 from benchmarks.runs import Case, Figures, Scenario, as_json, run
 from benchmarks.services import Estate, Services
@@ -100,7 +100,7 @@ def main() -> None:
     peaks = memory(20_000, tide=True)
     if not quick:
         peaks += memory(100_000, tide=options.all)
-    rows = goals.rows(figures, peaks, starts)
+    rows = goals.rows(figures, peaks, starts) + goals.board_page(page.measure())
     if not quick:
         rows += goals.throttled(throttling.measure(1), throttling.measure(2))
     console.print(tables.figures([*figures, *peaks]))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import NamedTuple
 
+from benchmarks.page import PageFigures
 from benchmarks.runs import Figures, Scenario
 from benchmarks.throttling import Throttled
 
@@ -225,3 +226,17 @@ def _growth(board: Board) -> Iterator[Row]:
     for name, ratio in (("processor", large.cpu / small.cpu), ("memory", large.peak / small.peak)):
         yield Row(f"growth of {name}, 100,000 to 10,000", "<= 12 x", f"{ratio:.1f} x", ratio <= 12, bound)
         bound = ""
+
+
+def board_page(figures: PageFigures) -> list[Row]:
+    """The board's first page, beside reading the table that it shows."""
+    ratio = figures.page / figures.reading
+    return [
+        Row("board, 10,000 sessions", "<= 1.5 x reading", f"{ratio:.2f} x", ratio <= 1.5),
+        Row(
+            "board, 10,000 sessions",
+            "<= 300 KB",
+            f"{figures.size / 1000:,.0f} KB",
+            figures.size <= 300_000,
+        ),
+    ]

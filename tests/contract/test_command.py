@@ -1,5 +1,6 @@
 """What the command says of itself is what its page shows, and its answers have schemas that are published."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -34,3 +35,20 @@ def test_every_line_of_help_fits_80_columns() -> None:
     boxes = re.findall(r"```\n(\$ appstream-auditor .*?)```", PAGE.read_text(), re.DOTALL)
     assert len(boxes) == 1 + len(ANSWERS)
     assert all(len(line) <= 80 for box in boxes for line in box.splitlines())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "functions").glob("*/*.py")), ids=lambda path: path.stem)
+def test_no_function_imports_what_is_the_commands(path: Path) -> None:
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [each.name for each in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert not imported & {"appstream_auditor", "click", "rich"}
+    assert "session_auditor" in imported

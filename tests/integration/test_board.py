@@ -239,7 +239,7 @@ class TestBrowser:
         assert page.evaluate(colour) != light
         click(page, "#theme")
 
-    @pytest.mark.parametrize("width", [420, 700, 1280])
+    @pytest.mark.parametrize("width", [330, 420, 700, 1280])
     def test_nothing_hangs_over_the_edge(self, page: Page, width: int) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         click(page, "#refresh")

@@ -60,6 +60,16 @@ def test_uv_tool_install(clone: str, cloud: LocalCloud, tmp_path: Path) -> None:
     assert ask(str(tmp_path / "bin" / "appstream-auditor"), cloud) == ["ann@example.com"]
 
 
+def test_the_shell_completes_what_is_typed(clone: str, tmp_path: Path) -> None:
+    folders = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
+    run(str(UV), "tool", "install", "--quiet", clone, **folders)
+    program = str(tmp_path / "bin" / "appstream-auditor")
+    for shell in ("bash", "zsh", "fish"):
+        assert "appstream-auditor" in run(program, _APPSTREAM_AUDITOR_COMPLETE=f"{shell}_source")
+    typed = {"COMP_WORDS": "appstream-auditor ex", "COMP_CWORD": "1"}
+    assert run(program, _APPSTREAM_AUDITOR_COMPLETE="bash_complete", **typed) == "plain,explain\n"
+
+
 def test_uvx(clone: str) -> None:
     said = run(str(UV), "tool", "run", "--quiet", "--from", clone, "appstream-auditor", "--version")
     assert said.startswith("appstream-auditor, version ")
