@@ -185,7 +185,9 @@ def main(*, board: bool = False) -> int:
                     answers += [f"At {ASKED_AT} the help desk asks:"]
                     answers += [*asked(now, console, "status"), *asked(now, console, "sessions")]
                     if board:
+                        status.stop()
                         show_board(here, now, console)
+                        status.start()
                     meter.paused = False
         answers += ["In the evening:", *asked(now, console, "history", "--by", "fleet")]
         answers += asked(now, console, "explain", FORGOTTEN)
@@ -250,7 +252,8 @@ def show_board(here: Office, now: datetime, console: Console) -> None:
     call = deployed_board(here.cloud, stack, lambda: now)
     with widget_console(call) as url:
         console.print(f"The board at {now:%H:%M}, as in the CloudWatch console: {url}")
-        console.input("Press Enter to go on with the day. ")
+        console.print("Press Enter to go on with the day.")
+        sys.stdin.readline()
 
 
 def asked(now: datetime, console: Console, *words: str) -> list[str]:

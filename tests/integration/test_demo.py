@@ -34,9 +34,10 @@ def message(words: str) -> Notice:
 
 @pytest.fixture(scope="module")
 def printed() -> list[str]:
-    """Run the demo with its output in a file, as CI does; return the lines."""
+    """Run the demo with its output in a file, as CI does, and Enter for the board; return the lines."""
     demo = subprocess.run(
-        [sys.executable, "-m", "sandbox.demo"],
+        [sys.executable, "-m", "sandbox.demo", "board"],
+        input="\n",
         cwd=ROOT,
         env={
             name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "TTY_COMPATIBLE"}
@@ -52,6 +53,11 @@ def printed() -> list[str]:
 
 class TestPrinted:
     """The demo as it runs."""
+
+    def test_it_says_where_the_board_is_and_waits(self, printed: list[str]) -> None:
+        shown = next(number for number, text in enumerate(printed) if text.startswith("The board at 14:50"))
+        assert re.search(r": http://127\.0\.0\.1:\d+$", printed[shown])
+        assert printed[shown + 1] == "Press Enter to go on with the day."
 
     def test_it_ends_with_the_verdict(self, printed: list[str]) -> None:
         verdict = "49 events, 49 ids, 42 messages in Slack and in Teams: that is what happened."
