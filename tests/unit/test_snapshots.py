@@ -102,7 +102,11 @@ def test_what_is_committed_is_loaded(snapshots: Snapshots) -> None:
     assert not uncommitted
     assert snapshots.load(at(9)) == snapshot
     assert set(snapshot.sessions) == set(names)
-    assert (snapshot.target, snapshot.outbox, snapshot.scopes) == (LATER, outbox, scopes)
+    assert (snapshot.target, snapshot.outbox, snapshot.scopes) == (
+        replace(LATER, sessions_schema=SCHEMA),
+        outbox,
+        scopes,
+    )
 
 
 def test_a_quiet_sweep_writes_the_target_alone(snapshots: Snapshots, wire: Wire) -> None:
@@ -627,7 +631,11 @@ class TestParts:
         snapshot = snapshots.commit_target(snapshot, TargetPlan(few, frozenset([SCOPE]), ()))
         assert snapshot.parts == 0
         loaded = table.snapshots().load(at(9))
-        assert (loaded.target, loaded.scopes, loaded.unreadable) == (few, {SCOPE}, frozenset())
+        assert (loaded.target, loaded.scopes, loaded.unreadable) == (
+            replace(few, sessions_schema=SCHEMA),
+            {SCOPE},
+            frozenset(),
+        )
 
     @pytest.mark.parametrize("missing", [True, False], ids=["missing", "broken"])
     def test_without_one_no_scope_reads_as_covered(

@@ -219,7 +219,8 @@ class Remembered:
     `listed_as` is the type of the call that listed it last, if that had one. `watched` unless somebody may
     have connected unseen before anybody was seen connected. `clocks_from` is the end of its latest hole, and
     `outbox_full` marks one that lasts until its events are published: it can commit nothing meanwhile.
-    `unlisted_since` is when the last sweep began that listed it, while its type is refused.
+    `unlisted_since` is when the last sweep began that listed it, while its type is refused; or when it last
+    changed, if an older release has left it alone since.
     `user_id_hashed` is None where the form of the user id tells. `fleet_type` is as AppStream named it when
     the session last changed. `timeline` holds its events in short.
     """
@@ -373,6 +374,8 @@ class Target:
     sweep did not cover; the covered ones are in the snapshot's `scopes`, which change with the topology.
     `holes` are the latest of each scope, as long as a session that lived through it lives.
     `authentication_types` are those that the last sweep asked for; None if none was left out.
+    `sessions_schema` is that of the session items which the release of the last sweep writes; a release that
+    leaves newer items alone says 0.
     """
 
     first_begin: Time | None
@@ -383,6 +386,7 @@ class Target:
     gaps: tuple[Gap, ...] = ()
     holes: tuple[Hole, ...] = ()
     authentication_types: tuple[AuthenticationType, ...] | None = None
+    sessions_schema: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +396,8 @@ class Snapshot:
     `target` is None before the first sweep; `version` and `outbox` are its item's. `scopes` are those
     of the last sweep's topology. `unreadable` are the ids of items that are left alone: broken ones,
     and those that a newer release wrote. `broken` are entries of the target's outbox that are no events; they
-    are kept as they are. `parts` counts the items beside the target's own.
+    are kept as they are. `parts` counts the items beside the target's own. `left_alone` if there are sessions
+    that an older release did not look at, when it was deployed over a newer one.
     """
 
     target: Target | None = None
@@ -403,6 +408,7 @@ class Snapshot:
     unreadable: frozenset[str] = frozenset()
     broken: tuple[object, ...] = ()
     parts: int = 0
+    left_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

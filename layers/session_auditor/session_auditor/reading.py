@@ -12,6 +12,7 @@ from session_auditor.aws_errors import table_in_reach
 from session_auditor.contract import timestamp
 from session_auditor.errors import ItemError, SnapshotError
 from session_auditor.model import Life, Scope, Snapshot, Stored, UserIdMode
+from session_auditor.states import SCHEMA
 from session_auditor.table import (
     BY_USER,
     SCOPES_KEY,
@@ -60,6 +61,9 @@ class TableReader:
         sessions: dict[str, Stored] = {}
         beside: dict[str, Item] = {}
         unreadable: set[str] = set()
+        left_alone: set[str] = set()
+        # An older release, deployed over this one, sweeps on and does not look at what it cannot read.
+        older_swept = target.target is not None and target.target.sessions_schema < SCHEMA
         with table_in_reach(self._table.name, "read"):
             for item in self._items("pk = :pk", {}):
                 key = _key(item)
@@ -69,10 +73,15 @@ class TableReader:
                 session_id = key.removeprefix(SESSION_PREFIX)
                 try:
                     sessions[session_id] = self._in_mode(self._table.read_session(item))
+                    if older_swept and self._table.is_of_this_release(item):
+                        left_alone.add(session_id)
                 except ItemError:
                     unreadable.add(session_id)
+        sessions |= {session_id: _unlisted(sessions[session_id]) for session_id in left_alone}
         snapshot = self._with_parts(target, beside, unreadable)
-        return replace(snapshot, sessions=sessions, unreadable=frozenset(unreadable))
+        return replace(
+            snapshot, sessions=sessions, unreadable=frozenset(unreadable), left_alone=bool(left_alone)
+        )
 
     def refused(self) -> list[RefusedEvent]:
         """Read the events that EventBridge refused; what can't be read is left alone."""
@@ -179,6 +188,13 @@ class TableReader:
                 "which begins with a new baseline"
             ) from None
         return Snapshot(target, version, outbox, broken=broken, parts=parts)
+
+
+def _unlisted(stored: Stored) -> Stored:
+    """Note that nobody is known to have looked at a session since it last changed."""
+    before = stored.remembered
+    since = before.unlisted_since or max(before.first_seen, before.presence_since)
+    return replace(stored, remembered=replace(before, unlisted_since=since))
 
 
 def _key(item: Any) -> str:

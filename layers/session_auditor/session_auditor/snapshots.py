@@ -16,6 +16,7 @@ from session_auditor.errors import FencedError, SnapshotError
 from session_auditor.model import Event, Remembered, Snapshot, Stored
 from session_auditor.plan import SessionsPlan, TargetPlan
 from session_auditor.reading import TableReader
+from session_auditor.states import SCHEMA
 from session_auditor.table import SCOPES_KEY, SESSION_PREFIX, TARGET_KEY, Action, Table
 from session_auditor.timeline import life_of
 from session_auditor.transactions import ACTIONS_LIMIT, OVERTAKEN, Fence, batches, write
@@ -77,6 +78,7 @@ class Snapshots:
         was read, so that whoever read before it can commit nothing after it. What `time_left()` seconds do
         not suffice for stays uncommitted. Raises FencedError.
         """
+        target = plan.target if snapshot.left_alone else replace(plan.target, sessions_schema=SCHEMA)
         sessions = dict(snapshot.sessions)
         written: dict[str, Stored | None] = {}
 
@@ -92,18 +94,25 @@ class Snapshots:
                     written[session_id] = after
                     yield session_id, [self._table.put_session(version, after)]
 
-        fence = Fence(self._table, replace(snapshot, target=plan.target), snapshot.version)
+        fence = Fence(self._table, replace(snapshot, target=target), snapshot.version)
         uncommitted: set[str] = set()
         for batch in batches(groups(), ACTIONS_LIMIT - 1):
             uncommitted |= self._write(batch, fence) if time_left() > 0 else batch.keys()
         _apply(sessions, written, uncommitted)
         if fence.version != snapshot.version:
-            snapshot = replace(snapshot, target=plan.target, version=fence.version)
+            snapshot = replace(snapshot, target=target, version=fence.version)
         return Commit(replace(snapshot, sessions=sessions), frozenset(uncommitted))
 
     def commit_target(self, snapshot: Snapshot, plan: TargetPlan) -> Snapshot:
-        """Write the target's item, the last of a sweep, and what lies beside it. Raises FencedError."""
+        """Write the target's item, the last of a sweep, and what lies beside it. Raises FencedError.
+
+        Where an older release left sessions alone, that is known until a sweep has listed anything.
+        """
         target, rest = self._table.put_rest(plan.target, snapshot.unreadable)
+        looked = snapshot.target is None or plan.target.last_begin != snapshot.target.last_begin
+        left_alone = snapshot.left_alone and not looked
+        if not left_alone:
+            target = replace(target, sessions_schema=SCHEMA)
         parts = max(rest, default=0)
         # What is left out must not read as covered.
         scopes = plan.scopes - ({gap.scope for gap in plan.target.gaps} - {gap.scope for gap in target.gaps})
@@ -114,7 +123,12 @@ class Snapshots:
             and (known.gaps, known.holes) == (target.gaps, target.holes)
         )
         after = replace(
-            snapshot, target=target, version=snapshot.version + 1, outbox=plan.outbox, parts=parts
+            snapshot,
+            target=target,
+            version=snapshot.version + 1,
+            outbox=plan.outbox,
+            parts=parts,
+            left_alone=left_alone,
         )
         fence = Fence(self._table, after, snapshot.version)
         beside = [] if as_before else list(rest.values())

@@ -125,6 +125,10 @@ class Table:
                 raise ItemError("another session's event")
             return Stored(remembered, events, version)
 
+    def is_of_this_release(self, item: Item) -> bool:
+        """Return whether a session's item, which was read, has the form that this release writes."""
+        return _number(item["schema"]) == states.SCHEMA
+
     def read_target(self, item: Item) -> StoredTarget:
         """Read the target's item; raise ItemError. A broken entry of its outbox is kept as it is."""
         with _readable():
