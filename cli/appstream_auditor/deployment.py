@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, NoRegionError
 
 from appstream_auditor.errors import Exit, QuestionError, asking
 from session_auditor import USER_AGENT
-from session_auditor.model import Policy, TargetId
+from session_auditor.model import Options, TargetId
 from session_auditor.reading import TableReader
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.table import Table
@@ -86,9 +86,9 @@ class Deployment:
         return AuditorSettings.from_environment(told | needed)
 
     @property
-    def policy(self) -> Policy:
+    def options(self) -> Options:
         """The administrator's decisions."""
-        return self.settings.policy
+        return self.settings.options
 
     @property
     def interval(self) -> timedelta:

@@ -36,7 +36,7 @@ def explained(
     if len(known) > 1:
         raise _ambiguous(known, session_id)
     if known:
-        return told_of(snapshot, known[0], now, deployment.policy)
+        return told_of(snapshot, known[0], now, deployment.options)
     if "@" in session_id:
         raise QuestionError(
             f"{session_id} looks like a user: `appstream-auditor sessions --user {session_id}` and `history "

@@ -67,7 +67,7 @@ def past_of(deployment: Deployment, asked: Asked, now: datetime, progress: Calla
     """Return the sessions that are asked for; raise QuestionError."""
     reader = deployment.reader
     snapshot = reader.snapshot(reader.target_alone())
-    rows = live(snapshot, now, deployment.policy.hole)
+    rows = live(snapshot, now, deployment.options.hole)
     found = once([*lives(snapshot, rows, now), *_ended(deployment, asked, now, progress)])
     wanted = sorted(filter(asked.wants, found), key=lambda life: (life.start, life.session_id))
     return Past(wanted, snapshot.target.first_begin if snapshot.target else None)

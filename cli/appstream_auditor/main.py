@@ -205,7 +205,7 @@ def status(question: Question) -> Exit:
 
     def ask(deployment: Deployment) -> StatusRow:
         snapshot = deployment.reader.snapshot(deployment.reader.target_alone())
-        found = status_of(snapshot, live(snapshot, now(), deployment.policy.hole))
+        found = status_of(snapshot, live(snapshot, now(), deployment.options.hole))
         return status_row(deployment.target_id, found, found.faults(now(), deployment.interval), now())
 
     rows, failures = question.everywhere(ask)

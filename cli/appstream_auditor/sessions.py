@@ -19,7 +19,7 @@ from session_auditor.listing import SessionLister
 from session_auditor.model import (
     AuthenticationMode,
     Listing,
-    Policy,
+    Options,
     Presence,
     Snapshot,
     Stored,
@@ -53,13 +53,13 @@ def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callab
     reader = deployment.reader
     snapshot = reader.snapshot(reader.target_alone())
     now = clock()
-    rows = live(snapshot, now, deployment.policy.hole)
+    rows = live(snapshot, now, deployment.options.hole)
     target = snapshot.target
     last = target.last_end if target else None
     notes = []
     if last is None:
         notes.append("nothing was ever swept: is the schedule enabled? `appstream-auditor doctor` tells")
-    elif now - last > deployment.policy.hole:
+    elif now - last > deployment.options.hole:
         notes.append(f"the last sweep ended {span(now - last)} ago; `appstream-auditor doctor` tells why")
     notes += [
         f"stack {gap.scope.stack}, fleet {gap.scope.fleet} could not be listed: {gap.reason}"
@@ -77,21 +77,21 @@ def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Ca
     """
     reader = deployment.reader
     snapshot = reader.snapshot(reader.target_alone())
-    policy = replace(deployment.policy, stacks=wanted.stacks, fleets=wanted.fleets)
+    options = replace(deployment.options, stacks=wanted.stacks, fleets=wanted.fleets)
     target = snapshot.target or Target(first_begin=clock())
     only: dict[str, str] = {}
     if wanted.user != "*" and not set(wanted.user) & set("*?["):
         only = {"UserId": wanted.user}
-        if policy.authentication_types is None:
+        if options.authentication_types is None:
             target = replace(target, authentication=AuthenticationMode.BY_TYPE)
     elif wanted.host.startswith("i-"):
         only = {"InstanceId": wanted.host}
-    listing = _listed(deployment, replace(snapshot, target=target), policy, only, clock)
+    listing = _listed(deployment, replace(snapshot, target=target), options, only, clock)
     notes = [
         f"stack {scope.stack}, fleet {scope.fleet} could not be listed: {failure.reason}"
         for scope, failure in sorted(listing.failed.items())
     ]
-    rows = _found(deployment, snapshot, listing, policy)
+    rows = _found(deployment, snapshot, listing, options)
     seen = listing.observed_at
     shown = _shown(deployment, rows, wanted, sort, seen)
     return Live(shown, len(rows), seen, notes, not listing.failed)
@@ -100,7 +100,7 @@ def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Ca
 def _listed(
     deployment: Deployment,
     snapshot: Snapshot,
-    policy: Policy,
+    options: Options,
     only: dict[str, str],
     clock: Callable[[], datetime],
 ) -> Listing:
@@ -114,24 +114,24 @@ def _listed(
         topology = TopologyReader(client, workers=WORKERS, keep_for=timedelta())
         lister = SessionLister(client, topology, workers=WORKERS, user_id=str, only=only)
         try:
-            return lister.list(snapshot, policy, begin, clock, time_left)
+            return lister.list(snapshot, options, begin, clock, time_left)
         except TopologyError as error:
             raise refusal(error.reason, "appstream:DescribeStacks") from None
 
 
-def _found(deployment: Deployment, snapshot: Snapshot, listing: Listing, policy: Policy) -> tuple[Row, ...]:
+def _found(deployment: Deployment, snapshot: Snapshot, listing: Listing, options: Options) -> tuple[Row, ...]:
     """Return rows of what was listed: what a sweep would find out, but for nothing being written."""
     kept = {name: stored for name, stored in snapshot.sessions.items() if name in listing.sessions}
     before = replace(snapshot, sessions=kept)
     target_id, sweep_id = deployment.target_id, "none"
-    plan = plan_sessions(before, listing, policy=policy, target_id=target_id, sweep_id=sweep_id)
-    target = plan_target(before, listing, {}, policy=policy, target_id=target_id, sweep_id=sweep_id).target
+    plan = plan_sessions(before, listing, options=options, target_id=target_id, sweep_id=sweep_id)
+    target = plan_target(before, listing, {}, options=options, target_id=target_id, sweep_id=sweep_id).target
     # What was listed was seen, whatever else of its scope could not be.
     target = replace(target, gaps=())
     after = kept | {
         name: Stored(write.remembered, (), 1) for name, write in plan.writes.items() if write.remembered
     }
-    return live(Snapshot(target=target, sessions=after), listing.observed_at, policy.hole)
+    return live(Snapshot(target=target, sessions=after), listing.observed_at, options.hole)
 
 
 def _shown(

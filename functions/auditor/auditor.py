@@ -83,7 +83,7 @@ def build_auditor() -> Auditor:
         Snapshots(dynamodb, table, reader),
         Publisher(aws.client("events", config=config), settings.event_bus_name, workers=settings.workers),
         target,
-        settings.policy,
+        settings.options,
     )
 
 

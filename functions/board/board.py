@@ -18,7 +18,7 @@ from botocore.config import Config
 
 from session_auditor import USER_AGENT, __version__, pages
 from session_auditor.errors import SnapshotError
-from session_auditor.model import Life, Policy, Snapshot, TargetId
+from session_auditor.model import Life, Options, Snapshot, TargetId
 from session_auditor.pages import Place, Search, View
 from session_auditor.reading import TableReader
 from session_auditor.settings.board import BoardSettings
@@ -51,7 +51,7 @@ config = Config(
 )
 # Nothing is written here that could expire.
 reader = TableReader(aws.client("dynamodb", config=config), Table(settings.table_name, target, timedelta()))
-policy = Policy(hole=settings.hole)
+options = Options(hole=settings.hole)
 # What is made until here stays. A page makes much and leaves nothing, so garbage is looked for after it.
 gc.freeze()
 gc.disable()
@@ -78,7 +78,7 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> Any:
 def page(view: str, event: Mapping[str, Any], place: Place) -> str:
     """Read what a page needs, and make it; raise SnapshotError."""
     snapshot = reader.snapshot(reader.target_alone())
-    rows = ordered(live(snapshot, place.now, policy.hole), Sort.URGENCY, place.now)
+    rows = ordered(live(snapshot, place.now, options.hole), Sort.URGENCY, place.now)
     match view:
         case View.FLEET:
             fleet = text(event, "fleet")
@@ -106,7 +106,7 @@ def explained(snapshot: Snapshot, event: Mapping[str, Any], place: Place) -> str
     """Return the life of a session, which lives, or ended on a day that is named."""
     session_id, ended = text(event, "session"), text(event, "ended")
     if session_id in snapshot.sessions and not ended:
-        told = told_of(snapshot, session_id, place.now, policy)
+        told = told_of(snapshot, session_id, place.now, options)
     else:
         found = [life for life in reader.history(day_of(ended, place)) if life.session_id == session_id]
         if not found:

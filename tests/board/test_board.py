@@ -16,7 +16,7 @@ import time_machine
 
 from sandbox.cloud import ROOT
 from session_auditor import table as layout
-from session_auditor.model import EndReason, Life, Policy
+from session_auditor.model import EndReason, Life, Options
 from session_auditor.plan import SessionsPlan, TargetPlan, Write
 from tests.shared.aws import Wire, client_error, raising
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
@@ -41,7 +41,7 @@ USER = "jane.doe@example.com"
 def table() -> Iterator[Table]:
     """A table as twenty minutes of an office leave it, and one session that ended an hour before."""
     with mocked_table() as table:
-        history = History(policy=Policy(), timeout=3600)
+        history = History(options=Options(), timeout=3600)
         history.observe(0)
         for minute in range(1, 21):
             left = session("CONNECTED" if minute < 3 else AWAY, "left", user_id=USER)

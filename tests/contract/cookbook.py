@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from sandbox.cloud import ROOT
-from session_auditor.model import DetailType, Policy, Scope, Session
+from session_auditor.model import DetailType, Options, Scope, Session
 from tests.shared.events import envelope
 from tests.shared.history import AWAY, SCOPE, History, at, session
 
@@ -38,13 +38,13 @@ def abandoned(minute: float, **fields: Any) -> dict[str, Any]:
 
 
 def baseline() -> dict[str, Any]:
-    history = History(policy=replace(Policy(), baseline_events=True))
+    history = History(options=replace(Options(), baseline_events=True))
     history.observe(0, session(start_time=at(-30)))
     return envelope(history.events[-1])
 
 
 def coverage(detail_type: DetailType) -> dict[str, Any]:
-    history = History(policy=Policy())
+    history = History(options=Options())
     history.observe(0)
     for minute in range(1, 7):
         history.observe(minute, failed={SCOPE: "InternalServiceException"})

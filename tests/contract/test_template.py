@@ -224,7 +224,7 @@ class TestFunction:
         defaults = AuditorSettings.from_environment(
             bare | {"TARGET_ACCOUNT_ID": "123456789012", "TARGET_REGION": "eu-west-1"}
         )
-        assert settings.policy == defaults.policy.__class__(
+        assert settings.options == defaults.options.__class__(
             stacks=settings.stack_filter, fleets=settings.fleet_filter
         )
         assert settings.workers == defaults.workers

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.vendors import slack
-from session_auditor.model import Policy, Scope, Session
+from session_auditor.model import Options, Scope, Session
 from tests.notifier.channel import line
 from tests.shared.events import envelope
 from tests.shared.history import AWAY, History, at, session
@@ -48,7 +48,7 @@ def on(fleet: Scope, timeout: int, minute: int) -> Iterator[Session]:
 
 def evening() -> Iterator[list[dict[str, Any]]]:
     """Play it through the core; return the events of each minute as the bus has them."""
-    histories = {timeout: History(Policy(), timeout * 60) for timeout in FLEETS}
+    histories = {timeout: History(Options(), timeout * 60) for timeout in FLEETS}
     for minute in range(DAY):
         events = []
         for timeout, fleet in FLEETS.items():

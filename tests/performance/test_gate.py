@@ -15,7 +15,7 @@ import pytest
 from benchmarks.contestants import ROOT, environment
 from benchmarks.runs import Case, Figures, Scenario, run
 from sandbox.meter import item_size
-from session_auditor.model import Policy, Scope, Stored
+from session_auditor.model import Options, Scope, Stored
 from session_auditor.table import Table
 from tests.shared.history import AWAY, CONNECTED, TARGET, History, at, session
 
@@ -99,7 +99,7 @@ def test_what_is_asked_of_the_table_grows_with_changes(steady: dict[Scenario, Fi
 def test_a_change_costs_no_more_in_a_long_life(events: int, units: int) -> None:
     """With a timeline of four entries, and with a full one; whatever AppStream says of it, in names of 26."""
     scope = Scope("engineering-production-euw", "engineering-graphics-g4dn1")
-    history = History(policy=Policy())
+    history = History(options=Options())
     history.observe(0, scopes=frozenset([scope]))
     items: list[list[dict[str, Any]]] = []
     for minute in range(1, events + 1):

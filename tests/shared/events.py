@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.cloud import LocalCloud, Stack
 from session_auditor.contract import SOURCE, timestamp
-from session_auditor.model import DetailType, Event, Globs, Policy, Scope
+from session_auditor.model import DetailType, Event, Globs, Options, Scope
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 
 # The most that one call of PutEvents takes.
@@ -44,13 +44,13 @@ def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
         (50, "CONNECTED"),
     ):
         history.observe(minute, session(connection, **seen), scopes=frozenset([scope]))
-    history.policy = Policy()
+    history.options = Options()
     history.observe(56, failed={scope: "ThrottlingException"}, scopes=frozenset([scope]))
     history.observe(57, session(**seen), scopes=frozenset([scope]))
     history.observe(58, session(state="EXPIRED", **seen), scopes=frozenset([scope]))
     again = session(**seen | {"start_time": at(58.5)})
     history.observe(59, again, scopes=frozenset([scope]))
-    history.policy = Policy(stacks=Globs(exclude=("*",)))
+    history.options = Options(stacks=Globs(exclude=("*",)))
     history.observe(60, scopes=frozenset())
     # Of two lives the first is told.
     return {event.detail_type: event for event in reversed(history.events)}

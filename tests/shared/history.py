@@ -13,7 +13,7 @@ from session_auditor.model import (
     Failure,
     Fleet,
     Listing,
-    Policy,
+    Options,
     Scope,
     Session,
     Snapshot,
@@ -28,7 +28,7 @@ TARGET = TargetId("aws", "123456789012", "eu-west-1")
 SCOPE = Scope("office", "cad")
 CONNECTED, AWAY = "CONNECTED", "NOT_CONNECTED"
 # Many minutes between two sweeps are no hole: for tests of other rules.
-PATIENT = Policy(hole=timedelta(days=1))
+PATIENT = Options(hole=timedelta(days=1))
 
 
 def at(minute: float) -> datetime:
@@ -52,7 +52,7 @@ def session(connection: str = CONNECTED, session_id: str = "s-1", **fields: Any)
 class History:
     """A target, its snapshot, and every event so far."""
 
-    policy: Policy = PATIENT
+    options: Options = PATIENT
     timeout: int | None = 3600
     snapshot: Snapshot = field(default_factory=Snapshot)
     events: list[Event] = field(default_factory=list)
@@ -75,7 +75,7 @@ class History:
             fleets={scope.fleet: Fleet(self.timeout, "ON_DEMAND") for scope in scopes},
             **listing,
         )
-        which: dict[str, Any] = {"policy": self.policy, "target_id": TARGET, "sweep_id": f"sweep-{minute}"}
+        which: dict[str, Any] = {"options": self.options, "target_id": TARGET, "sweep_id": f"sweep-{minute}"}
         plan = plan_sessions(self.snapshot, seen, **which)
         target = plan_target(self.snapshot, seen, {}, **which)
         stored = dict(self.snapshot.sessions)

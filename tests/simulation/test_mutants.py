@@ -42,7 +42,7 @@ from session_auditor.model import (
     Failure,
     Life,
     Listing,
-    Policy,
+    Options,
     Presence,
     Remembered,
     Scope,
@@ -250,9 +250,9 @@ def threshold_not_remembered() -> Breakage:
     original = rules.fire
 
     def forgetful(
-        remembered: Remembered, now: datetime, policy: Policy, *, running: bool
+        remembered: Remembered, now: datetime, options: Options, *, running: bool
     ) -> tuple[Remembered, tuple[Change, ...]]:
-        after, changes = original(remembered, now, policy, running=running)
+        after, changes = original(remembered, now, options, running=running)
         return replace(after, fired=remembered.fired), changes
 
     return everywhere(rules.fire, forgetful)
@@ -299,19 +299,19 @@ def degraded_at_the_first_failure() -> Breakage:
     original = coverage.audit
 
     def impatient(
-        snapshot: Snapshot, listing: Listing, uncommitted: Mapping[Scope, str], policy: Policy
+        snapshot: Snapshot, listing: Listing, uncommitted: Mapping[Scope, str], options: Options
     ) -> Audit:
-        return original(snapshot, listing, uncommitted, replace(policy, hole=timedelta(0)))
+        return original(snapshot, listing, uncommitted, replace(options, hole=timedelta(0)))
 
     return everywhere(coverage.audit, impatient)
 
 
-def compared(change: Callable[[Comparison], Comparison], **policy: Any) -> Breakage:
-    """Change what the comparison found, or the policy that it went by."""
+def compared(change: Callable[[Comparison], Comparison], **options: Any) -> Breakage:
+    """Change what the comparison found, or the options that it went by."""
     original = comparison.compare
 
-    def otherwise(snapshot: Snapshot, listing: Listing, given: Policy) -> Comparison:
-        return change(original(snapshot, listing, replace(given, **policy)))
+    def otherwise(snapshot: Snapshot, listing: Listing, given: Options) -> Comparison:
+        return change(original(snapshot, listing, replace(given, **options)))
 
     return everywhere(comparison.compare, otherwise)
 

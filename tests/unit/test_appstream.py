@@ -22,7 +22,7 @@ from session_auditor.model import (
     Gap,
     Globs,
     Listing,
-    Policy,
+    Options,
     Scope,
     Snapshot,
     Target,
@@ -94,12 +94,12 @@ def appstream(
 def listing(
     auditor: SessionLister | None = None,
     snapshot: Snapshot = SETTLED,
-    policy: Policy | None = None,
+    options: Options | None = None,
     minute: float = 1,
     time_left: Callable[[], float] = lambda: 60.0,
 ) -> Listing:
     return (auditor or appstream()).list(
-        snapshot, policy or Policy(), at(minute), lambda: at(minute), time_left
+        snapshot, options or Options(), at(minute), lambda: at(minute), time_left
     )
 
 
@@ -316,7 +316,7 @@ class TestDeadline:
         gaps = tuple(Gap(scope, at(0), None, reason) for scope in (CAD, GIS)) if reason else ()
         found = listing(
             snapshot=replace(SETTLED, target=Target(at(0), gaps=gaps) if reason else None),
-            policy=Policy(authentication_types=frozenset([AuthenticationType.API])),
+            options=Options(authentication_types=frozenset([AuthenticationType.API])),
             time_left=lambda: left if estate.wire.parameters("DescribeSessions") else 60.0,
         )
         assert (found.failed, len(found.sessions)) == ({}, 15)
@@ -348,7 +348,7 @@ class TestDeadline:
             estate.wire.calls.clear()
             auditor = appstream(workers=1, topology_for=timedelta())
             found = listing(auditor, history.snapshot, minute=minute, time_left=time_left)
-            target = audit(history.snapshot, found, {}, Policy()).target
+            target = audit(history.snapshot, found, {}, Options()).target
             history.snapshot = replace(history.snapshot, target=target, scopes=found.scopes)
         for waiting in range(4):
             assert set.union(*listed[waiting : waiting + 3]) == set(estate.sessions)
@@ -495,9 +495,9 @@ class TestTopology:
             def time_left(began: int = began) -> float:
                 return 45.0 - (len(estate.wire.calls) - began) / 3
 
-            policy = Policy(authentication_types=frozenset([AuthenticationType.API]))
-            found = listing(auditor, history.snapshot, policy, minute, time_left)
-            target = audit(history.snapshot, found, {}, history.policy).target
+            options = Options(authentication_types=frozenset([AuthenticationType.API]))
+            found = listing(auditor, history.snapshot, options, minute, time_left)
+            target = audit(history.snapshot, found, {}, history.options).target
             scopes = found.scopes | {scope for scope in found.failed if scope.fleet}
             history.snapshot = replace(history.snapshot, target=target, scopes=scopes)
             whole = found.scopes - found.failed.keys()
@@ -506,7 +506,7 @@ class TestTopology:
         assert listed == set(estate.sessions)
 
     def test_filters_leave_scopes_out(self, estate: Estate) -> None:
-        found = listing(policy=Policy(stacks=Globs(include=("off*",)), fleets=Globs(exclude=("g*",))))
+        found = listing(options=Options(stacks=Globs(include=("off*",)), fleets=Globs(exclude=("g*",))))
         assert found.scopes == {CAD}
         assert [p["StackName"] for p in estate.wire.parameters("ListAssociatedFleets")] == ["office"]
 
@@ -644,8 +644,8 @@ class TestAuthenticationTypes:
         assert found.authentication_types == frozenset(AuthenticationType)
 
     def test_an_explicit_list_overrides(self, estate: Estate) -> None:
-        policy = Policy(authentication_types=frozenset([AuthenticationType.SAML]))
-        found = listing(snapshot=self.mode(AuthenticationMode.UNFILTERED), policy=policy)
+        options = Options(authentication_types=frozenset([AuthenticationType.SAML]))
+        found = listing(snapshot=self.mode(AuthenticationMode.UNFILTERED), options=options)
         assert self.asked(estate) == ["SAML"]
         assert set(found.sessions) == {"saml"}
 
@@ -683,7 +683,7 @@ class TestAuthenticationTypes:
     def test_under_an_explicit_list_it_is_a_mistake_of_the_settings(self, estate: Estate) -> None:
         refuse(estate, {"USERPOOL"})
         types = frozenset([AuthenticationType.SAML, AuthenticationType.USERPOOL])
-        found = listing(policy=Policy(authentication_types=types))
+        found = listing(options=Options(authentication_types=types))
         assert found.failed == {CAD: Failure("InvalidParameterCombinationException")}
         assert set(found.sessions) == {"saml"}, "what is listed is compared all the same"
 

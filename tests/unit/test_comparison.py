@@ -21,7 +21,7 @@ from session_auditor.model import (
     Globs,
     Hole,
     Listing,
-    Policy,
+    Options,
     Scope,
     Session,
     Target,
@@ -246,7 +246,7 @@ class TestBaseline:
         assert told(history.observe(590, ON)) == ["Expiring MAX_DURATION 15"]
 
     def test_a_parameter_turns_started_on(self) -> None:
-        history = History(policy=Policy(baseline_events=True))
+        history = History(options=Options(baseline_events=True))
         (started,) = history.observe(1, ON)
         assert started["data"]["baseline"] is True
 
@@ -353,7 +353,7 @@ class TestCoverage:
     """Audit Degraded and Recovered, once per change."""
 
     def test_degraded_when_the_hole_opens_and_recovered_once(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         for minute in range(1, 6):
             assert history.observe(minute, failed={SCOPE: "ThrottlingException"}) == []
@@ -368,25 +368,25 @@ class TestCoverage:
         assert history.observe(9) == []
 
     def test_after_a_pause_a_scope_that_fails_is_degraded_at_once(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         assert told(history.observe(120, failed={SCOPE: "DEADLINE"})) == ["Audit Degraded DEADLINE"]
 
     def test_a_scope_that_was_never_listed_counts_from_its_first_failure(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         lines = [told(history.observe(minute, failed={SCOPE: "ThrottlingException"})) for minute in range(7)]
         assert lines == [[], [], [], [], [], [], ["Audit Degraded ThrottlingException"]]
 
     @pytest.mark.parametrize("sweeps", [1, 2, 5])
     def test_what_does_not_last_is_not_worth_a_word(self, sweeps: int) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         for minute in range(1, 1 + sweeps):
             assert history.observe(minute, failed={SCOPE: "ThrottlingException"}) == []
         assert history.observe(1 + sweeps) == []
 
     def test_a_degraded_scope_that_vanishes_recovers(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         for minute in range(7):
             history.observe(minute, failed={SCOPE: "ResourceNotFoundException"}, scopes=frozenset())
         assert told(history.observe(7, scopes=frozenset())) == ["Audit Recovered ResourceNotFoundException"]
@@ -411,7 +411,7 @@ class TestCoverage:
         assert told(history.observe(2, OFF, failed={SCOPE: "DEADLINE"})) == ["Disconnected"]
 
     def test_audit_events_wait_while_the_outbox_is_full(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         degraded = history.observe(6, failed={SCOPE: "ThrottlingException"})
         assert told(degraded) == ["Audit Degraded ThrottlingException"]
@@ -421,7 +421,7 @@ class TestCoverage:
         assert told(history.observe(8)) == ["Audit Recovered ThrottlingException"]
 
     def test_what_could_not_be_committed_keeps_the_window_open_and_degrades_nothing(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         for minute in range(1, 20):
             coverage = covered(history, minute, uncommitted={SCOPE: "NOT_COMMITTED"})
@@ -431,7 +431,7 @@ class TestCoverage:
             assert coverage.target.holes == (), "every sweep listed it whole"
 
     def test_a_scope_that_is_listed_again_recovers_though_not_all_of_it_was_committed(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(6, failed={SCOPE: "ThrottlingException"})
         coverage = covered(history, 7, uncommitted={SCOPE: "NOT_COMMITTED"})
@@ -450,23 +450,23 @@ class TestCoverage:
         assert untried_since == [at(1), at(1), None, at(4)]
 
     def test_a_gap_that_lasts_does_not_change(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         failure = {SCOPE: Failure("AccessDeniedException")}
         gaps = [covered(history, minute, failed=failure).target.gaps for minute in range(7, 10)]
         assert gaps[0] == gaps[1] == gaps[2]
 
     def test_a_filter_that_leaves_a_degraded_scope_out_recovers_it(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(6, failed={SCOPE: "ThrottlingException"})
-        history.policy = Policy(stacks=Globs(exclude=(SCOPE.stack,)))
+        history.options = Options(stacks=Globs(exclude=(SCOPE.stack,)))
         (recovered,) = history.observe(7, scopes=frozenset())
         assert told([recovered]) == ["Audit Recovered FILTERED"]
         assert history.observe(8, scopes=frozenset()) == []
 
     def test_a_topology_that_cannot_be_read_changes_the_gap_of_the_target_alone(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0, ON)
         before = history.target
         history.observe(1, ON, failed={SCOPE: "ThrottlingException"})
@@ -474,7 +474,7 @@ class TestCoverage:
         for minute in range(2, 8):
             failed = {WHOLE_TARGET: Failure("AccessDeniedException")}
             listing = Listing(at(minute), at(minute), {}, frozenset(), failed, topology_read=False)
-            coverage = audit(history.snapshot, listing, {}, history.policy)
+            coverage = audit(history.snapshot, listing, {}, history.options)
             changes += [(minute, change.detail_type, change.gap.scope) for change in coverage.changes]
             assert coverage.scopes == history.snapshot.scopes
             history.snapshot = replace(history.snapshot, target=coverage.target)
@@ -489,7 +489,7 @@ class TestCoverage:
         history = History()
         failed = {WHOLE_TARGET: Failure("AccessDeniedException")}
         listing = Listing(at(0), at(0), {}, frozenset(), failed, topology_read=False)
-        coverage = audit(history.snapshot, listing, {}, history.policy)
+        coverage = audit(history.snapshot, listing, {}, history.options)
         history.snapshot = replace(history.snapshot, target=coverage.target)
         assert history.observe(2, ON) == [], "the baseline is silent"
         assert history.target.first_begin == at(2)
@@ -500,7 +500,7 @@ class TestHoles:
 
     @staticmethod
     def play(*observations: Observation, timeout: int | None = 36_000) -> list[str]:
-        history = History(policy=Policy(), timeout=timeout)
+        history = History(options=Options(), timeout=timeout)
         history.observe(0)
         events: list[dict[str, Any]] = []
         for minute, seen in observations:
@@ -540,7 +540,7 @@ class TestHoles:
         ]
 
     def test_a_partial_listing_shows_what_it_shows_and_starts_no_clock(self) -> None:
-        history = History(policy=Policy(), timeout=900)
+        history = History(options=Options(), timeout=900)
         history.observe(0)
         history.observe(1, ON)
         for minute in range(2, 8):
@@ -556,7 +556,7 @@ class TestHoles:
 
     def test_that_of_a_session_that_was_written_before_its_scope_is_remembered(self) -> None:
         """The first sweep died between the two; what failed after it began too late to be a hole."""
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0, ON)
         died = Target(first_begin=at(0))
         history.snapshot = replace(history.snapshot, target=died, scopes=frozenset())
@@ -608,13 +608,13 @@ class TestHoles:
         assert self.play(*observations)[-1] == f"Ended {reason}"
 
     def test_a_session_of_the_baseline_that_nobody_was_seen_connected_to(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(1, OFF)
         history.observe(2)
         assert told(history.observe(3)) == ["Ended UNKNOWN"]
 
     def test_usage_counts_anew_after_it(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         for minute in (1, 2, 123, 124):
             history.observe(minute, ON)
@@ -622,14 +622,14 @@ class TestHoles:
         assert disconnected["data"]["usage"]["connectedSeconds"] == 120
 
     def test_usage_of_who_expires_within_it(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(1, ON)
         (ended,) = history.observe(9, session(CONNECTED, state="EXPIRED"))
         assert ended["data"]["usage"]["connectedSeconds"] == 0
 
     def test_a_return_after_it_does_not_say_how_long(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(1, ON)
         history.observe(2, OFF)
@@ -637,7 +637,7 @@ class TestHoles:
         assert reconnected["data"]["summary"].endswith("reconnected on stack office, fleet cad")
 
     def test_it_writes_no_session(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         sessions = [session(CONNECTED if number % 2 else AWAY, f"s-{number}") for number in range(10)]
         history.observe(1, *sessions)
@@ -649,12 +649,12 @@ class TestHoles:
                 frozenset([SCOPE]),
                 fleets={SCOPE.fleet: Fleet(3600)},
             )
-            assert compare(history.snapshot, listing, history.policy).transitions == ()
+            assert compare(history.snapshot, listing, history.options).transitions == ()
             history.observe(minute, *sessions)
         assert history.target.holes == (Hole(None, at(60), at(60)),)
 
     def test_a_scope_has_one_of_its_own_until_no_session_lived_through_it(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         other = Scope("office", "other")
         both = frozenset([SCOPE, other])
         elsewhere = session(session_id="elsewhere", scope=other)
@@ -669,7 +669,7 @@ class TestHoles:
         assert history.target.holes == ()
 
     def test_one_session_that_cannot_be_committed_makes_none_for_its_neighbours(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(1, ON)
         history.observe(2, OFF)
@@ -683,13 +683,13 @@ class TestHoles:
             )
             lines = [
                 change.detail_type
-                for transition in compare(history.snapshot, listing, history.policy).transitions
+                for transition in compare(history.snapshot, listing, history.options).transitions
                 for change in transition.changes
             ]
             if minute == 17:
                 assert lines == [DetailType.ABANDONED]
                 return
-            coverage = audit(history.snapshot, listing, {SCOPE: "OUTBOX_FULL"}, history.policy)
+            coverage = audit(history.snapshot, listing, {SCOPE: "OUTBOX_FULL"}, history.options)
             history.snapshot = replace(history.snapshot, target=coverage.target)
 
     @pytest.mark.parametrize(
@@ -697,13 +697,13 @@ class TestHoles:
     )
     def test_it_is_longer_than_a_missed_sweep_or_two(self, hole: timedelta) -> None:
         for over in (timedelta(0), timedelta(seconds=1)):
-            history = History(policy=Policy(hole=hole))
+            history = History(options=Options(hole=hole))
             history.observe(0)
             history.observe((hole + over) / timedelta(minutes=1), ON)
             assert bool(history.target.holes) is bool(over)
 
     def test_a_session_whose_outbox_was_full_is_compared_as_after_one(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(1, ON)
         history.observe(2, OFF)
@@ -720,7 +720,7 @@ class TestHoles:
         assert (remembered.clocks_from, remembered.outbox_full) == (at(5), False)
 
     def test_the_end_of_a_session_whose_outbox_was_full_is_not_explained(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(1, ON)
         stored = history.snapshot.sessions["s-1"]
@@ -738,7 +738,7 @@ def covered(
 ) -> Audit:
     """Audit an empty listing, of which not all may have been covered or committed."""
     listing = Listing(at(minute), at(minute), {}, frozenset([SCOPE]), failed or {})
-    coverage = audit(history.snapshot, listing, uncommitted or {}, history.policy)
+    coverage = audit(history.snapshot, listing, uncommitted or {}, history.options)
     history.snapshot = replace(history.snapshot, target=coverage.target)
     return coverage
 
@@ -746,13 +746,13 @@ def covered(
 class TestFilters:
     """A changed filter closes the life of what it leaves out, and claims nothing about it."""
 
-    LEFT_OUT = Policy(fleets=Globs(exclude=("c*",)))
+    LEFT_OUT = Options(fleets=Globs(exclude=("c*",)))
 
     def test_a_session_that_events_were_told_of_is_unwatched(self) -> None:
         history = History()
         history.observe(0)
         history.observe(1, ON)
-        history.policy = self.LEFT_OUT
+        history.options = self.LEFT_OUT
         (unwatched,) = history.observe(2, scopes=frozenset())
         assert unwatched["type"] == "Session Unwatched"
         assert unwatched["metadata"]["sequence"] == 2
@@ -765,18 +765,18 @@ class TestFilters:
     def test_a_session_of_which_nothing_was_told_is_forgotten(self) -> None:
         history = History()
         history.observe(0, ON)
-        history.policy = self.LEFT_OUT
+        history.options = self.LEFT_OUT
         assert history.observe(2, scopes=frozenset()) == []
         assert history.snapshot.sessions == {}
 
     def test_included_again_it_begins_a_new_life_of_which_the_past_is_not_known(self) -> None:
-        history = History(policy=Policy())
+        history = History(options=Options())
         history.observe(0)
         history.observe(1, OFF)
-        history.policy = replace(self.LEFT_OUT, hole=history.policy.hole)
+        history.options = replace(self.LEFT_OUT, hole=history.options.hole)
         for minute in range(2, 120):
             history.observe(minute, scopes=frozenset())
-        history.policy = Policy()
+        history.options = Options()
         (started,) = history.observe(120, OFF)
         assert (started["type"], started["metadata"]["sequence"]) == ("Session Started", 1)
         assert started["metadata"]["previousObservedAt"] == "2026-03-02T08:01:00Z"
@@ -787,7 +787,7 @@ class TestFilters:
     def test_how_long_it_was_left_out_is_remembered_for_a_month(self) -> None:
         history = History()
         history.observe(0)
-        history.policy = self.LEFT_OUT
+        history.options = self.LEFT_OUT
         history.observe(1, scopes=frozenset())
         assert [gap.reason for gap in history.target.gaps] == ["FILTERED"]
         history.observe(31 * 24 * 60, scopes=frozenset())
@@ -797,10 +797,10 @@ class TestFilters:
         """So it is tried, and its Degraded told, where its stack cannot be read when it is wanted again."""
         history = History()
         history.observe(0, failed={SCOPE: "DEADLINE"})
-        history.policy = self.LEFT_OUT
+        history.options = self.LEFT_OUT
         history.observe(1, scopes=frozenset())
         assert [(gap.scope, gap.reason) for gap in history.target.gaps] == [(SCOPE, "FILTERED")]
-        history.policy = Policy()
+        history.options = Options()
         assert history.observe(10, failed={SCOPE: "DEADLINE"}) == [], "nobody had wanted it to be listed"
         assert told(history.observe(16, failed={SCOPE: "DEADLINE"})) == ["Audit Degraded DEADLINE"]
 
@@ -855,7 +855,7 @@ class TestFilters:
         ],
     )
     def test_globs(self, globs: Globs, wanted: bool) -> None:
-        assert Policy(fleets=globs).wants(Scope("office", "cad-test")) is wanted
+        assert Options(fleets=globs).wants(Scope("office", "cad-test")) is wanted
 
 
 class TestAuthentication:

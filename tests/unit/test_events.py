@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_auditor.contract import committed_event, json_schema
-from session_auditor.model import DetailType, Globs, Policy, Scope
+from session_auditor.model import DetailType, Globs, Options, Scope
 from session_auditor.wording import harmless
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 
@@ -28,12 +28,12 @@ def a_whole_life(**fields: Any) -> History:
     history.observe(3, session(AWAY, **fields))
     history.observe(50, session(AWAY, **fields))
     history.observe(51, session(**fields))
-    history.policy = Policy()
+    history.options = Options()
     history.observe(57, session(**fields), failed={SCOPE: "ThrottlingException"})
     history.observe(58, session(**fields))
     history.observe(59, session(state="EXPIRED", **fields))
     history.observe(60, session(**fields))
-    history.policy = Policy(stacks=Globs(exclude=("*",)))
+    history.options = Options(stacks=Globs(exclude=("*",)))
     history.observe(61, scopes=frozenset())
     return history
 

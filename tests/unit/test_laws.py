@@ -51,7 +51,7 @@ def test_comparing_a_snapshot_with_itself_changes_nothing(steps: list[Any]) -> N
     # What was missed in the last sweep is seen again by definition; that is a change of its own.
     history.observe((now - at(0)).total_seconds() / 60, *remembered.values(), scopes=frozenset(SCOPES))
     again = Listing(now, now, remembered, frozenset(SCOPES), fleets={"cad": Fleet(3600)})
-    comparison = compare(history.snapshot, again, history.policy)
+    comparison = compare(history.snapshot, again, history.options)
     assert comparison.transitions == ()
     assert comparison.forgotten == frozenset()
 
@@ -112,7 +112,7 @@ def test_a_scope_that_is_not_covered_ends_nobody(steps: list[Any], scope: Scope)
     play(history, steps)
     before = history.snapshot
     listing = Listing(at(2000), at(2000), {}, frozenset(SCOPES), failed={scope: Failure("DEADLINE")})
-    touched = {each.after.session.scope for each in compare(before, listing, history.policy).transitions}
+    touched = {each.after.session.scope for each in compare(before, listing, history.options).transitions}
     assert scope not in touched
 
 

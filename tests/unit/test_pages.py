@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from session_auditor.model import Event, Gap, Policy, Presence, Remembered, Scope, Snapshot, Stored, Target
+from session_auditor.model import Event, Gap, Options, Presence, Remembered, Scope, Snapshot, Stored, Target
 from session_auditor.pages import (
     LINES_LIMIT,
     ROWS_LIMIT,
@@ -149,7 +149,7 @@ def every_page(snapshot: Snapshot, place: Place, name: str) -> list[str]:
     rows = ordered(live(snapshot, NOW, HOLE), Sort.URGENCY, NOW)
     found = list(lives(snapshot, rows, NOW))
     ended = [replace(life, end=NOW - timedelta(hours=1)) for life in found]
-    told = told_of(snapshot, next(iter(snapshot.sessions)), NOW, Policy())
+    told = told_of(snapshot, next(iter(snapshot.sessions)), NOW, Options())
     return [
         page_of(snapshot, place, Search(user=name, fleet=name, state=name)),
         fleet_page(name, rows, ended, place),
@@ -281,7 +281,7 @@ def test_states_cover_what_the_form_offers() -> None:
 
 def test_a_life_in_a_pop_up() -> None:
     one = remembered(1, "ann@example.com", disconnect_timeout=43_200)
-    texts = Reader(life_page(told_of(snapshot_of(one), one.session.id, NOW, Policy()), PLACE)).texts
+    texts = Reader(life_page(told_of(snapshot_of(one), one.session.id, NOW, Options()), PLACE)).texts
     assert texts[0] == "ann@example.com"
     assert "disconnected since 08:01; ends at 20:01, in 2h 01m (disconnect timeout)" in texts
     assert next(text for text in texts if text in {"Started", "Abandoned", "Expiring", "Ended"}) == "Started"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from session_auditor.model import Policy, Presence, Rule, Scope, Session
+from session_auditor.model import Options, Presence, Rule, Scope, Session
 from session_auditor.plan import SessionsPlan, TargetPlan, Write
 from session_auditor.states import SCHEMA
 from tests.shared.history import AWAY, SCOPE, History, at, session, told
@@ -45,7 +45,7 @@ def history(release: str) -> History:
     with mocked_table() as table:
         for item in items(release):
             table.put(item)
-        return History(policy=Policy(), timeout=5400, snapshot=table.snapshots().load(at(92)))
+        return History(options=Options(), timeout=5400, snapshot=table.snapshots().load(at(92)))
 
 
 def test_every_item_reads(history: History) -> None:
@@ -113,7 +113,7 @@ def test_what_an_older_release_did_not_look_at_is_not_claimed() -> None:
     """Deployed over this one, it sweeps on and leaves newer items alone; then this one is deployed again."""
     with mocked_table() as table:
         written = table.snapshots()
-        history = History(policy=Policy(), timeout=5400)
+        history = History(options=Options(), timeout=5400)
         history.observe(0)
         for minute in (1, 2):
             history.observe(minute, session(session_id="gone"), session(session_id="left"))
@@ -131,7 +131,7 @@ def test_what_an_older_release_did_not_look_at_is_not_claimed() -> None:
         } | {"last_begin": "2026-03-02T09:00:00Z", "last_end": "2026-03-02T09:00:00Z"}
         table.put(item | {"state": {"S": json.dumps(state)}})
         snapshots = table.snapshots()
-        again = History(policy=Policy(), timeout=5400, snapshot=snapshots.load(at(61)))
+        again = History(options=Options(), timeout=5400, snapshot=snapshots.load(at(61)))
         assert again.snapshot.left_alone
         events = again.observe(61, session(AWAY, "left"))
         events += again.observe(62, session(AWAY, "left"))

@@ -128,7 +128,7 @@ def test_a_later_life_of_the_id_keeps_no_earlier_one_open(refusals: Refusals) ->
 @pytest.mark.parametrize("recovered", [False, True], ids=["degraded", "recovered since"])
 def test_a_gap_that_has_closed_is_only_named(refusals: Refusals, recovered: bool) -> None:
     history = a_life(ended=False)
-    history.policy = type(history.policy)()
+    history.options = type(history.options)()
     (degraded,) = history.observe(60, session(), failed={SCOPE: "DEADLINE"})
     kept = history.events[-1]
     if recovered:

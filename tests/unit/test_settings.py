@@ -23,8 +23,8 @@ def test_defaults() -> None:
     assert settings.abandoned_minutes == (15, 60)
     assert settings.authentication_types is None
     assert settings.user_id_mode is UserIdMode.PLAIN
-    assert settings.policy.baseline_events is False
-    assert (settings.policy.hole, settings.sweep_time_limit) == (timedelta(minutes=5), 50)
+    assert settings.options.baseline_events is False
+    assert (settings.options.hole, settings.sweep_time_limit) == (timedelta(minutes=5), 50)
 
 
 def test_every_variable_is_read() -> None:
@@ -48,12 +48,12 @@ def test_every_variable_is_read() -> None:
             "PATH": "/usr/bin",
         }
     )
-    assert settings.policy.expiring_minutes == (30, 10)
-    assert settings.policy.abandoned_minutes == ()
-    assert settings.policy.stacks == Globs(include=("prod-*",), exclude=("prod-test",))
-    assert settings.policy.authentication_types == {AuthenticationType.API, AuthenticationType.SAML}
-    assert settings.policy.baseline_events is True
-    assert settings.policy.user_id_mode is UserIdMode.HASH
+    assert settings.options.expiring_minutes == (30, 10)
+    assert settings.options.abandoned_minutes == ()
+    assert settings.options.stacks == Globs(include=("prod-*",), exclude=("prod-test",))
+    assert settings.options.authentication_types == {AuthenticationType.API, AuthenticationType.SAML}
+    assert settings.options.baseline_events is True
+    assert settings.options.user_id_mode is UserIdMode.HASH
     assert (settings.sweep_schedule, settings.sweep_time_limit) == (timedelta(minutes=3), 300)
     assert (settings.workers, settings.topology_minutes, settings.api_time_limit, settings.history_days) == (
         3,
@@ -144,7 +144,7 @@ def test_a_hole_is_five_minutes_or_two_intervals_and_a_sweep(
     settings = AuditorSettings.from_environment(
         NEEDED | {"SWEEP_SCHEDULE": schedule, "SWEEP_TIME_LIMIT": limit}
     )
-    assert settings.hole == settings.policy.hole == hole
+    assert settings.hole == settings.options.hole == hole
 
 
 NOTIFIER = {

@@ -22,7 +22,7 @@ from session_auditor.model import (
     Hole,
     Life,
     Listing,
-    Policy,
+    Options,
     Remembered,
     Scope,
     Snapshot,
@@ -64,7 +64,7 @@ def started(*names: str, minute: float = 1, **fields: Any) -> Writes:
     """The writes of a sweep that sees these sessions for the first time."""
     seen = {name: session(session_id=name, **fields) for name in names}
     listing = Listing(at(minute), at(minute), seen, frozenset([SCOPE]))
-    comparison = compare(Snapshot(target=FIRST, scopes=frozenset([SCOPE])), listing, Policy())
+    comparison = compare(Snapshot(target=FIRST, scopes=frozenset([SCOPE])), listing, Options())
     return {
         each.after.session.id: Write(each.after, tuple(session_events(each, TARGET, "sweep", at(minute))))
         for each in comparison.transitions
@@ -502,7 +502,9 @@ class TestStrangeItems:
         assert snapshot.unreadable == {"s-1"}
         assert set(snapshot.sessions) == {"s-2"}
         listing = Listing(at(9), at(9), {"s-1": session()}, frozenset([SCOPE]))
-        assert [each.after.session.id for each in compare(snapshot, listing, Policy()).transitions] == ["s-2"]
+        assert [each.after.session.id for each in compare(snapshot, listing, Options()).transitions] == [
+            "s-2"
+        ]
         assert table.item("SESSION#s-1") == strange
 
     @pytest.mark.parametrize(
@@ -748,9 +750,9 @@ class TestUserIdMode:
     def test_a_stored_hash_stays_the_same(self, table: Table) -> None:
         hashing = in_mode(table, UserIdMode.HASH)
         snapshot = hashing.load(at(9))
-        policy = replace(PATIENT, user_id_mode=UserIdMode.HASH)
+        options = replace(PATIENT, user_id_mode=UserIdMode.HASH)
         listing = Listing(at(1), at(1), {"s-1": session(user_id="a hash")}, frozenset([SCOPE]))
-        (started,) = compare(snapshot, listing, policy).transitions
+        (started,) = compare(snapshot, listing, options).transitions
         hashing.commit(snapshot, SessionsPlan(FIRST, {"s-1": Write(started.after)}), always)
         for mode in (UserIdMode.HASH, UserIdMode.PLAIN):
             stored = in_mode(table, mode).load(at(9)).sessions["s-1"]
@@ -759,16 +761,16 @@ class TestUserIdMode:
     def test_an_unchanged_session_is_written_once_in_the_new_mode(self, table: Table) -> None:
         snapshot = committed(table.snapshots(), "s-1")
         hashing = in_mode(table, UserIdMode.HASH)
-        policy = replace(PATIENT, user_id_mode=UserIdMode.HASH)
+        options = replace(PATIENT, user_id_mode=UserIdMode.HASH)
         seen = {"s-1": session(user_id="hash of jane.doe@example.com")}
         listing = Listing(at(2), at(2), seen, frozenset([SCOPE]))
         snapshot = hashing.load(at(9))
-        (rewritten,) = compare(snapshot, listing, policy).transitions
+        (rewritten,) = compare(snapshot, listing, options).transitions
         assert rewritten.changes == ()
         outbox = snapshot.sessions["s-1"].outbox
         hashing.commit(snapshot, SessionsPlan(LATER, {"s-1": Write(rewritten.after, outbox)}), always)
         assert '"hash of jane' in table.item("SESSION#s-1")["state"]["S"]
-        assert compare(hashing.load(at(9)), listing, policy).transitions == ()
+        assert compare(hashing.load(at(9)), listing, options).transitions == ()
 
 
 def in_mode(table: Table, mode: UserIdMode) -> Snapshots:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from session_auditor.comparison import compare
 from session_auditor.contract import session_events, session_of
-from session_auditor.model import Event, Listing, Policy, Remembered, Snapshot, Target
+from session_auditor.model import Event, Listing, Options, Remembered, Snapshot, Target
 from session_auditor.states import NAMES, SCHEMA, read_state, write_state
 from tests.shared.history import SCOPE, TARGET, at, session
 
@@ -27,7 +27,7 @@ def started() -> tuple[Remembered, tuple[Event, ...]]:
     """A session that has just started, with its event."""
     snapshot = Snapshot(target=Target(first_begin=at(0)), scopes=frozenset([SCOPE]))
     (transition,) = compare(
-        snapshot, Listing(at(1), at(1), {"s-1": FULL}, frozenset([SCOPE])), Policy()
+        snapshot, Listing(at(1), at(1), {"s-1": FULL}, frozenset([SCOPE])), Options()
     ).transitions
     return transition.after, tuple(session_events(transition, TARGET, "sweep-1", at(1)))
 

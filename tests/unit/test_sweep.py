@@ -13,7 +13,7 @@ import pytest
 
 from session_auditor.errors import SnapshotError
 from session_auditor.listing import SessionLister
-from session_auditor.model import AuthenticationType, Policy
+from session_auditor.model import AuthenticationType, Options
 from session_auditor.publisher import Publisher
 from session_auditor.sweep import Auditor, Outcome, Summary
 from session_auditor.topology import TopologyReader
@@ -55,7 +55,7 @@ class Estate:
             self.table.snapshots(),
             Publisher(boto_client("events"), "bus", workers=1),
             TARGET,
-            Policy(**options),
+            Options(**options),
         )
 
     def put(
@@ -297,7 +297,7 @@ def test_a_changed_filter_closes_the_life_of_what_it_leaves_out(estate: Estate) 
     accept = estate.wire.answers["PutEvents"]
     estate.fail("PutEvents", "InternalException")
     estate.sweep()
-    everything = estate.auditor.policy
+    everything = estate.auditor.options
     estate.auditor = estate.container(fleets=type(everything.fleets)(exclude=("cad",)))
     estate.sweep()
     assert set(estate.table.snapshots().load(at(9)).sessions) == {"s-1"}
@@ -326,7 +326,7 @@ def test_what_could_not_be_forgotten_was_not_covered(estate: Estate) -> None:
 def test_an_id_that_comes_back_while_its_closing_waits_has_to_wait(estate: Estate) -> None:
     estate.put("s-1")
     estate.sweep()
-    everything = estate.auditor.policy
+    everything = estate.auditor.options
     estate.auditor = estate.container(fleets=type(everything.fleets)(exclude=("cad",)))
     accept = estate.wire.answers["PutEvents"]
     estate.fail("PutEvents", "InternalException")

@@ -11,7 +11,7 @@ from session_auditor.model import (
     Cause,
     Change,
     DetailType,
-    Policy,
+    Options,
     Presence,
     Remembered,
     SessionType,
@@ -29,7 +29,7 @@ def told(remembered: Remembered) -> list[Entry]:
 
 
 def test_a_day_reads_as_it_was_told() -> None:
-    history = History(policy=Policy(), timeout=3600)
+    history = History(options=Options(), timeout=3600)
     history.observe(0)
     for minute in range(1, 71):
         history.observe(minute, session(AWAY if minute >= 3 else "CONNECTED"))
@@ -116,7 +116,7 @@ def test_what_is_written_can_be_read_however_many_there_were() -> None:
 
 
 def test_a_life_that_nobody_came_to_at_first_keeps_how_long_that_was() -> None:
-    history = History(policy=Policy(), timeout=3600)
+    history = History(options=Options(), timeout=3600)
     history.observe(0)
     for minute in range(1, 13):
         history.observe(minute, session(AWAY if minute < 5 else "CONNECTED"))

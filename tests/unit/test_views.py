@@ -16,7 +16,7 @@ from session_auditor.model import (
     Event,
     Globs,
     Life,
-    Policy,
+    Options,
     Presence,
     Scope,
     Snapshot,
@@ -56,7 +56,7 @@ def rows(history: History, minute: float, hole: timedelta = HOLE) -> dict[str, R
 @pytest.fixture
 def office() -> History:
     """Minute 20 of an office: at work, away since minute 3, never there, and one who is missing."""
-    history = History(policy=Policy(), timeout=3600)
+    history = History(options=Options(), timeout=3600)
     history.observe(0)
     both = session(session_id="at-work"), session(session_id="missing", user_id="kim@example.com")
     never = session(AWAY, "never-there", instance_id="i-1", eni_private_ip_address="10.0.0.7")
@@ -244,22 +244,22 @@ class TestWhatIsComing:
     """What will be told, if nothing happens: it is what then is told."""
 
     @pytest.mark.parametrize(
-        ("presence", "policy"),
+        ("presence", "options"),
         [
-            pytest.param(CONNECTED, Policy(), id="somebody at work"),
-            pytest.param(AWAY, Policy(), id="somebody away"),
-            pytest.param(AWAY, Policy(abandoned_minutes=(5, 7, 200)), id="other thresholds"),
+            pytest.param(CONNECTED, Options(), id="somebody at work"),
+            pytest.param(AWAY, Options(), id="somebody away"),
+            pytest.param(AWAY, Options(abandoned_minutes=(5, 7, 200)), id="other thresholds"),
         ],
     )
     @pytest.mark.parametrize("asked", [2, 21, 48])
-    def test_it_comes_to_pass(self, presence: str, policy: Policy, asked: int) -> None:
-        history = History(policy=policy, timeout=3600)
+    def test_it_comes_to_pass(self, presence: str, options: Options, asked: int) -> None:
+        history = History(options=options, timeout=3600)
         lasting = session(presence, max_expiration_time=at(90))
         history.observe(0)
         history.observe(1, session(max_expiration_time=at(90)))
         for minute in range(2, asked + 1):
             history.observe(minute, lasting)
-        promised = coming(rows(history, asked, policy.hole)["s-1"], at(asked), policy)
+        promised = coming(rows(history, asked, options.hole)["s-1"], at(asked), options)
         told = []
         for minute in range(asked + 1, 90):
             told += [
@@ -274,7 +274,7 @@ class TestWhatIsComing:
     def test_of_nobody_who_is_not_watched_anything_is_claimed_but_the_maximum(self, office: History) -> None:
         (end,) = [
             each
-            for each in coming(rows(office, 300)["left"], at(300), Policy())
+            for each in coming(rows(office, 300)["left"], at(300), Options())
             if each.detail_type is DetailType.ENDED
         ]
         assert (end.at, end.cause) == (at(600), Cause.MAX_DURATION)
@@ -328,7 +328,7 @@ def test_live_sessions_are_lives_too(office: History) -> None:
 
 def test_no_use_is_claimed_of_a_hole() -> None:
     for connection, field in ((CONNECTED, "connected_seconds"), (AWAY, "never_connected_seconds")):
-        history = History(policy=Policy(), timeout=None)
+        history = History(options=Options(), timeout=None)
         history.observe(0)
         for minute in (*range(1, 11), *range(130, 141)):
             history.observe(minute, session(connection))
@@ -359,8 +359,8 @@ connections = st.sampled_from([CONNECTED, AWAY, AWAY, "", "gap"])
 @given(steps=st.lists(connections, min_size=2, max_size=30), timeout=st.sampled_from([None, 1800, 3600]))
 def test_what_is_coming_is_what_comes(steps: list[str], timeout: int | None) -> None:
     """Whatever was before, holes and unknown states, too: what is promised is what then is told."""
-    policy = Policy(abandoned_minutes=(5, 15, 60))
-    history = History(policy=policy, timeout=timeout)
+    options = Options(abandoned_minutes=(5, 15, 60))
+    history = History(options=options, timeout=timeout)
     history.observe(0)
     minute, last = 1, AWAY
     for step in steps:
@@ -373,7 +373,7 @@ def test_what_is_coming_is_what_comes(steps: list[str], timeout: int | None) -> 
     if "s-1" not in history.snapshot.sessions:
         return
     asked = minute - 1
-    promised = coming(rows(history, asked, policy.hole)["s-1"], at(asked), policy)
+    promised = coming(rows(history, asked, options.hole)["s-1"], at(asked), options)
     if not history.snapshot.target or history.snapshot.target.last_begin != at(asked):
         return
     told: list[tuple[datetime, str, int]] = []

@@ -88,7 +88,7 @@ class Unit:
 
     def status(self, now: datetime) -> Status:
         """Return what the command `status` reports, so that the two agree."""
-        return status_of(self.snapshot, live(self.snapshot, now, self.deployment.policy.hole))
+        return status_of(self.snapshot, live(self.snapshot, now, self.deployment.options.hole))
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Any:
         """Return what AWS answers, of pages all."""

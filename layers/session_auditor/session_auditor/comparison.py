@@ -28,7 +28,7 @@ from session_auditor.model import (
     Deadline,
     DetailType,
     Listing,
-    Policy,
+    Options,
     Presence,
     Remembered,
     Session,
@@ -71,15 +71,15 @@ class _Sight(NamedTuple):
 
     watch: Watch
     listing: Listing
-    policy: Policy
+    options: Options
     target: Target | None
 
 
-def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
+def compare(snapshot: Snapshot, listing: Listing, options: Options) -> Comparison:
     """Return what happened to every session between the snapshot and the listing."""
     if not listing.topology_read:
         return Comparison()
-    coverage = Coverage(snapshot, listing, policy)
+    coverage = Coverage(snapshot, listing, options)
     transitions = []
     returned = set()
     forgotten = set()
@@ -96,7 +96,7 @@ def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
         if session_id in snapshot.unreadable:
             continue
         stored = snapshot.sessions.get(session_id)
-        sight = _Sight(coverage.of(session.scope), listing, policy, snapshot.target)
+        sight = _Sight(coverage.of(session.scope), listing, options, snapshot.target)
         if stored is None:
             add(None, _first_seen(session, sight), sight.watch)
         elif not stored.remembered.ending:
@@ -110,9 +110,9 @@ def compare(snapshot: Snapshot, listing: Listing, policy: Policy) -> Comparison:
         if stored.remembered.ending:
             continue
         scope = stored.remembered.session.scope
-        sight = _Sight(coverage.of(scope), listing, policy, snapshot.target)
+        sight = _Sight(coverage.of(scope), listing, options, snapshot.target)
         sight, before = _with_clocks(stored, None, sight)
-        if _out_of_view(before, listing, policy) and not before.sequence:
+        if _out_of_view(before, listing, options) and not before.sequence:
             forgotten.add(session_id)
         else:
             add(before, _not_listed(stored, before, sight), sight.watch)
@@ -124,7 +124,7 @@ def _first_seen(session: Session, sight: _Sight) -> Found | None:
     # Listed for the first time after its end: there was nothing to see, before and after.
     if session.state == SessionState.EXPIRED:
         return None
-    listing, policy = sight.listing, sight.policy
+    listing, options = sight.listing, sight.options
     # A scope that failed in the first sweep must not flood the bus when it recovers.
     first_begin = sight.target.first_begin if sight.target else None
     baseline = first_begin is None or (session.start_time is not None and session.start_time <= first_begin)
@@ -137,10 +137,10 @@ def _first_seen(session: Session, sight: _Sight) -> Found | None:
         presence_since=listing.observed_at,
         disconnect_timeout=listing.fleets.get(session.scope.fleet, UNKNOWN_FLEET).disconnect_timeout,
         listed_as=listing.listed_as.get(session.id),
-        user_id_hashed=hash_mark(session.user_id, policy.user_id_mode),
+        user_id_hashed=hash_mark(session.user_id, options.user_id_mode),
         watched=presence not in NEVER_SEEN_CONNECTED or _was_watched_before(session, sight),
     )
-    started = (Change(DetailType.STARTED),) if policy.baseline_events or not baseline else ()
+    started = (Change(DetailType.STARTED),) if options.baseline_events or not baseline else ()
     return _with_what_is_due(remembered, started, sight)
 
 
@@ -152,13 +152,13 @@ def _was_watched_before(session: Session, sight: _Sight) -> bool:
         return False
     # The sessions of a new scope were watched from their start, those of one that was out of view were not.
     since = sight.watch.listed or session.start_time
-    in_time = since is not None and sight.listing.observed_at - since <= sight.policy.hole
+    in_time = since is not None and sight.listing.observed_at - since <= sight.options.hole
     return sight.watch.running and in_time
 
 
 def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Sight) -> Found | None:
     listing = sight.listing
-    hashed = hash_mark(session.user_id, sight.policy.user_id_mode)
+    hashed = hash_mark(session.user_id, sight.options.user_id_mode)
     timeout = _timeout(before, listing)
     if session.state == SessionState.EXPIRED:
         last_seen = last_seen_of(before, sight.watch)
@@ -207,7 +207,7 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
 
 def _with_what_is_due(after: Remembered, changes: tuple[Change, ...], sight: _Sight) -> Found:
     """Add what the rules find due."""
-    after, due = fire(after, sight.listing.observed_at, sight.policy, running=sight.watch.running)
+    after, due = fire(after, sight.listing.observed_at, sight.options, running=sight.watch.running)
     return after, changes + due
 
 
@@ -216,7 +216,7 @@ def _not_listed(stored: Stored, before: Remembered, sight: _Sight) -> Found | No
     timeout = _timeout(before, sight.listing)
     if timeout != before.disconnect_timeout:
         before = replace(before, disconnect_timeout=timeout)
-    if _out_of_view(before, sight.listing, sight.policy):
+    if _out_of_view(before, sight.listing, sight.options):
         return unwatch(before, sight.listing, sight.watch)
     if before.session.scope in sight.listing.failed:
         # A failed page never ends anybody.
@@ -256,8 +256,8 @@ def _with_clocks(stored: Stored, session: Session | None, sight: _Sight) -> tupl
         return sight, before
     if before.unlisted_since:
         watch = watch._replace(covered=before.unlisted_since)
-    out_of_view = session is None and _out_of_view(before, listing, sight.policy)
-    in_hole = unlisted_since is not None and listing.observed_at - unlisted_since > sight.policy.hole
+    out_of_view = session is None and _out_of_view(before, listing, sight.options)
+    in_hole = unlisted_since is not None and listing.observed_at - unlisted_since > sight.options.hole
     if before.outbox_full or in_hole:
         # What it did is not known while it could commit nothing, or while nobody listed it.
         listed = session is not None or not _is_refused(before, listing)
@@ -288,12 +288,12 @@ def _put_off(remembered: Remembered, watch: Watch) -> Remembered:
     return replace(remembered, clocks_from=watch.since, watched=watched)
 
 
-def _out_of_view(before: Remembered, listing: Listing, policy: Policy) -> bool:
+def _out_of_view(before: Remembered, listing: Listing, options: Options) -> bool:
     """Return whether the filters, not its end, keep a session out of the listing.
 
     The type of the call that listed it decides; AWS's own record does only where there was none.
     """
-    if not policy.wants(before.session.scope):
+    if not options.wants(before.session.scope):
         return True
     types = listing.authentication_types
     return types is not None and _type_of(before) not in types

@@ -20,7 +20,7 @@ from session_auditor.model import (
     Gap,
     Hole,
     Listing,
-    Policy,
+    Options,
     Remembered,
     Scope,
     Snapshot,
@@ -60,14 +60,14 @@ class Watch(NamedTuple):
 class Coverage:
     """What the snapshot tells of earlier listings; a time in the future, if clocks differ, counts as now."""
 
-    def __init__(self, snapshot: Snapshot, listing: Listing, policy: Policy) -> None:
+    def __init__(self, snapshot: Snapshot, listing: Listing, options: Options) -> None:
         target = snapshot.target
         self.gaps = {gap.scope: gap for gap in target.gaps} if target else {}
         self.holes = {hole.scope: hole for hole in target.holes} if target else {}
         self._scopes = snapshot.scopes
         self._last_begin = target.last_begin if target else None
         self.listing = listing
-        self.policy = policy
+        self.options = options
         self._watched: dict[Scope, Watch] = {}
 
     def of(self, scope: Scope) -> Watch:
@@ -79,7 +79,7 @@ class Coverage:
     def _watch(self, scope: Scope) -> Watch:
         covered, listed = self._covered(scope), self.listed(scope)
         if self.in_hole(scope):
-            running = scope not in self.listing.failed and self.policy.wants(scope)
+            running = scope not in self.listing.failed and self.options.wants(scope)
             return Watch(covered, listed, self.listing.begin, self.listing.observed_at, running)
         holes = [hole for key in (None, scope) if (hole := self.holes.get(key))]
         latest = max(holes, key=lambda hole: hole.end) if holes else None
@@ -103,7 +103,7 @@ class Coverage:
     def in_hole(self, scope: Scope) -> bool:
         """Return whether nobody had listed the scope whole for too long before this listing."""
         since = self.unlisted_since(scope)
-        return since is not None and self.listing.observed_at - since > self.policy.hole
+        return since is not None and self.listing.observed_at - since > self.options.hole
 
     def _covered(self, scope: Scope) -> datetime | None:
         if gap := self.gaps.get(scope):
@@ -136,7 +136,7 @@ def audit(
     snapshot: Snapshot,
     listing: Listing,
     uncommitted: Mapping[Scope, str],
-    policy: Policy,
+    options: Options,
 ) -> Audit:
     """Return the target's next state, once it is known of which scopes changes were not committed, and why.
 
@@ -144,13 +144,13 @@ def audit(
     then, the window it is reported with stays true.
     """
     if not listing.topology_read:
-        return _audit_failure(snapshot, listing, policy)
-    coverage = Coverage(snapshot, listing, policy)
+        return _audit_failure(snapshot, listing, options)
+    coverage = Coverage(snapshot, listing, options)
     announcements = _Announcements(snapshot, coverage)
     gaps = [
         _failed(scope, failure, coverage, announcements) for scope, failure in sorted(listing.failed.items())
     ]
-    left_out = {scope for scope in snapshot.scopes if not policy.wants(scope)}
+    left_out = {scope for scope in snapshot.scopes if not options.wants(scope)}
     for scope in sorted((coverage.gaps.keys() | uncommitted.keys() | left_out) - listing.failed.keys()):
         gap = _not_failed(scope, uncommitted.get(scope), coverage, announcements)
         gaps += [gap] if gap else []
@@ -169,14 +169,14 @@ def audit(
         authentication_types=None if types is None else tuple(sorted(types)),
     )
     live = {remembered.session.scope for remembered in _live(snapshot)}
-    kept = {scope for scope in live if policy.wants(scope)}
+    kept = {scope for scope in live if options.wants(scope)}
     scopes = (listing.scopes | frozenset(listing.failed) | kept) - {WHOLE_TARGET}
     return Audit(target, scopes, tuple(announcements.changes))
 
 
-def _audit_failure(snapshot: Snapshot, listing: Listing, policy: Policy) -> Audit:
+def _audit_failure(snapshot: Snapshot, listing: Listing, options: Options) -> Audit:
     """Return the target's next state after a sweep that could list nothing: a gap of its own, no more."""
-    coverage = Coverage(snapshot, listing, policy)
+    coverage = Coverage(snapshot, listing, options)
     announcements = _Announcements(snapshot, coverage)
     failure = listing.failed[WHOLE_TARGET]
     gap = _failed(WHOLE_TARGET, failure, coverage, announcements)
@@ -220,7 +220,7 @@ def _failed(scope: Scope, failure: Failure, coverage: Coverage, announcements: _
     untried_since = None if failure.tried else known.untried_since or listing.begin
     gap = replace(known, failing=True, reason=failure.reason, untried_since=untried_since)
     since = coverage.unlisted_since(scope)
-    hole_is_open = since is not None and listing.begin - since > coverage.policy.hole
+    hole_is_open = since is not None and listing.begin - since > coverage.options.hole
     if hole_is_open and not gap.announced and announcements.add(DetailType.AUDIT_DEGRADED, gap):
         gap = replace(gap, announced=True, told=failure.reason)
     return gap
@@ -234,7 +234,7 @@ def _not_failed(
     There is one if changes were not committed, for that reason; if its Audit Recovered has to wait; or if the
     scope was left out not long ago: nobody looks at it, and it may be wanted again before its stack is read.
     """
-    listing, wanted = coverage.listing, coverage.policy.wants(scope)
+    listing, wanted = coverage.listing, coverage.options.wants(scope)
     known, watch = coverage.gaps.get(scope), coverage.of(scope)
     listed = listing.begin if wanted else watch.listed
     covered = listing.begin if wanted and not uncommitted else watch.covered
@@ -257,14 +257,14 @@ def _not_failed(
 
 def _holes(snapshot: Snapshot, coverage: Coverage) -> tuple[Hole, ...]:
     """Return the latest hole of each scope, as far as a session lived through it, and that of the target."""
-    listing, policy = coverage.listing, coverage.policy
+    listing, options = coverage.listing, coverage.options
     last_begin = snapshot.target.last_begin if snapshot.target else None
-    if last_begin is not None and listing.observed_at - last_begin > policy.hole:
+    if last_begin is not None and listing.observed_at - last_begin > options.hole:
         # Whatever a scope has of its own is older, or is not over.
         return (Hole(None, listing.begin, listing.observed_at),)
     holes = dict(coverage.holes)
     for scope in coverage.gaps.keys() - listing.failed.keys():
-        if scope != WHOLE_TARGET and policy.wants(scope) and coverage.in_hole(scope):
+        if scope != WHOLE_TARGET and options.wants(scope) and coverage.in_hole(scope):
             holes[scope] = Hole(scope, listing.begin, listing.observed_at)
     if holes.keys() <= {None}:
         return tuple(holes.values())

@@ -21,7 +21,7 @@ from session_auditor.model import (
     Evidence,
     Failure,
     Listing,
-    Policy,
+    Options,
     Scope,
     Session,
     SessionState,
@@ -82,7 +82,7 @@ class SessionLister:
     def list(
         self,
         snapshot: Snapshot,
-        policy: Policy,
+        options: Options,
         begin: datetime,
         clock: Callable[[], datetime],
         time_left: Callable[[], float],
@@ -92,12 +92,12 @@ class SessionLister:
         Raises TopologyError when the stacks cannot be read. A scope that fails, for whatever reason, costs
         its own coverage only.
         """
-        topology = self.topology.read(snapshot, policy, begin, time_left)
-        types, asked_for = _authentication_types(snapshot, policy)
+        topology = self.topology.read(snapshot, options, begin, time_left)
+        types, asked_for = _authentication_types(snapshot, options)
         is_gone = self.topology.look_up_again(begin, time_left)
 
         def list_scope(scope: Scope) -> Paged[_ScopeListing]:
-            return self._list_scope(scope, types, policy, is_gone, time_left)
+            return self._list_scope(scope, types, options, is_gone, time_left)
 
         # By turns, a sweep that is short of time may list every scope by half: the one before tells.
         gaps = snapshot.target.gaps if snapshot.target else ()
@@ -150,7 +150,7 @@ class SessionLister:
         self,
         scope: Scope,
         types: tuple[AuthenticationType | None, ...],
-        policy: Policy,
+        options: Options,
         is_gone: Callable[[Scope], bool],
         time_left: Callable[[], float],
     ) -> Paged[_ScopeListing]:
@@ -190,7 +190,7 @@ class SessionLister:
                 result.failure = Failure(error.reason)
                 result.gone = error.final and is_gone(scope)
                 return result
-        if result.refused_types and (policy.authentication_types is not None or not result.sessions):
+        if result.refused_types and (options.authentication_types is not None or not result.sessions):
             result.failure = Failure(REFUSED_TYPE)
             result.gone = not result.sessions and is_gone(scope)
         return result
@@ -236,12 +236,12 @@ def utc(value: Any) -> datetime | None:
 
 
 def _authentication_types(
-    snapshot: Snapshot, policy: Policy
+    snapshot: Snapshot, options: Options
 ) -> tuple[tuple[AuthenticationType | None, ...], frozenset[AuthenticationType] | None]:
     """Return the types to list, None being a call without one, and those that alone are asked for."""
     every = tuple(AuthenticationType)
-    if policy.authentication_types is not None:
-        return tuple(sorted(policy.authentication_types)), policy.authentication_types
+    if options.authentication_types is not None:
+        return tuple(sorted(options.authentication_types)), options.authentication_types
     mode = snapshot.target.authentication if snapshot.target else AuthenticationMode.UNKNOWN
     match mode:
         case AuthenticationMode.UNKNOWN:

@@ -481,7 +481,7 @@ class Globs:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class Options:
     """The decisions an administrator makes. Thresholds are minutes.
 
     `hole` is how long nobody may look before nothing is claimed of that time.

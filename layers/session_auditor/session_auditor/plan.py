@@ -15,7 +15,7 @@ from session_auditor.coverage import audit
 from session_auditor.model import (
     Event,
     Listing,
-    Policy,
+    Options,
     Remembered,
     Scope,
     Snapshot,
@@ -70,10 +70,10 @@ class TargetPlan:
 
 
 def plan_sessions(
-    snapshot: Snapshot, listing: Listing, *, policy: Policy, target_id: TargetId, sweep_id: str
+    snapshot: Snapshot, listing: Listing, *, options: Options, target_id: TargetId, sweep_id: str
 ) -> SessionsPlan:
     """Return what becomes of each session that has changed: its new state together with its events."""
-    comparison = compare(snapshot, listing, policy)
+    comparison = compare(snapshot, listing, options)
     writes: dict[str, Write] = {}
     deferred: dict[str, Deferred] = {}
     for transition in comparison.transitions:
@@ -115,12 +115,12 @@ def plan_target(
     listing: Listing,
     deferred: Mapping[str, Deferred],
     *,
-    policy: Policy,
+    options: Options,
     target_id: TargetId,
     sweep_id: str,
 ) -> TargetPlan:
     """Return what becomes of the target: what was covered, and the events about what was not."""
     uncommitted = {each.scope: each.reason.value for each in deferred.values()}
-    found = audit(snapshot, listing, uncommitted, policy)
+    found = audit(snapshot, listing, uncommitted, options)
     announced = (audit_event(change, target_id, sweep_id, listing.observed_at) for change in found.changes)
     return TargetPlan(found.target, found.scopes, (*snapshot.outbox, *announced))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import NamedTuple
 
-from session_auditor.model import Cause, DetailType, EndReason, Life, Policy, Presence, Snapshot
+from session_auditor.model import Cause, DetailType, EndReason, Life, Options, Presence, Snapshot
 from session_auditor.timeline import Entry, entries_of, life_of
 from session_auditor.views import Coming, Row, coming, life, live
 
@@ -62,14 +62,14 @@ class Told(NamedTuple):
     coming: tuple[Coming, ...] = ()
 
 
-def told_of(snapshot: Snapshot, session_id: str, now: datetime, policy: Policy) -> Told:
+def told_of(snapshot: Snapshot, session_id: str, now: datetime, options: Options) -> Told:
     """Return the life of a session of the snapshot, whose end may wait to be published."""
     remembered = snapshot.sessions[session_id].remembered
     if remembered.ending:
         return Told(life_of(remembered, remembered.ending.before))
     alone = replace(snapshot, sessions={session_id: snapshot.sessions[session_id]})
-    (row,) = live(alone, now, policy.hole)
-    return Told(life(row, now), row, coming(row, now, policy))
+    (row,) = live(alone, now, options.hole)
+    return Told(life(row, now), row, coming(row, now, options))
 
 
 def state_of(told: Told, now: datetime, zone: tzinfo | None) -> str:

@@ -18,7 +18,7 @@ from session_auditor.model import (
     Event,
     Failure,
     Listing,
-    Policy,
+    Options,
     Scope,
     Snapshot,
     TargetId,
@@ -77,7 +77,7 @@ class Auditor:
     snapshots: Snapshots
     publisher: Publisher
     target_id: TargetId
-    policy: Policy
+    options: Options
 
     def sweep(self, sweep_id: str, clock: Clock, time_left: TimeLeft) -> Summary:
         """Make one sweep and sum it up.
@@ -119,7 +119,7 @@ class Auditor:
     def _list(self, snapshot: Snapshot, begin: datetime, clock: Clock, time_left: TimeLeft) -> Listing:
         """List the sessions; a topology that cannot be read is a listing that saw nothing."""
         try:
-            return self.lister.list(snapshot, self.policy, begin, clock, time_left)
+            return self.lister.list(snapshot, self.options, begin, clock, time_left)
         except TopologyError as error:
             failed = {WHOLE_TARGET: Failure(error.reason)}
             return Listing(begin, clock(), {}, frozenset(), failed, topology_read=False)
@@ -129,12 +129,12 @@ class Auditor:
     ) -> tuple[Snapshot, Mapping[str, Deferred]]:
         """Commit every session together with its events, then the target; raise FencedError."""
         sessions = plan_sessions(
-            snapshot, listing, policy=self.policy, target_id=self.target_id, sweep_id=sweep_id
+            snapshot, listing, options=self.options, target_id=self.target_id, sweep_id=sweep_id
         )
         snapshot, uncommitted = self.snapshots.commit(snapshot, sessions, time_left)
         deferred = all_deferred(sessions, snapshot, uncommitted)
         target = plan_target(
-            snapshot, listing, deferred, policy=self.policy, target_id=self.target_id, sweep_id=sweep_id
+            snapshot, listing, deferred, options=self.options, target_id=self.target_id, sweep_id=sweep_id
         )
         return self.snapshots.commit_target(snapshot, target), deferred
 

@@ -18,7 +18,7 @@ from session_auditor.model import (
     WHOLE_TARGET,
     Failure,
     Fleet,
-    Policy,
+    Options,
     Scope,
     Snapshot,
 )
@@ -75,7 +75,7 @@ class TopologyReader:
         self._fleets: _Read[Mapping[str, Fleet]] | None = None
 
     def read(
-        self, snapshot: Snapshot, policy: Policy, now: datetime, time_left: Callable[[], float]
+        self, snapshot: Snapshot, options: Options, now: datetime, time_left: Callable[[], float]
     ) -> Topology:
         """Return what is known of the topology, read anew as far as it is old or in doubt and time suffices.
 
@@ -89,8 +89,8 @@ class TopologyReader:
             return time_left() - half
 
         doubtful = self._doubtful(snapshot)
-        stacks, failure = self._current_stacks(policy, now, reading_left, in_doubt=bool(doubtful))
-        known = {scope for scope in _known_scopes(snapshot) if policy.wants(scope)}
+        stacks, failure = self._current_stacks(options, now, reading_left, in_doubt=bool(doubtful))
+        known = {scope for scope in _known_scopes(snapshot) if options.wants(scope)}
         if failure:
             stacks |= {scope.stack for scope in known}
             if not stacks:
@@ -137,7 +137,7 @@ class TopologyReader:
                 if not of_stack and read is None:
                     failed[Scope(stack, "")] = cause
                 unread[f"fleets of stack {stack}"] = cause.reason
-            scopes |= {scope for scope in of_stack if policy.wants(scope)}
+            scopes |= {scope for scope in of_stack if options.wants(scope)}
         if NOT_FOUND in unread.values():
             self._stacks = None
         return Topology(frozenset(scopes), fleets, failed, unread)
@@ -172,7 +172,7 @@ class TopologyReader:
         return read is not None and timedelta() <= now - read.at < self._keep_for
 
     def _current_stacks(
-        self, policy: Policy, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
+        self, options: Options, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
     ) -> tuple[set[str], Failure | None]:
         """Return the names of the stacks, and why they may not be all; raise TopologyError on a refusal."""
         kept = self._stacks
@@ -183,7 +183,7 @@ class TopologyReader:
         try:
             for page in answers(self._paginator("describe_stacks").paginate(), time_left):
                 readable, whole = _names(page.get("Stacks"))
-                names |= {name for name in readable if policy.stacks.match(name)}
+                names |= {name for name in readable if options.stacks.match(name)}
                 if not whole:
                     failure = Failure(MALFORMED)
         except CutShortError as error:

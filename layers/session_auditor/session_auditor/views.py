@@ -21,7 +21,7 @@ from session_auditor.model import (
     Gap,
     Globs,
     Life,
-    Policy,
+    Options,
     Presence,
     Remembered,
     Rule,
@@ -117,7 +117,7 @@ class Filter:
 
 
 def live(snapshot: Snapshot, now: datetime, hole: timedelta) -> tuple[Row, ...]:
-    """Return the sessions that are believed to live, by id. `hole` is that of the policy."""
+    """Return the sessions that are believed to live, by id. `hole` is that of the options."""
     scopes = _Scopes(snapshot.target)
     stored = sorted(snapshot.sessions.items())
     return tuple(scopes.row(each.remembered, now, hole) for _, each in stored if not each.remembered.ending)
@@ -166,18 +166,18 @@ class Coming(NamedTuple):
     cause: Cause = Cause.NONE
 
 
-def coming(row: Row, now: datetime, policy: Policy) -> tuple[Coming, ...]:
+def coming(row: Row, now: datetime, options: Options) -> tuple[Coming, ...]:
     """Return what the rules will find due of a live session until its end, if nothing happens to it."""
     remembered, (ends, cause) = row.remembered, row.deadline
     # Abandoned counts from the first observation, where nobody was ever seen connected.
     alone = remembered.clocks_from or remembered.first_seen
     since = {row.since, max(remembered.first_seen, alone)}
-    moments = {now, *(at + each * MINUTE for at in since for each in policy.abandoned_minutes)}
+    moments = {now, *(at + each * MINUTE for at in since for each in options.abandoned_minutes)}
     if ends:
-        moments |= {ends - each * MINUTE for each in policy.expiring_minutes}
+        moments |= {ends - each * MINUTE for each in options.expiring_minutes}
     found: list[Coming] = []
     for at in sorted(each for each in moments if now <= each and (ends is None or each < ends)):
-        remembered, changes = fire(remembered, at, policy, running=row.watched)
+        remembered, changes = fire(remembered, at, options, running=row.watched)
         for change in changes:
             expiring = change.detail_type is DetailType.EXPIRING
             found.append(Coming(at, change.detail_type, change.threshold, cause if expiring else Cause.NONE))

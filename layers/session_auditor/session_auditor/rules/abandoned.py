@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import assert_never
 
 from session_auditor.clocks import MINUTE, clock_of, minutes_of_life, minutes_of_timeout
-from session_auditor.model import DetailType, Due, Policy, Presence, Remembered, Rule
+from session_auditor.model import DetailType, Due, Options, Presence, Remembered, Rule
 
 
-def due(remembered: Remembered, now: datetime, policy: Policy, running: bool) -> Due | None:
+def due(remembered: Remembered, now: datetime, options: Options, running: bool) -> Due | None:
     """Return the largest threshold of minutes without a user that was crossed and is new.
 
     A threshold that is not shorter than the whole period says nothing: the session is ended first. Who comes
@@ -30,7 +30,7 @@ def due(remembered: Remembered, now: datetime, policy: Policy, running: bool) ->
     fired = remembered.fired.get(Rule.ABANDONED)
     crossed = [
         threshold
-        for threshold in policy.abandoned_minutes
+        for threshold in options.abandoned_minutes
         if alone >= threshold < period and (fired is None or threshold > fired)
     ]
     return Due(Rule.ABANDONED, DetailType.ABANDONED, max(crossed)) if crossed else None

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import assert_never
 
 from session_auditor.clocks import MINUTE, deadline_of, minutes_of_life, minutes_of_timeout
-from session_auditor.model import Cause, DetailType, Due, Policy, Remembered, Rule
+from session_auditor.model import Cause, DetailType, Due, Options, Remembered, Rule
 
 
-def due(remembered: Remembered, now: datetime, policy: Policy, running: bool) -> Due | None:
+def due(remembered: Remembered, now: datetime, options: Options, running: bool) -> Due | None:
     """Return the smallest threshold before the deadline that was crossed and is new.
 
     Each cause remembers its own: who comes back and leaves again is warned again. A threshold that is not
@@ -29,7 +29,7 @@ def due(remembered: Remembered, now: datetime, policy: Policy, running: bool) ->
     fired = remembered.fired.get(rule)
     crossed = [
         threshold
-        for threshold in policy.expiring_minutes
+        for threshold in options.expiring_minutes
         if left <= threshold < period and (fired is None or threshold < fired)
     ]
     return Due(rule, DetailType.EXPIRING, min(crossed)) if crossed else None

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from session_auditor.model import AuthenticationType, Globs, Policy, UserIdMode
+from session_auditor.model import AuthenticationType, Globs, Options, UserIdMode
 from session_auditor.settings import Environment, Names, Whole, words
 
 # A missed sweep or two is no hole; nor is what a slow sweep takes.
@@ -98,9 +98,9 @@ class AuditorSettings(Environment):
         return hole_of(self.sweep_schedule, self.sweep_time_limit)
 
     @property
-    def policy(self) -> Policy:
+    def options(self) -> Options:
         """The part of the settings that the comparison needs."""
-        return Policy(
+        return Options(
             expiring_minutes=self.expiring_minutes,
             abandoned_minutes=self.abandoned_minutes,
             stacks=self.stack_filter,
