@@ -132,6 +132,24 @@ class EndReason(StrEnum):
     UNWATCHED = "UNWATCHED"
 
 
+class PolicyKind(StrEnum):
+    """What a policy forbids."""
+
+    OUTSIDE_HOURS = "OUTSIDE_HOURS"
+    TOO_MANY_SESSIONS = "TOO_MANY_SESSIONS"
+    TOO_LONG = "TOO_LONG"
+    DRAINING = "DRAINING"
+
+
+class ClearReason(StrEnum):
+    """Why a violation is over."""
+
+    RESOLVED = "RESOLVED"
+    ENDED = "ENDED"
+    UNWATCHED = "UNWATCHED"
+    POLICY_CHANGED = "POLICY_CHANGED"
+
+
 class AuthenticationMode(StrEnum):
     """How the sessions of a target have to be listed: settled by evidence, never guessed."""
 
@@ -211,6 +229,24 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Violation:
+    """A session does what a policy forbids.
+
+    `threshold` is in minutes, 0 where the kind has none. `since` is when the violation began, as far as that
+    is known. `limit` and `actual` are texts for people, as they were told; `edition` tells one wording of the
+    policy from another.
+    """
+
+    policy: str
+    kind: PolicyKind
+    threshold: Count
+    since: Time
+    limit: str
+    actual: str
+    edition: str
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """All that is known of one session: what was observed last, and what history adds to it.
 
@@ -222,7 +258,8 @@ class Remembered:
     `unlisted_since` is when the last sweep began that listed it, while its type is refused; or when it last
     changed, if an older release has left it alone since.
     `user_id_hashed` is None where the form of the user id tells. `fleet_type` is as AppStream named it when
-    the session last changed. `timeline` holds its events in short.
+    the session last changed. `timeline` holds its events in short. `draining_since` is when its host was
+    first seen draining, None while it is not. `violations` are open, by policy and threshold.
     """
 
     session: Session
@@ -247,6 +284,8 @@ class Remembered:
     unlisted_since: Time | None = None
     fleet_type: str = ""
     timeline: Timeline = ""
+    draining_since: Time | None = None
+    violations: tuple[Violation, ...] = ()
 
 
 class Deadline(NamedTuple):

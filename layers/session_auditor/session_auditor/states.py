@@ -46,6 +46,8 @@ NAMES = {
     "unlisted_since": "us",
     "fleet_type": "ft",
     "timeline": "t",
+    "draining_since": "dn",
+    "violations": "v",
     # Session
     "id": "i",
     "scope": "sc",
@@ -59,6 +61,14 @@ NAMES = {
     "eni_id": "en",
     "eni_private_ip_address": "ip",
     "instance_drain_status": "dr",
+    # Violation
+    "policy": "po",
+    "kind": "k",
+    "threshold": "th",
+    "since": "si",
+    "limit": "li",
+    "actual": "ac",
+    "edition": "ed",
     # Miss and Ending
     "last_seen": "l",
     "at": "at",
