@@ -10,6 +10,7 @@ from typing import Any
 
 from session_auditor.model import (
     Event,
+    Facts,
     Failure,
     Fleet,
     Listing,
@@ -72,8 +73,7 @@ class History:
             sessions={each.id: each for each in sessions},
             scopes=scopes,
             failed={scope: Failure(reason) for scope, reason in (failed or {}).items()},
-            fleets={scope.fleet: Fleet(self.timeout, "ON_DEMAND") for scope in scopes},
-            **listing,
+            **{"facts": Facts({scope.fleet: Fleet(self.timeout, "ON_DEMAND") for scope in scopes})} | listing,
         )
         which: dict[str, Any] = {"options": self.options, "target_id": TARGET, "sweep_id": f"sweep-{minute}"}
         plan = plan_sessions(self.snapshot, seen, **which)

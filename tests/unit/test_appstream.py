@@ -112,7 +112,7 @@ def test_every_page_of_every_scope(estate: Estate) -> None:
         "l0": LAB,
     }
     assert (found.scopes, found.failed) == ({CAD, GIS, LAB}, {})
-    assert found.fleets == {"cad": Fleet(900), "gis": Fleet()}
+    assert found.facts.fleets == {"cad": Fleet(900), "gis": Fleet()}
     calls = estate.wire.parameters("DescribeSessions")
     assert len(calls) == 5
     assert {call["Limit"] for call in calls} == {50}
@@ -430,14 +430,14 @@ class TestTopology:
         estate.wire.answers["DescribeFleets"] = lambda _: {
             "Fleets": [{"Name": "cad", "DisconnectTimeoutInSeconds": seconds}]
         }
-        assert listing().fleets == {"cad": Fleet(seconds)}
+        assert listing().facts.fleets == {"cad": Fleet(seconds)}
 
     @pytest.mark.parametrize("seconds", [0, -5, True, "900", None, [900], 1.5])
     def test_what_is_no_positive_whole_number_is_no_timeout(self, estate: Estate, seconds: object) -> None:
         estate.wire.answers["DescribeFleets"] = lambda _: {
             "Fleets": [{"Name": "cad", "DisconnectTimeoutInSeconds": seconds}]
         }
-        assert listing().fleets == {"cad": Fleet()}
+        assert listing().facts.fleets == {"cad": Fleet()}
 
     @pytest.mark.parametrize(
         "code", ["ResourceNotFoundException", "InvalidParameterCombinationException", "OperationNotPermitted"]
@@ -555,7 +555,7 @@ class TestTopology:
         found = listing(auditor, minute=9)
         assert found.failed == {}
         refused = isinstance(broken, Exception)
-        assert found.fleets == {"cad": Fleet(900), "gis": Fleet()}
+        assert found.facts.fleets == {"cad": Fleet(900), "gis": Fleet()}
         assert found.unread == {"fleets": "AccessDeniedException" if refused else "MALFORMED_ANSWER"}
 
     def test_a_new_container_knows_them_from_the_sessions(self, estate: Estate) -> None:
@@ -564,7 +564,7 @@ class TestTopology:
         history.observe(1, session())
         estate.wire.answers["DescribeFleets"] = raising(client_error("AccessDeniedException"))
         known = replace(SETTLED, sessions=history.snapshot.sessions)
-        assert listing(snapshot=known).fleets == {"cad": Fleet(3600, "ON_DEMAND")}
+        assert listing(snapshot=known).facts.fleets == {"cad": Fleet(3600, "ON_DEMAND")}
 
     @pytest.mark.parametrize(
         "broken",

@@ -16,6 +16,7 @@ from session_auditor.model import (
     AuthenticationType,
     DetailType,
     Evidence,
+    Facts,
     Failure,
     Fleet,
     Globs,
@@ -647,7 +648,7 @@ class TestHoles:
                 at(minute),
                 {each.id: each for each in sessions},
                 frozenset([SCOPE]),
-                fleets={SCOPE.fleet: Fleet(3600)},
+                facts=Facts({SCOPE.fleet: Fleet(3600)}),
             )
             assert compare(history.snapshot, listing, history.options).transitions == ()
             history.observe(minute, *sessions)
@@ -679,7 +680,7 @@ class TestHoles:
                 at(minute),
                 {"s-1": OFF},
                 frozenset([SCOPE]),
-                fleets={SCOPE.fleet: Fleet(3600)},
+                facts=Facts({SCOPE.fleet: Fleet(3600)}),
             )
             lines = [
                 change.detail_type
@@ -964,10 +965,8 @@ class TestFleetType:
 
     @staticmethod
     def listed(minute: float, fleet_type: str, connection: str = CONNECTED) -> Listing:
-        fleets = {SCOPE.fleet: Fleet(3600, fleet_type)}
-        return Listing(
-            at(minute), at(minute), {"s-1": session(connection)}, frozenset([SCOPE]), fleets=fleets
-        )
+        facts = Facts({SCOPE.fleet: Fleet(3600, fleet_type)})
+        return Listing(at(minute), at(minute), {"s-1": session(connection)}, frozenset([SCOPE]), facts=facts)
 
     def test_a_quiet_sweep_writes_no_session_for_it(self) -> None:
         history = History()

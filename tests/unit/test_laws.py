@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from session_auditor.comparison import compare
-from session_auditor.model import Failure, Fleet, Listing, Scope, Session
+from session_auditor.model import Facts, Failure, Fleet, Listing, Scope, Session
 from tests.shared.history import History, at, session, told
 
 SCOPES = (Scope("office", "cad"), Scope("office", "gis"), Scope("lab", "cad"))
@@ -50,7 +50,7 @@ def test_comparing_a_snapshot_with_itself_changes_nothing(steps: list[Any]) -> N
     remembered = {each: stored.remembered.session for each, stored in history.snapshot.sessions.items()}
     # What was missed in the last sweep is seen again by definition; that is a change of its own.
     history.observe((now - at(0)).total_seconds() / 60, *remembered.values(), scopes=frozenset(SCOPES))
-    again = Listing(now, now, remembered, frozenset(SCOPES), fleets={"cad": Fleet(3600)})
+    again = Listing(now, now, remembered, frozenset(SCOPES), facts=Facts({"cad": Fleet(3600)}))
     comparison = compare(history.snapshot, again, history.options)
     assert comparison.transitions == ()
     assert comparison.forgotten == frozenset()

@@ -17,6 +17,7 @@ from session_auditor.errors import FencedError, SnapshotError
 from session_auditor.model import (
     AuthenticationMode,
     EndReason,
+    Facts,
     Fleet,
     Gap,
     Hole,
@@ -327,8 +328,8 @@ class TestClear:
         snapshot = committed(snapshots, "s-1")
         remembered = snapshot.sessions["s-1"].remembered
         expired = session(AWAY, state="EXPIRED", **told)
-        fleets = {"cad": Fleet(3600, "ON_DEMAND")}
-        listing = Listing(at(31), at(31), {"s-1": expired}, frozenset([SCOPE]), fleets=fleets)
+        facts = Facts({"cad": Fleet(3600, "ON_DEMAND")})
+        listing = Listing(at(31), at(31), {"s-1": expired}, frozenset([SCOPE]), facts=facts)
         (ended,) = compare(snapshot, listing, PATIENT).transitions
         events = tuple(session_events(ended, TARGET, "sweep", at(31)))
         snapshot, _ = snapshots.commit(

@@ -21,7 +21,6 @@ from session_auditor.lifecycle import (
     unwatch,
 )
 from session_auditor.model import (
-    UNKNOWN_FLEET,
     AuthenticationType,
     Change,
     ConnectionState,
@@ -135,7 +134,7 @@ def _first_seen(session: Session, sight: _Sight) -> Found | None:
         baseline=baseline,
         presence=presence,
         presence_since=listing.observed_at,
-        disconnect_timeout=listing.fleets.get(session.scope.fleet, UNKNOWN_FLEET).disconnect_timeout,
+        disconnect_timeout=listing.facts.fleet(session.scope.fleet).disconnect_timeout,
         listed_as=listing.listed_as.get(session.id),
         user_id_hashed=hash_mark(session.user_id, options.user_id_mode),
         watched=presence not in NEVER_SEEN_CONNECTED or _was_watched_before(session, sight),
@@ -227,13 +226,13 @@ def _not_listed(stored: Stored, before: Remembered, sight: _Sight) -> Found | No
 
 
 def _timeout(before: Remembered, listing: Listing) -> int | None:
-    known = listing.fleets.get(before.session.scope.fleet, UNKNOWN_FLEET).disconnect_timeout
+    known = listing.facts.fleet(before.session.scope.fleet).disconnect_timeout
     return before.disconnect_timeout if known is None else known
 
 
 def _with_fleet(after: Remembered, listing: Listing) -> Remembered:
     """Note the type of its fleet, for the history alone: no session is written for it."""
-    known = listing.fleets.get(after.session.scope.fleet, UNKNOWN_FLEET).type
+    known = listing.facts.fleet(after.session.scope.fleet).type
     return replace(after, fleet_type=known) if known and known != after.fleet_type else after
 
 

@@ -406,12 +406,27 @@ class Hole(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Errors that AppStream names of a fleet: a domain that cannot be joined, a subnet, a role.
+
+    `codes` are distinct, sorted, with commas between. `since` is when the first of them was observed;
+    `sequence` counts the events of this fault.
+    """
+
+    fleet: str
+    since: Time
+    codes: str
+    sequence: Count
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What the table remembers of the target itself, one account in one region.
 
     `first_begin` is when the first sweep that listed anything began. `gaps` are the scopes that the last
     sweep did not cover; the covered ones are in the snapshot's `scopes`, which change with the topology.
     `holes` are the latest of each scope, as long as a session that lived through it lives.
+    `faults` are of fleets; `fleets_read` is when the last sweep began that read all of them.
     `authentication_types` are those that the last sweep asked for; None if none was left out.
     `sessions_schema` is that of the session items which the release of the last sweep writes; a release that
     leaves newer items alone says 0.
@@ -426,6 +441,45 @@ class Target:
     holes: tuple[Hole, ...] = ()
     authentication_types: tuple[AuthenticationType, ...] | None = None
     sessions_schema: Count = 0
+    faults: tuple[Fault, ...] = ()
+    fleets_read: Time | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What DescribeFleets says of a fleet, and its tags, of those that are asked for.
+
+    Words of AWS are text, since it may add some; "" and 0 stand for what is not known.
+    """
+
+    disconnect_timeout: Timeout | None = None
+    type: str = ""
+    instance_type: str = ""
+    platform: str = ""
+    max_sessions: Count = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+UNKNOWN_FLEET = Fleet()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was known last of the fleets, and which tags the stacks have, by name."""
+
+    fleets: Mapping[str, Fleet] = field(default_factory=dict)
+    stack_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def fleet(self, name: str) -> Fleet:
+        """Return what is known of a fleet."""
+        return self.fleets.get(name, UNKNOWN_FLEET)
+
+    def tags(self, scope: Scope) -> Mapping[str, str]:
+        """Return the tags of a scope: a fleet's go before its stack's."""
+        return {**self.stack_tags.get(scope.stack, {}), **self.fleet(scope.fleet).tags}
+
+
+NO_FACTS = Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +502,7 @@ class Snapshot:
     broken: tuple[object, ...] = ()
     parts: int = 0
     left_alone: bool = False
+    facts: Facts = NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,17 +511,6 @@ class Failure:
 
     reason: str
     tried: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What DescribeFleets says of a fleet; its type is text, since AWS may add types."""
-
-    disconnect_timeout: Timeout | None = None
-    type: str = ""
-
-
-UNKNOWN_FLEET = Fleet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,11 +527,13 @@ class Listing:
 
     `begin` is when the sweep began, `observed_at` when its listing ended.
     A scope that is in neither `scopes` nor `failed` does not exist (any more): it counts as listed,
-    empty. `fleets` are by name. `authentication_types` are those that the
-    calls asked for; None if none was left out. `listed_as` is the type of the call that listed a session, if
-    it had one; `refused_types` are those that AppStream does not take for a scope, None being a call without
-    one. `unread` says what else of the topology could not be read, and why. If `topology_read` is False, the
-    stacks could not be read at all: nothing was listed, and nothing is known to have vanished.
+    empty. `facts` are the last known; `fleets_read` is when the sweep began that read the fleets and found
+    their `fleet_errors` (codes with commas between, "" for none, None where they cannot be read); None if
+    what the table knows is as new. `authentication_types` are those that the calls asked for; None if none
+    was left out. `listed_as` is the type of the call that listed a session, if it had one; `refused_types` are
+    those that AppStream does not take for a scope, None being a call without one. `unread` says what else of
+    the topology could not be read, and why. If `topology_read` is False, the stacks could not be read at all:
+    nothing was listed, and nothing is known to have vanished.
     """
 
     begin: datetime
@@ -495,7 +541,9 @@ class Listing:
     sessions: Mapping[str, Session]
     scopes: frozenset[Scope]
     failed: Mapping[Scope, Failure] = field(default_factory=dict)
-    fleets: Mapping[str, Fleet] = field(default_factory=dict)
+    facts: Facts = NO_FACTS
+    fleets_read: datetime | None = None
+    fleet_errors: Mapping[str, str | None] = field(default_factory=dict)
     authentication_types: frozenset[AuthenticationType] | None = None
     listed_as: Mapping[str, AuthenticationType] = field(default_factory=dict)
     refused_types: Mapping[Scope, frozenset[AuthenticationType | None]] = field(default_factory=dict)
@@ -534,6 +582,7 @@ class Options:
     baseline_events: bool = False
     hole: timedelta = timedelta(minutes=5)
     user_id_mode: UserIdMode = UserIdMode.PLAIN
+    tag_keys: tuple[str, ...] = ()
 
     def wants(self, scope: Scope) -> bool:
         """Return whether the filters include the scope; nothing excludes the target itself."""

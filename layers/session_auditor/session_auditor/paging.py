@@ -26,18 +26,22 @@ Paged = Generator[None, None, Result]
 
 
 def answers(
-    pages: Iterable[Mapping[str, Any]], time_left: Callable[[], float]
+    pages: Iterable[Mapping[str, Any]], time_left: Callable[[], float], *, next_page: str = "NextToken"
 ) -> Iterator[Mapping[str, Any]]:
-    """Return the pages of a listing, one by one; raise CutShortError where it stops before its end."""
+    """Return the pages of a listing, one by one; raise CutShortError where it stops before its end.
+
+    `next_page` is the field that holds the token of the next one.
+    """
     try:
         for number, page in enumerate(pages, 1):
             yield page
             # botocore takes a number that is 0 for the end of the listing.
-            if not isinstance(page.get("NextToken"), str | None):
+            token = page.get(next_page)
+            if not isinstance(token, str | None):
                 raise CutShortError(MALFORMED)
-            if page.get("NextToken") and time_left() <= 0:
+            if token and time_left() <= 0:
                 raise CutShortError(DEADLINE)
-            if page.get("NextToken") and number >= PAGES_LIMIT:
+            if token and number >= PAGES_LIMIT:
                 raise CutShortError(ENDLESS)
     except (ClientError, BotoCoreError) as error:
         # botocore has retried by now; a token that repeats is a PaginationError of its paginator.

@@ -4,18 +4,20 @@ It knows what DescribeStacks, ListAssociatedFleets and DescribeFleets may answer
 scope counts as vanished only when the whole topology was read.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic
 
-from session_auditor.aws_errors import MALFORMED
+from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS
 from session_auditor.errors import CutShortError, TopologyError
 from session_auditor.model import (
     NAME_BYTES,
     TIMEOUT_LIMIT,
     WHOLE_TARGET,
+    Facts,
     Failure,
     Fleet,
     Options,
@@ -23,24 +25,31 @@ from session_auditor.model import (
     Snapshot,
 )
 from session_auditor.paging import DEADLINE, Paged, Result, answers, in_one_go, side_by_side
+from session_auditor.tags import TagReader
 
 if TYPE_CHECKING:
     from mypy_boto3_appstream import AppStreamClient
 
 NOT_FOUND = "ResourceNotFoundException"
+# Codes that are told of a fleet: AWS has some thirty (API reference, FleetError), of which few come at once.
+CODES_LIMIT = 20
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Which scopes exist, as far as the filters want them, and what is known of the fleets, by name.
+    """Which scopes exist, as far as the filters want them, and what is known of fleets and stacks.
 
-    `failed` are the stacks of which no fleet is known, as scopes without a fleet, and the whole target if its
-    stacks could not all be read. `unread` says what else could not be read, and why.
+    `fleets_read` is when all fleets were read, with the codes of their errors; None if the table knows as
+    much. `failed` are the stacks of which no fleet is known, as scopes without a fleet, and the whole target
+    if its stacks could not all be read. `unread` says what else could not be read, and why.
     """
 
     scopes: frozenset[Scope]
-    fleets: Mapping[str, Fleet]
+    facts: Facts
+    fleets_read: datetime | None
+    fleet_errors: Mapping[str, str | None]
     failed: Mapping[Scope, Failure]
     unread: Mapping[str, str]
 
@@ -54,6 +63,14 @@ class _Read(Generic[Result]):
 
 
 @dataclass(frozen=True, slots=True)
+class _Described:
+    """What is known of fleets and tags, and the codes of the fleets' errors."""
+
+    facts: Facts
+    errors: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Associated:
     """The fleets of a stack; `problem` says why they may not be all, "" if they are."""
 
@@ -64,15 +81,18 @@ class _Associated:
 class TopologyReader:
     """Reads the topology, and keeps it in a warm container for `keep_for`."""
 
-    def __init__(self, client: "AppStreamClient", *, workers: int, keep_for: timedelta) -> None:
+    def __init__(
+        self, client: "AppStreamClient", tags: TagReader | None = None, *, workers: int, keep_for: timedelta
+    ) -> None:
         # Each is made when it is needed: no cold start waits for it.
         self._paginator: Callable[[Any], Any] = cache(client.get_paginator)
+        self._tags = tags
         self._workers = workers
         self._keep_for = keep_for
         # Replaced as they are read, never changed.
         self._stacks: _Read[frozenset[str]] | None = None
         self._associated: Mapping[str, _Read[frozenset[str]]] = {}
-        self._fleets: _Read[Mapping[str, Fleet]] | None = None
+        self._fleets: _Read[_Described] | None = None
 
     def read(
         self, snapshot: Snapshot, options: Options, now: datetime, time_left: Callable[[], float]
@@ -95,7 +115,7 @@ class TopologyReader:
             stacks |= {scope.stack for scope in known}
             if not stacks:
                 raise TopologyError(failure.reason)
-        fleets, problem = self._current_fleets(snapshot, now, reading_left, in_doubt=bool(doubtful))
+        fleets, problems = self._current_fleets(snapshot, now, reading_left, in_doubt=bool(doubtful))
         due = [
             stack
             for stack in stacks
@@ -124,7 +144,7 @@ class TopologyReader:
         } | whole
         scopes: set[Scope] = set()
         failed = {WHOLE_TARGET: failure} if failure else {}
-        unread = {"fleets": problem} if problem else {}
+        unread = dict(problems)
         for stack in stacks:
             read = self._associated.get(stack)
             of_stack = {Scope(stack, fleet) for fleet in (read.what if read else ())}
@@ -140,7 +160,16 @@ class TopologyReader:
             scopes |= {scope for scope in of_stack if options.wants(scope)}
         if NOT_FOUND in unread.values():
             self._stacks = None
-        return Topology(frozenset(scopes), fleets, failed, unread)
+        known_at = snapshot.target.fleets_read if snapshot.target else None
+        news = self._fleets if self._fleets and (known_at is None or self._fleets.at > known_at) else None
+        return Topology(
+            frozenset(scopes),
+            fleets,
+            news.at if news else None,
+            news.what.errors if news else {},
+            failed,
+            unread,
+        )
 
     def look_up_again(self, now: datetime, time_left: Callable[[], float]) -> Callable[[Scope], bool]:
         """Return a function that looks up whether a scope's stack has lost its fleet."""
@@ -196,30 +225,50 @@ class TopologyReader:
 
     def _current_fleets(
         self, snapshot: Snapshot, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
-    ) -> tuple[Mapping[str, Fleet], str]:
-        """Return what is known of the fleets by name, and why that is no more than what was known last."""
-        kept = self._fleets
+    ) -> tuple[Facts, Mapping[str, str]]:
+        """Return what is known of fleets and tags, and what of it could not be read now, and why."""
+        kept, known = self._fleets, snapshot.facts
+        known_at = snapshot.target.fleets_read if snapshot.target else None
+        if kept and (known_at is None or kept.at >= known_at):
+            known = kept.what.facts
+        # Another container may have read them since: what the table knows is newer then.
         if kept and not in_doubt and self._is_fresh(kept, now):
-            return kept.what, ""
+            return known, {}
         fleets: dict[str, Fleet] = {}
-        problem = ""
+        errors: dict[str, str | None] = {}
+        problems: dict[str, str] = {}
         try:
             for page in answers(self._paginator("describe_fleets").paginate(), time_left):
                 fleets |= _fleets(page.get("Fleets"))
+                errors |= _errors(page.get("Fleets"))
                 if not _names(page.get("Fleets"))[1]:
-                    problem = MALFORMED
+                    problems["fleets"] = MALFORMED
         except CutShortError as error:
-            problem = error.reason
+            problems["fleets"] = error.reason
+        gone = _last_known(snapshot, known)
+        facts = Facts((dict(known.fleets) if problems else {}) | gone | fleets, known.stack_tags)
+        facts, problem = self._with_tags(facts, known, time_left)
         if problem:
-            remembered = (stored.remembered for stored in snapshot.sessions.values())
-            last = {
-                each.session.scope.fleet: Fleet(each.disconnect_timeout, each.fleet_type)
-                for each in remembered
-                if each.disconnect_timeout
+            problems["tags"] = problem
+        if "fleets" not in problems:
+            self._fleets = _Read(now, _Described(facts, errors))
+        return facts, problems
+
+    def _with_tags(self, facts: Facts, known: Facts, time_left: Callable[[], float]) -> tuple[Facts, str]:
+        """Add the tags of fleets and stacks, the last known if they cannot be read, and say why."""
+        if self._tags is None:
+            return facts, ""
+        try:
+            tags = self._tags.read(time_left)
+        except CutShortError as error:
+            fleets = {
+                name: replace(fleet, tags=known.fleet(name).tags) for name, fleet in facts.fleets.items()
             }
-            return last | dict(kept.what if kept else {}) | fleets, problem
-        self._fleets = _Read(now, fleets)
-        return fleets, ""
+            return replace(facts, fleets=fleets), error.reason
+        fleets = {
+            name: replace(fleet, tags=tags.fleets.get(name, {})) for name, fleet in facts.fleets.items()
+        }
+        return Facts(fleets, tags.stacks), ""
 
     def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[_Associated]:
         """Return the names of a stack's fleets, or those that were read and why they are not all."""
@@ -263,19 +312,58 @@ def _names(records: Any) -> tuple[set[str], bool]:
     return names, all(isinstance(record, dict) and is_name(record.get("Name")) for record in records)
 
 
+def _last_known(snapshot: Snapshot, known: Facts) -> dict[str, Fleet]:
+    """Return what is known of fleets that have sessions: one that is gone is still told of at their end.
+
+    Earlier releases kept no facts but these two with each session.
+    """
+    return {
+        each.session.scope.fleet: known.fleets.get(
+            each.session.scope.fleet, Fleet(each.disconnect_timeout, each.fleet_type)
+        )
+        for each in (stored.remembered for stored in snapshot.sessions.values())
+    }
+
+
 def _fleets(records: Any) -> dict[str, Fleet]:
     """Return the fleets by name; of what cannot be read the rest is kept."""
     return {
         record["Name"]: Fleet(
-            _timeout(record.get("DisconnectTimeoutInSeconds")), _text(record.get("FleetType"))
+            disconnect_timeout=_number(record.get("DisconnectTimeoutInSeconds")),
+            type=_text(record.get("FleetType")),
+            instance_type=_text(record.get("InstanceType")),
+            platform=_text(record.get("Platform")),
+            max_sessions=_number(record.get("MaxSessionsPerInstance")) or 0,
         )
         for record in (records if isinstance(records, list) else ())
         if isinstance(record, dict) and is_name(record.get("Name"))
     }
 
 
-def _timeout(seconds: Any) -> int | None:
-    return min(seconds, TIMEOUT_LIMIT) if type(seconds) is int and seconds > 0 else None
+def _errors(records: Any) -> dict[str, str | None]:
+    """Return the codes of the fleets' errors, with commas between; None for a fleet whose cannot be read."""
+    return {
+        record["Name"]: _codes(record.get("FleetErrors") or [])
+        for record in (records if isinstance(records, list) else ())
+        if isinstance(record, dict) and is_name(record.get("Name"))
+    }
+
+
+def _codes(errors: Any) -> str | None:
+    try:
+        codes = sorted({error["ErrorCode"] for error in errors})
+    except MALFORMED_ERRORS:
+        return None
+    return ",".join(codes[:CODES_LIMIT]) if all(map(_is_code, codes)) else None
+
+
+def _is_code(code: Any) -> bool:
+    """Return whether AppStream may have given an error this code: AWS's are capitals and underscores."""
+    return isinstance(code, str) and _CODE.fullmatch(code) is not None
+
+
+def _number(number: Any) -> int | None:
+    return min(number, TIMEOUT_LIMIT) if type(number) is int and number > 0 else None
 
 
 def _text(value: Any) -> str:
