@@ -34,6 +34,7 @@ from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.snapshots import Snapshots
 from session_auditor.sweep import Auditor, Outcome, Summary
 from session_auditor.table import Table
+from session_auditor.tags import TagReader
 from session_auditor.topology import TopologyReader
 from session_auditor.user_ids import user_ids
 
@@ -73,9 +74,13 @@ def build_auditor() -> Auditor:
     gentle = config.merge(Config(retries={"mode": "adaptive", "max_attempts": 4}))
     appstream = aws.client("appstream", config=gentle)
     dynamodb = aws.client("dynamodb", config=config)
-    topology = TopologyReader(
-        appstream, workers=settings.workers, keep_for=timedelta(minutes=settings.topology_minutes)
-    )
+    tags = None
+    if settings.tag_keys:
+        # They are worth no more than a few seconds of a sweep.
+        once_more = config.merge(Config(retries={"mode": "standard", "max_attempts": 2}))
+        tags = TagReader(aws.client("resourcegroupstaggingapi", config=once_more), settings.tag_keys)
+    keep_for = timedelta(minutes=settings.topology_minutes)
+    topology = TopologyReader(appstream, tags, workers=settings.workers, keep_for=keep_for)
     table = Table(settings.table_name, target, timedelta(days=settings.history_days))
     reader = TableReader(dynamodb, table, user_id_mode=settings.user_id_mode, user_id=in_mode)
     return Auditor(

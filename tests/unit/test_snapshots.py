@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 
 from session_auditor import table as table_module
 from session_auditor.comparison import compare
-from session_auditor.contract import session_events
+from session_auditor.contract import Occasion, session_events
 from session_auditor.errors import FencedError, SnapshotError
 from session_auditor.model import (
+    NO_FACTS,
     AuthenticationMode,
     EndReason,
     Facts,
@@ -66,8 +67,9 @@ def started(*names: str, minute: float = 1, **fields: Any) -> Writes:
     seen = {name: session(session_id=name, **fields) for name in names}
     listing = Listing(at(minute), at(minute), seen, frozenset([SCOPE]))
     comparison = compare(Snapshot(target=FIRST, scopes=frozenset([SCOPE])), listing, Options())
+    occasion = Occasion(TARGET, "sweep", at(minute), NO_FACTS, Options())
     return {
-        each.after.session.id: Write(each.after, tuple(session_events(each, TARGET, "sweep", at(minute))))
+        each.after.session.id: Write(each.after, tuple(session_events(each, occasion)))
         for each in comparison.transitions
     }
 
@@ -331,7 +333,7 @@ class TestClear:
         facts = Facts({"cad": Fleet(3600, "ON_DEMAND")})
         listing = Listing(at(31), at(31), {"s-1": expired}, frozenset([SCOPE]), facts=facts)
         (ended,) = compare(snapshot, listing, PATIENT).transitions
-        events = tuple(session_events(ended, TARGET, "sweep", at(31)))
+        events = tuple(session_events(ended, Occasion(TARGET, "sweep", at(31), facts, Options())))
         snapshot, _ = snapshots.commit(
             snapshot, SessionsPlan(LATER, {"s-1": Write(ended.after, events)}), always
         )

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_auditor.comparison import compare
-from session_auditor.contract import session_events, session_of
-from session_auditor.model import Event, Listing, Options, Remembered, Snapshot, Target
+from session_auditor.contract import Occasion, session_events, session_of
+from session_auditor.model import NO_FACTS, Event, Listing, Options, Remembered, Snapshot, Target
 from session_auditor.states import NAMES, SCHEMA, read_state, write_state
 from tests.shared.history import SCOPE, TARGET, at, session
 
@@ -29,7 +29,9 @@ def started() -> tuple[Remembered, tuple[Event, ...]]:
     (transition,) = compare(
         snapshot, Listing(at(1), at(1), {"s-1": FULL}, frozenset([SCOPE])), Options()
     ).transitions
-    return transition.after, tuple(session_events(transition, TARGET, "sweep-1", at(1)))
+    return transition.after, tuple(
+        session_events(transition, Occasion(TARGET, "sweep-1", at(1), NO_FACTS, Options()))
+    )
 
 
 def dataclasses_of(kind: type) -> Iterator[type]:

@@ -24,20 +24,32 @@ from pydantic.alias_generators import to_camel
 from session_auditor.clocks import used
 from session_auditor.comparison import Transition
 from session_auditor.coverage import AuditChange
+from session_auditor.faults import FaultChange
 from session_auditor.model import (
     Cause,
     Change,
+    ClearReason,
     ConnectionState,
     DetailType,
     EndReason,
     Event,
+    Facts,
+    Options,
+    PolicyKind,
     Presence,
     Scope,
     Session,
     TargetId,
 )
 from session_auditor.model import Time as StoredTime
-from session_auditor.wording import SUMMARY_LIMIT, audit_summary, minutes_left, seconds_between, summary
+from session_auditor.wording import (
+    SUMMARY_LIMIT,
+    audit_summary,
+    fleet_summary,
+    minutes_left,
+    seconds_between,
+    summary,
+)
 
 SOURCE = "appstream.auditor"
 SCHEMA_VERSION = 1
@@ -124,6 +136,37 @@ class UsagePart(_Part):
     disconnects: Count
 
 
+class FleetPart(_Part):
+    """What DescribeFleets says of the fleet; "" and 0 where it is not known."""
+
+    instance_type: str
+    fleet_type: str
+    platform: str
+    max_sessions_per_instance: Count
+
+
+Tags = Annotated[
+    dict[str, str],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "A field for each name in the setting TagKeys",
+            "additionalProperties": {"type": "string"},
+        }
+    ),
+]
+
+
+class PolicyPart(_Part):
+    """Which policy is violated, since when as far as that is known, and by how much; texts for people."""
+
+    name: str
+    kind: PolicyKind
+    since: Time
+    limit: str
+    actual: str
+
+
 Line = Annotated[str, Field(max_length=SUMMARY_LIMIT, pattern=r'^[^<>&"\\`\x00-\x1f\x7f]*$')]
 
 
@@ -134,6 +177,8 @@ class SessionData(_Part):
     previous: PreviousPart
     deadline: DeadlinePart
     usage: UsagePart
+    fleet: FleetPart
+    tags: Tags
     summary: Line
 
 
@@ -162,6 +207,31 @@ class EndedData(SessionData):
     ended_before: Time
 
 
+class ViolatedData(SessionData):
+    """A session does what a policy forbids; the threshold is in minutes, 0 where the kind has none."""
+
+    policy: PolicyPart
+    threshold_minutes: Count
+
+
+class ClearedData(ViolatedData):
+    """It does so no more: `policy` is as it was told of when it was violated."""
+
+    clear_reason: ClearReason
+
+
+class FleetData(_Part):
+    """AppStream names errors of a fleet, or none any more; `codes` are those that were told last."""
+
+    stack_name: str
+    fleet_name: str
+    since: Time
+    codes: str
+    fleet: FleetPart
+    tags: Tags
+    summary: Line
+
+
 class AuditData(_Part):
     """A scope could not be covered since then, or can be again; both names are empty for a whole target."""
 
@@ -169,6 +239,8 @@ class AuditData(_Part):
     fleet_name: str
     reason: str
     since: Time
+    fleet: FleetPart
+    tags: Tags
     summary: Line
 
 
@@ -200,6 +272,27 @@ class EndedDetail(_Part):
     data: EndedData
 
 
+class ViolatedDetail(_Part):
+    """Policy Violated."""
+
+    metadata: Metadata
+    data: ViolatedData
+
+
+class ClearedDetail(_Part):
+    """Policy Cleared."""
+
+    metadata: Metadata
+    data: ClearedData
+
+
+class FleetDetail(_Part):
+    """Fleet Faulted and Fleet Recovered."""
+
+    metadata: Metadata
+    data: FleetData
+
+
 class AuditDetail(_Part):
     """Audit Degraded and Audit Recovered."""
 
@@ -218,6 +311,12 @@ def detail_of(detail_type: DetailType) -> type[BaseModel]:
             return WarningDetail
         case DetailType.ENDED:
             return EndedDetail
+        case DetailType.POLICY_VIOLATED:
+            return ViolatedDetail
+        case DetailType.POLICY_CLEARED:
+            return ClearedDetail
+        case DetailType.FLEET_FAULTED | DetailType.FLEET_RECOVERED:
+            return FleetDetail
         case DetailType.AUDIT_DEGRADED | DetailType.AUDIT_RECOVERED:
             return AuditDetail
         case _:
@@ -225,9 +324,11 @@ def detail_of(detail_type: DetailType) -> type[BaseModel]:
 
 
 def is_closing(detail_type: DetailType) -> bool:
-    """Return whether an event closes what others of a session's life, or of a scope's gap, have opened."""
+    """Return whether an event closes what others of a session's life, a gap or a fault have opened."""
     match detail_type:
-        case DetailType.ENDED | DetailType.UNWATCHED | DetailType.AUDIT_RECOVERED:
+        case (
+            DetailType.ENDED | DetailType.UNWATCHED | DetailType.FLEET_RECOVERED | DetailType.AUDIT_RECOVERED
+        ):
             return True
         case (
             DetailType.STARTED
@@ -236,6 +337,9 @@ def is_closing(detail_type: DetailType) -> bool:
             | DetailType.RECONNECTED
             | DetailType.EXPIRING
             | DetailType.ABANDONED
+            | DetailType.POLICY_VIOLATED
+            | DetailType.POLICY_CLEARED
+            | DetailType.FLEET_FAULTED
             | DetailType.AUDIT_DEGRADED
         ):
             return False
@@ -249,47 +353,87 @@ def json_schema(detail_type: DetailType) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type.value}
 
 
-def session_events(
-    transition: Transition, target: TargetId, sweep_id: str, observed_at: datetime
-) -> Iterator[Event]:
+class Occasion(NamedTuple):
+    """What the events of one sweep have in common."""
+
+    target: TargetId
+    sweep_id: str
+    observed_at: datetime
+    facts: Facts
+    options: Options
+
+
+def session_events(transition: Transition, occasion: Occasion) -> Iterator[Event]:
     """Return the events of one session's changes, in order, numbered on from its history."""
-    after = transition.after
+    after, target = transition.after, occasion.target
     first = after.sequence - len(transition.changes) + 1
     for sequence, change in enumerate(transition.changes, first):
         identity = (*target[1:], after.session.id, timestamp(after.first_seen), sequence, change.detail_type)
-        metadata = Metadata(
-            event_id=_event_id(identity),
-            account_id=target.account_id,
-            region=target.region,
-            sweep_id=sweep_id,
-            observed_at=observed_at,
-            previous_observed_at=transition.previous_observed_at,
-            sequence=sequence,
-        )
-        data = _session_data(transition, change, observed_at)
+        metadata = _metadata(occasion, identity, sequence, transition.previous_observed_at)
+        data = _session_data(transition, change, occasion)
         yield _event(change.detail_type, metadata, data, target, after.session.scope)
 
 
-def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_at: datetime) -> Event:
-    """Return the event of a change of coverage; `sequence` is 1 when a scope degrades, 2 when it recovers."""
-    gap = change.gap
-    metadata = Metadata(
-        event_id=_event_id((*target[1:], *gap.scope, timestamp(gap.since), change.detail_type)),
-        account_id=target.account_id,
-        region=target.region,
-        sweep_id=sweep_id,
-        observed_at=observed_at,
-        previous_observed_at=change.previous_observed_at,
-        sequence=2 if is_closing(change.detail_type) else 1,
+def fleet_event(change: FaultChange, occasion: Occasion) -> Event:
+    """Return the event of a fleet's fault; `sequence` counts from 1 within one fault."""
+    fault, target = change.fault, occasion.target
+    scope = Scope("", fault.fleet)
+    identity = (*target[1:], fault.fleet, timestamp(fault.since), fault.sequence, change.detail_type)
+    metadata = _metadata(occasion, identity, fault.sequence, change.previous_observed_at)
+    data = FleetData(
+        stack_name="",
+        fleet_name=fault.fleet,
+        since=fault.since,
+        codes=fault.codes,
+        **_facts(occasion, scope),
+        summary=fleet_summary(change),
     )
+    return _event(change.detail_type, metadata, data, target, scope)
+
+
+def audit_event(change: AuditChange, occasion: Occasion) -> Event:
+    """Return the event of a change of coverage; `sequence` is 1 when a scope degrades, 2 when it recovers."""
+    gap, target = change.gap, occasion.target
+    identity = (*target[1:], *gap.scope, timestamp(gap.since), change.detail_type)
+    sequence = 2 if is_closing(change.detail_type) else 1
+    metadata = _metadata(occasion, identity, sequence, change.previous_observed_at)
     data = AuditData(
         stack_name=gap.scope.stack,
         fleet_name=gap.scope.fleet,
         reason=gap.reason,
         since=gap.since,
+        **_facts(occasion, gap.scope),
         summary=audit_summary(change),
     )
     return _event(change.detail_type, metadata, data, target, gap.scope)
+
+
+def _metadata(
+    occasion: Occasion, identity: tuple[str | int, ...], sequence: int, previous: datetime | None
+) -> Metadata:
+    return Metadata(
+        event_id=_event_id(identity),
+        account_id=occasion.target.account_id,
+        region=occasion.target.region,
+        sweep_id=occasion.sweep_id,
+        observed_at=occasion.observed_at,
+        previous_observed_at=previous,
+        sequence=sequence,
+    )
+
+
+def _facts(occasion: Occasion, scope: Scope) -> dict[str, Any]:
+    """Return what is known of a scope's fleet, and the tags that are asked for."""
+    fleet, tags = occasion.facts.fleet(scope.fleet), occasion.facts.tags(scope)
+    return {
+        "fleet": FleetPart(
+            instance_type=fleet.instance_type,
+            fleet_type=fleet.type,
+            platform=fleet.platform,
+            max_sessions_per_instance=fleet.max_sessions,
+        ),
+        "tags": {key: tags.get(key, "") for key in occasion.options.tag_keys},
+    }
 
 
 class Origin(NamedTuple):
@@ -396,14 +540,15 @@ def _event(
 
 def _resources(target: TargetId, scope: Scope) -> tuple[str, ...]:
     prefix = f"arn:{target.partition}:appstream:{target.region}:{target.account_id}"
-    stack = f"{prefix}:stack/{scope.stack}"
-    # Of a stack whose fleets were never known there is no fleet to name, of a whole target neither.
-    return (f"{prefix}:fleet/{scope.fleet}", stack) if scope.fleet else (stack,) if scope.stack else ()
+    # Of a stack whose fleets were never known there is no fleet to name, of a whole target neither; a fleet's
+    # own fault is of no stack.
+    named = (("fleet", scope.fleet), ("stack", scope.stack))
+    return tuple(f"{prefix}:{kind}/{name}" for kind, name in named if name)
 
 
-def _session_data(transition: Transition, change: Change, observed_at: datetime) -> SessionData:
+def _session_data(transition: Transition, change: Change, occasion: Occasion) -> SessionData:
     before, after = transition.before, transition.after
-    session = after.session
+    session, observed_at = after.session, occasion.observed_at
     deadline = transition.deadline
     until = after.ending.before if after.ending else observed_at
     usage = used(after, until)
@@ -436,6 +581,7 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
             disconnected_seconds=usage.disconnected,
             disconnects=after.disconnects,
         ),
+        **_facts(occasion, session.scope),
         "summary": summary(transition, change, observed_at),
     }
     match change.detail_type:
@@ -450,10 +596,30 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
             return EndedData(
                 **parts, end_reason=ending.reason, ended_after=ending.after, ended_before=ending.before
             )
+        case DetailType.POLICY_VIOLATED:
+            return ViolatedData(**parts, **_policy(change))
+        case DetailType.POLICY_CLEARED:
+            if change.clear_reason is None:
+                raise ValueError("a violation that goes on is not cleared")
+            return ClearedData(**parts, **_policy(change), clear_reason=change.clear_reason)
         case DetailType.CONNECTED | DetailType.DISCONNECTED | DetailType.RECONNECTED | DetailType.UNWATCHED:
             return SessionData(**parts)
         case _:
             assert_never(change.detail_type)
+
+
+def _policy(change: Change) -> dict[str, Any]:
+    violation = change.violation
+    if violation is None:
+        raise ValueError("no violation")
+    part = PolicyPart(
+        name=violation.policy,
+        kind=violation.kind,
+        since=violation.since,
+        limit=violation.limit,
+        actual=violation.actual,
+    )
+    return {"policy": part, "threshold_minutes": violation.threshold}
 
 
 def _previous_connection(presence: Presence) -> str:

@@ -31,7 +31,7 @@ TIMEOUT_LIMIT = 10**9
 Timeout = Annotated[int, Field(ge=1, le=TIMEOUT_LIMIT)]
 # What `timeline` writes: entries with commas between, and how many were left out. Only people read it, so it
 # is kept as text, and checked when it is read.
-_ENTRY = r"-?[0-9]{1,12}[a-z][0-9]{0,12}(:[0-9]{1,9})?"
+_ENTRY = r"-?[0-9]{1,12}[a-z][0-9]{0,12}(:[0-9]{1,9})?(:[A-Za-z][A-Za-z0-9_-]{0,39})?"
 Timeline = Annotated[str, Field(pattern=rf"^((\+[0-9]{{1,9}}|{_ENTRY})(,(\+[0-9]{{1,9}}|{_ENTRY}))*)?$")]
 
 
@@ -86,11 +86,15 @@ class DetailType(StrEnum):
     ABANDONED = "AppStream Session Abandoned"
     ENDED = "AppStream Session Ended"
     UNWATCHED = "AppStream Session Unwatched"
+    POLICY_VIOLATED = "AppStream Session Policy Violated"
+    POLICY_CLEARED = "AppStream Session Policy Cleared"
+    FLEET_FAULTED = "AppStream Fleet Faulted"
+    FLEET_RECOVERED = "AppStream Fleet Recovered"
     AUDIT_DEGRADED = "AppStream Audit Degraded"
     AUDIT_RECOVERED = "AppStream Audit Recovered"
 
 
-# What can happen to a session, and to the audit of a scope.
+# What can happen to a session, to a fleet, and to the audit of a scope.
 SessionType = Literal[
     DetailType.STARTED,
     DetailType.CONNECTED,
@@ -100,7 +104,10 @@ SessionType = Literal[
     DetailType.ABANDONED,
     DetailType.ENDED,
     DetailType.UNWATCHED,
+    DetailType.POLICY_VIOLATED,
+    DetailType.POLICY_CLEARED,
 ]
+FleetType = Literal[DetailType.FLEET_FAULTED, DetailType.FLEET_RECOVERED]
 AuditType = Literal[DetailType.AUDIT_DEGRADED, DetailType.AUDIT_RECOVERED]
 
 
@@ -296,10 +303,15 @@ class Deadline(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One fact about one session that the comparison found; `threshold` in minutes."""
+    """One fact about one session that the comparison found; `threshold` in minutes.
+
+    `violation` is what began or is over, `clear_reason` why it is over.
+    """
 
     detail_type: SessionType
     threshold: int = 0
+    violation: Violation | None = None
+    clear_reason: ClearReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,9 +542,9 @@ class Listing:
     empty. `facts` are the last known; `fleets_read` is when the sweep began that read the fleets and found
     their `fleet_errors` (codes with commas between, "" for none, None where they cannot be read); None if
     what the table knows is as new. `authentication_types` are those that the calls asked for; None if none
-    was left out. `listed_as` is the type of the call that listed a session, if it had one; `refused_types` are
-    those that AppStream does not take for a scope, None being a call without one. `unread` says what else of
-    the topology could not be read, and why. If `topology_read` is False, the stacks could not be read at all:
+    was left out. `listed_as` is the type of the call that listed a session, if it had one; `refused_types`
+    are those that AppStream does not take for a scope, None being a call without one. `unread` says what else
+    of the topology could not be read, and why. If `topology_read` is False, the stacks could not be read:
     nothing was listed, and nothing is known to have vanished.
     """
 

@@ -123,9 +123,9 @@ class Message:
 def tone_of(detail_type: DetailType) -> Tone:
     """Return how an event of a detail-type is meant."""
     match detail_type:
-        case DetailType.ABANDONED | DetailType.AUDIT_DEGRADED:
+        case DetailType.ABANDONED | DetailType.AUDIT_DEGRADED | DetailType.FLEET_FAULTED:
             return Tone.DANGER
-        case DetailType.DISCONNECTED | DetailType.EXPIRING:
+        case DetailType.DISCONNECTED | DetailType.EXPIRING | DetailType.POLICY_VIOLATED:
             return Tone.WARNING
         case (
             DetailType.STARTED
@@ -133,6 +133,8 @@ def tone_of(detail_type: DetailType) -> Tone:
             | DetailType.RECONNECTED
             | DetailType.ENDED
             | DetailType.UNWATCHED
+            | DetailType.POLICY_CLEARED
+            | DetailType.FLEET_RECOVERED
             | DetailType.AUDIT_RECOVERED
         ):
             return Tone.GOOD
@@ -175,7 +177,11 @@ def _remark(notice: Notice) -> str:
             return f"Not listed since {notice.since}"
         case DetailType.AUDIT_RECOVERED:
             return f"What happened there since {notice.since} is told now"
-        case DetailType.ENDED | DetailType.UNWATCHED:
+        case DetailType.FLEET_FAULTED:
+            return "What AppStream says of it stands in its console, with the fleet"
+        case DetailType.FLEET_RECOVERED:
+            return f"It had errors since {notice.since}"
+        case DetailType.ENDED | DetailType.UNWATCHED | DetailType.POLICY_CLEARED:
             return _since(notice)
         case (
             DetailType.STARTED
@@ -184,6 +190,7 @@ def _remark(notice: Notice) -> str:
             | DetailType.RECONNECTED
             | DetailType.EXPIRING
             | DetailType.ABANDONED
+            | DetailType.POLICY_VIOLATED
         ):
             if not notice.deadline:
                 return f"{_since(notice)}; no end is known"

@@ -10,10 +10,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from session_auditor.comparison import compare
-from session_auditor.contract import audit_event, session_events
-from session_auditor.coverage import audit
+from session_auditor.contract import Occasion, audit_event, fleet_event, session_events
+from session_auditor.coverage import AUDIT_OUTBOX_BYTES, audit
+from session_auditor.faults import faults_after
 from session_auditor.model import (
+    NO_FACTS,
     Event,
+    Facts,
     Listing,
     Options,
     Remembered,
@@ -62,11 +65,12 @@ class SessionsPlan:
 
 @dataclass(frozen=True, slots=True)
 class TargetPlan:
-    """What becomes of the target: its state, its scopes and its outbox."""
+    """What becomes of the target: its state, its scopes, its outbox, and what is known of its fleets."""
 
     target: Target
     scopes: frozenset[Scope]
     outbox: tuple[Event, ...]
+    facts: Facts = NO_FACTS
 
 
 def plan_sessions(
@@ -74,6 +78,7 @@ def plan_sessions(
 ) -> SessionsPlan:
     """Return what becomes of each session that has changed: its new state together with its events."""
     comparison = compare(snapshot, listing, options)
+    occasion = Occasion(target_id, sweep_id, listing.observed_at, listing.facts, options)
     writes: dict[str, Write] = {}
     deferred: dict[str, Deferred] = {}
     for transition in comparison.transitions:
@@ -83,7 +88,7 @@ def plan_sessions(
         if outbox_is_full(waiting):
             deferred[after.session.id] = Deferred(after.session.scope, Deferral.OUTBOX_FULL)
             continue
-        outbox = (*waiting, *session_events(transition, target_id, sweep_id, listing.observed_at))
+        outbox = (*waiting, *session_events(transition, occasion))
         if outbox_is_full(outbox):
             # What it does until some are published will not be known.
             after = replace(after, outbox_full=True)
@@ -122,5 +127,20 @@ def plan_target(
     """Return what becomes of the target: what was covered, and the events about what was not."""
     uncommitted = {each.scope: each.reason.value for each in deferred.values()}
     found = audit(snapshot, listing, uncommitted, options)
-    announced = (audit_event(change, target_id, sweep_id, listing.observed_at) for change in found.changes)
-    return TargetPlan(found.target, found.scopes, (*snapshot.outbox, *announced))
+    occasion = Occasion(target_id, sweep_id, listing.observed_at, listing.facts, options)
+    outbox = (*snapshot.outbox, *(audit_event(change, occasion) for change in found.changes))
+    room = AUDIT_OUTBOX_BYTES - sum(len(event.detail) for event in outbox)
+    faults = faults_after(snapshot, listing, options, room)
+    outbox += tuple(fleet_event(change, occasion) for change in faults.changes)
+    target = replace(found.target, faults=faults.open, fleets_read=faults.fleets_read)
+    facts = _in_view(listing.facts, found.scopes) if listing.topology_read else snapshot.facts
+    return TargetPlan(target, found.scopes, outbox, facts)
+
+
+def _in_view(facts: Facts, scopes: frozenset[Scope]) -> Facts:
+    """Return what is known of the fleets and stacks that matter: an account may have a thousand others."""
+    fleets = sorted({scope.fleet for scope in scopes} & facts.fleets.keys())
+    stacks = sorted({scope.stack for scope in scopes} & facts.stack_tags.keys())
+    return Facts(
+        {name: facts.fleets[name] for name in fleets}, {name: facts.stack_tags[name] for name in stacks}
+    )

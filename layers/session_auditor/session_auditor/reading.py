@@ -6,15 +6,16 @@ Whoever asks the table reads it here; nothing is written. It decides nothing abo
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from session_auditor.aws_errors import table_in_reach
 from session_auditor.contract import timestamp
 from session_auditor.errors import ItemError, SnapshotError
-from session_auditor.model import Life, Scope, Snapshot, Stored, UserIdMode
+from session_auditor.model import Facts, Fleet, Life, Scope, Snapshot, Stored, UserIdMode
 from session_auditor.states import SCHEMA
 from session_auditor.table import (
     BY_USER,
+    FLEETS_KEY,
     SCOPES_KEY,
     SESSION_PREFIX,
     TARGET_KEY,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class TableReader:
@@ -130,18 +132,13 @@ class TableReader:
         Without a part of the gaps no scope reads as covered: that part may be the one that says it was not.
         """
         scopes: set[Scope] = set()
-        number = parts = 0
-        while number <= parts:
-            key = f"{SCOPES_KEY}#{number}" if number else SCOPES_KEY
-            number += 1
-            if key in beside:
-                try:
-                    some, more = self._table.read_scopes(beside[key])
-                except ItemError:
-                    unreadable.add(key)
-                else:
-                    scopes |= some
-                    parts = max(parts, more)
+        for some in self._parts(SCOPES_KEY, self._table.read_scopes, beside, unreadable):
+            scopes |= some
+        fleets: dict[str, Fleet] = {}
+        stack_tags: dict[str, Mapping[str, str]] = {}
+        for facts in self._parts(FLEETS_KEY, self._table.read_facts, beside, unreadable):
+            fleets |= facts.fleets
+            stack_tags |= facts.stack_tags
         target = snapshot.target
         for number in range(1, snapshot.parts + 1):
             key = f"{TARGET_KEY}#{number}"
@@ -153,7 +150,25 @@ class TableReader:
             except ItemError:
                 unreadable.add(key)
                 scopes.clear()
-        return replace(snapshot, target=target, scopes=frozenset(scopes))
+        return replace(snapshot, target=target, scopes=frozenset(scopes), facts=Facts(fleets, stack_tags))
+
+    @staticmethod
+    def _parts(
+        key: str, read: Callable[[Item], tuple[T, int]], beside: Mapping[str, Item], unreadable: set[str]
+    ) -> Iterator[T]:
+        """Return what the items `key`, `key#1` and so on hold, as many as the first says."""
+        number = parts = 0
+        while number <= parts:
+            name = f"{key}#{number}" if number else key
+            number += 1
+            if name in beside:
+                try:
+                    some, more = read(beside[name])
+                except ItemError:
+                    unreadable.add(name)
+                else:
+                    yield some
+                    parts = max(parts, more)
 
     def _in_mode(self, stored: Stored) -> Stored:
         """Bring a user id that was stored before the mode was switched into the mode of now."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from session_auditor.contract import Origin, is_closing, origin_of, timestamp
-from session_auditor.model import Event, Snapshot
+from session_auditor.model import DetailType, Event, Scope, Snapshot
 from session_auditor.publisher import Publisher
 from session_auditor.snapshots import Snapshots
 
@@ -78,7 +78,7 @@ def republish(
 def _may_go(kept: _Kept, others: Iterable[_Kept], snapshot: Snapshot) -> bool:
     """Return whether something closes what an event opens: its life goes on, or its end is kept as well."""
     event, origin = kept
-    if is_closing(event.detail_type):
+    if is_closing(event.detail_type) or event.detail_type is DetailType.POLICY_CLEARED:
         return True
     if any(
         is_closing(other.event.detail_type)
@@ -90,7 +90,8 @@ def _may_go(kept: _Kept, others: Iterable[_Kept], snapshot: Snapshot) -> bool:
     if origin.session_id:
         stored = snapshot.sessions.get(origin.session_id)
         return stored is not None and stored.remembered.first_seen <= event.observed_at
-    gaps = snapshot.target.gaps if snapshot.target else ()
-    return any(
-        (gap.scope, timestamp(gap.since)) == (origin.scope, origin.began) and gap.announced for gap in gaps
-    )
+    if snapshot.target is None:
+        return False
+    open_ones = {(gap.scope, timestamp(gap.since)) for gap in snapshot.target.gaps if gap.announced}
+    open_ones |= {(Scope("", fault.fleet), timestamp(fault.since)) for fault in snapshot.target.faults}
+    return (origin.scope, origin.began) in open_ones

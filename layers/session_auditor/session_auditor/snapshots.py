@@ -17,7 +17,7 @@ from session_auditor.model import Event, Remembered, Snapshot, Stored
 from session_auditor.plan import SessionsPlan, TargetPlan
 from session_auditor.reading import TableReader
 from session_auditor.states import SCHEMA
-from session_auditor.table import SCOPES_KEY, SESSION_PREFIX, TARGET_KEY, Action, Table
+from session_auditor.table import FLEETS_KEY, SCOPES_KEY, SESSION_PREFIX, TARGET_KEY, Action, Table
 from session_auditor.timeline import life_of
 from session_auditor.transactions import ACTIONS_LIMIT, OVERTAKEN, Fence, batches, write
 
@@ -120,7 +120,7 @@ class Snapshots:
         as_before = (
             known is not None
             and snapshot.parts == parts
-            and (known.gaps, known.holes) == (target.gaps, target.holes)
+            and (known.gaps, known.holes, known.faults) == (target.gaps, target.holes, target.faults)
         )
         after = replace(
             snapshot,
@@ -137,9 +137,13 @@ class Snapshots:
         )
         if scopes_change:
             beside += self._table.put_scopes(scopes)
+        facts = snapshot.facts
+        if plan.facts != facts and FLEETS_KEY not in {key.split("#")[0] for key in snapshot.unreadable}:
+            facts, puts = self._table.put_facts(plan.facts)
+            beside += puts if facts != snapshot.facts else []
         if beside:
             if not self._write({TARGET_KEY: beside}, fence):
-                return replace(after, scopes=scopes) if scopes_change else after
+                return replace(after, scopes=scopes if scopes_change else after.scopes, facts=facts)
             # Without its gaps a scope would read as covered; without the new list of scopes none does.
             if rest and not as_before:
                 raise SnapshotError(

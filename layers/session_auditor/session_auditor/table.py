@@ -22,6 +22,8 @@ from session_auditor.model import (
     DetailType,
     EndReason,
     Event,
+    Facts,
+    Fault,
     Gap,
     Hole,
     Life,
@@ -36,13 +38,17 @@ from session_auditor.model import (
 TARGET_SCHEMA = 1
 TARGET_KEY = "TARGET"
 SCOPES_KEY = "SCOPES"
+FLEETS_KEY = "FLEETS"
 SESSION_PREFIX = "SESSION#"
-# What does not fit an item lies in further ones: TARGET#1, SCOPES#1 and so on. An item may have 400 KB.
+# What does not fit an item lies in further ones: TARGET#1, SCOPES#1, FLEETS#1 and so on. An item may have
+# 400 KB.
 PART_BYTES = 250_000
 # Gaps and holes that lie on the target's own item, which every sweep and every transaction writes.
 INLINE_BYTES = 25_000
-# Gaps and scopes are written in one transaction of at most 4 MB. What doesn't fit reads as never covered.
+# Gaps, scopes and facts are written in one transaction of at most 4 MB. A scope whose gap doesn't fit reads
+# as never covered.
 PARTS_BYTES = 1_700_000
+FACTS_BYTES = 400_000
 PARTS_LIMIT = 40
 
 # The index of ended sessions by user, and what it needs of an item.
@@ -53,6 +59,7 @@ USER_KEY_BYTES = 2_048
 _TARGET = TypeAdapter(Target)
 _TIMELINE = TypeAdapter(Timeline)
 _SCOPES = TypeAdapter(tuple[Scope, ...])
+_FACTS = TypeAdapter(Facts)
 
 _ZERO = {"N": "0"}
 Item = Mapping[str, Any]
@@ -62,10 +69,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Rest:
-    """Gaps and holes that lie beside the target's item."""
+    """Gaps, holes and faults that lie beside the target's item."""
 
     gaps: tuple[Gap, ...] = ()
     holes: tuple[Hole, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 _REST = TypeAdapter(_Rest)
@@ -149,11 +157,21 @@ class Table:
         with _readable():
             return frozenset(self._read(item, _SCOPES)[0]), _parts(item)
 
+    def read_facts(self, item: Item) -> tuple[Facts, int]:
+        """Read what is known of fleets and stacks, or a part of it, likewise; raise ItemError."""
+        with _readable():
+            return self._read(item, _FACTS)[0], _parts(item)
+
     def read_rest(self, item: Item, target: Target) -> Target:
-        """Add the gaps and holes of a further item of the target; raise ItemError."""
+        """Add the gaps, holes and faults of a further item of the target; raise ItemError."""
         with _readable():
             rest, _, _ = self._read(item, _REST)
-            return replace(target, gaps=target.gaps + rest.gaps, holes=target.holes + rest.holes)
+            return replace(
+                target,
+                gaps=target.gaps + rest.gaps,
+                holes=target.holes + rest.holes,
+                faults=target.faults + rest.faults,
+            )
 
     def read_refused(self, item: Item) -> RefusedEvent:
         """Read an event that was refused; raise ItemError."""
@@ -176,7 +194,7 @@ class Table:
         target = after.target
         if after.parts:
             own = tuple(gap for gap in target.gaps if gap.scope == WHOLE_TARGET)
-            target = replace(target, gaps=own, holes=())
+            target = replace(target, gaps=own, holes=(), faults=())
         state = _json(_TARGET, target)
         put = self._item(TARGET_KEY, after.version, state, after.outbox, broken=after.broken)
         if after.parts:
@@ -184,7 +202,7 @@ class Table:
         return {"Put": put | _condition(version)}
 
     def put_rest(self, target: Target, left_alone: Collection[str]) -> tuple[Target, dict[int, Action]]:
-        """Put the gaps and holes that do not fit the target's item, if that is so, into further items.
+        """Put the gaps, holes and faults that do not fit the target's item, if so, into further items.
 
         Returns the target with the gaps that fit, too, and the puts by the number of their item; the items
         `left_alone`, by key, are not written over.
@@ -192,6 +210,7 @@ class Table:
         # What was announced must not be left out: it has to be taken back.
         gaps = sorted(target.gaps, key=lambda gap: not gap.announced)
         entries = [
+            *(_Rest(faults=(fault,)) for fault in target.faults),
             *(_Rest(holes=(hole,)) for hole in target.holes),
             *(_Rest(gaps=(gap,)) for gap in gaps if gap.scope != WHOLE_TARGET),
         ]
@@ -203,6 +222,7 @@ class Table:
             _Rest(
                 gaps=tuple(gap for entry in part for gap in entry.gaps),
                 holes=tuple(hole for entry in part for hole in entry.holes),
+                faults=tuple(fault for entry in part for fault in entry.faults),
             )
             for part in _cut(entries, sizes)
         ]
@@ -210,6 +230,7 @@ class Table:
             target,
             gaps=own + tuple(gap for part in parts for gap in part.gaps),
             holes=tuple(hole for part in parts for hole in part.holes),
+            faults=tuple(fault for part in parts for fault in part.faults),
         )
         keys = ((number, f"{TARGET_KEY}#{number}") for number in count(1))
         free = ((number, key) for number, key in keys if key not in left_alone)
@@ -230,6 +251,34 @@ class Table:
         if len(puts) > 1:
             puts[0]["Item"]["parts"] = {"N": str(len(puts) - 1)}
         return [{"Put": put} for put in puts]
+
+    def put_facts(self, facts: Facts) -> tuple[Facts, list[Action]]:
+        """Put what is known of fleets and stacks into as many items as it takes.
+
+        Returns what fitted, too: nothing depends on the rest.
+        """
+        entries = [
+            *(Facts({name: fleet}) for name, fleet in facts.fleets.items()),
+            *(Facts(stack_tags={name: tags}) for name, tags in facts.stack_tags.items()),
+        ]
+        sizes = [len(_json(_FACTS, entry).encode()) for entry in entries]
+        parts = [
+            Facts(
+                {name: fleet for entry in part for name, fleet in entry.fleets.items()},
+                {name: tags for entry in part for name, tags in entry.stack_tags.items()},
+            )
+            for part in _cut(entries, sizes, FACTS_BYTES)
+        ] or [Facts()]
+        kept = Facts(
+            {name: fleet for part in parts for name, fleet in part.fleets.items()},
+            {name: tags for part in parts for name, tags in part.stack_tags.items()},
+        )
+        keys = (f"{FLEETS_KEY}#{number}" if number else FLEETS_KEY for number in count())
+        puts = [
+            {"Put": self._item(key, 1, _json(_FACTS, part))} for key, part in zip(keys, parts, strict=False)
+        ]
+        puts[0]["Put"]["Item"]["parts"] = {"N": str(len(puts) - 1)}
+        return kept, puts
 
     def delete(self, key: str, version: int) -> Action:
         """Delete an item of the version that was read."""
@@ -418,7 +467,7 @@ def _parts(item: Item) -> int:
     return max(0, min(_number(item.get("parts", {"N": "0"})), PARTS_LIMIT))
 
 
-def _cut(entries: Sequence[T], sizes: Sequence[int]) -> list[list[T]]:
+def _cut(entries: Sequence[T], sizes: Sequence[int], limit: int = PARTS_BYTES) -> list[list[T]]:
     """Cut entries of these bytes into parts that each fit an item; what is too much is left out."""
     parts: list[list[T]] = []
     total = size = 0
@@ -426,7 +475,7 @@ def _cut(entries: Sequence[T], sizes: Sequence[int]) -> list[list[T]]:
         if more > PART_BYTES:
             continue
         total += more
-        if total > PARTS_BYTES:
+        if total > limit:
             break
         if not parts or size + more > PART_BYTES:
             parts.append([])

@@ -5,8 +5,8 @@ Plain data in, plain data out. A timeline is text on the session's own item, to 
     0s60,3600d60,4500a60:15,7020t60:5,7200e60
 
 Each entry says how many seconds after the session was first seen something was observed, what (a letter),
-how many seconds before that was looked last, and the threshold in minutes. Of many events the first 8 and the
-last 24 are kept; `+12` stands for twelve that are not.
+how many seconds before that was looked last, the threshold in minutes, and the policy. Of many events the
+first 8 and the last 24 are kept; `+12` stands for twelve that are not.
 """
 
 import re
@@ -32,9 +32,12 @@ _LETTERS: dict[tuple[SessionType, Cause], str] = {
     (DetailType.ABANDONED, Cause.NONE): "a",
     (DetailType.ENDED, Cause.NONE): "e",
     (DetailType.UNWATCHED, Cause.NONE): "u",
+    (DetailType.POLICY_VIOLATED, Cause.NONE): "v",
+    (DetailType.POLICY_CLEARED, Cause.NONE): "x",
 }
 _MEANINGS = {letter: meaning for meaning, letter in _LETTERS.items()}
-_ENTRY = re.compile(r"(-?\d+)([a-z])(\d*)(?::(\d+))?")
+_ENTRY = re.compile(r"(-?\d+)([a-z])(\d*)(?::(\d+))?(?::([A-Za-z][\w-]*))?")
+_POLICY = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 
 class Entry(NamedTuple):
@@ -46,6 +49,7 @@ class Entry(NamedTuple):
     since: datetime | None
     threshold: int = 0
     cause: Cause = Cause.NONE
+    policy: str = ""
 
 
 def noted(
@@ -71,7 +75,8 @@ def noted(
         letter = _LETTERS[
             change.detail_type, cause if change.detail_type is DetailType.EXPIRING else Cause.NONE
         ]
-        entries.append(f"{at}{letter}{window}" + (f":{change.threshold}" if change.threshold else ""))
+        threshold = f":{change.threshold}" if change.threshold else ""
+        entries.append(f"{at}{letter}{window}{threshold}{_policy(change)}")
     return replace(after, sequence=after.sequence + len(changes), timeline=",".join(_within_bounds(entries)))
 
 
@@ -83,7 +88,7 @@ def entries_of(timeline: str, first_seen: datetime) -> Iterator[Entry]:
             sequence += int(text)
         elif found := _ENTRY.fullmatch(text):
             sequence += 1
-            seconds, letter, window, threshold = found.groups()
+            seconds, letter, window, threshold, policy = found.groups()
             # A letter that a newer release added counts, and cannot be told.
             if letter in _MEANINGS:
                 detail_type, cause = _MEANINGS[letter]
@@ -93,7 +98,7 @@ def entries_of(timeline: str, first_seen: datetime) -> Iterator[Entry]:
                 except OverflowError:
                     # No sweep wrote it: somebody changed the item by hand.
                     continue
-                yield Entry(sequence, detail_type, at, since, int(threshold or 0), cause)
+                yield Entry(sequence, detail_type, at, since, int(threshold or 0), cause, policy or "")
 
 
 def life_of(remembered: Remembered, until: datetime) -> Life:
@@ -119,6 +124,12 @@ def life_of(remembered: Remembered, until: datetime) -> Life:
         events=remembered.sequence,
         timeline=remembered.timeline,
     )
+
+
+def _policy(change: Change) -> str:
+    # An item that was changed by hand may hold any name; a timeline has to be readable.
+    name = change.violation.policy if change.violation else ""
+    return f":{name}" if _POLICY.fullmatch(name) else ""
 
 
 def _within_bounds(entries: list[str]) -> list[str]:

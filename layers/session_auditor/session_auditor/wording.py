@@ -9,7 +9,18 @@ from typing import assert_never
 
 from session_auditor.comparison import Transition
 from session_auditor.coverage import FILTERED, AuditChange
-from session_auditor.model import Cause, Change, Deadline, DetailType, EndReason, Scope
+from session_auditor.faults import FaultChange
+from session_auditor.model import (
+    Cause,
+    Change,
+    ClearReason,
+    Deadline,
+    DetailType,
+    EndReason,
+    PolicyKind,
+    Scope,
+    Violation,
+)
 
 SUMMARY_LIMIT = 200
 # Chat programs render brackets, asterisks and the like. “ and ” are ours alone: a user id stands in them.
@@ -49,6 +60,21 @@ def audit_summary(change: AuditChange) -> str:
             line = f"{what} are not audited any more; they had not been {verb} {since}"
         case DetailType.AUDIT_RECOVERED:
             line = f"{what} are {verb} again; they had not been {since}"
+        case _:
+            assert_never(change.detail_type)
+    return _cut(line, SUMMARY_LIMIT)
+
+
+def fleet_summary(change: FaultChange) -> str:
+    """Return the line of a fleet's event: which errors AppStream names, or that it names none any more."""
+    fault = change.fault
+    fleet, since = f"Fleet {harmless(fault.fleet, 32)}", f"since {fault.since:%Y-%m-%d %H:%M} UTC"
+    codes = harmless(fault.codes.replace(",", ", "), 90)
+    match change.detail_type:
+        case DetailType.FLEET_FAULTED:
+            line = f"{fleet} has errors {since}: {codes}"
+        case DetailType.FLEET_RECOVERED:
+            line = f"{fleet} has no errors any more; it had {since}: {codes}"
         case _:
             assert_never(change.detail_type)
     return _cut(line, SUMMARY_LIMIT)
@@ -98,8 +124,46 @@ def _summary(transition: Transition, change: Change, observed_at: datetime) -> s
             return f"{whose} {place} has ended: {_reason(reason)}"
         case DetailType.UNWATCHED:
             return f"{whose} {place} is not audited any more: {_reason(EndReason.UNWATCHED)}"
+        case DetailType.POLICY_VIOLATED | DetailType.POLICY_CLEARED:
+            return f"{whose} {place} {_violation(change)}"
         case _:
             assert_never(change.detail_type)
+
+
+def _violation(change: Change) -> str:
+    """Return which policy is violated and how, or is not any more and why."""
+    violation = change.violation
+    if violation is None:
+        raise ValueError("no violation")
+    policy = f"policy {harmless(violation.policy, 40)}"
+    match change.clear_reason:
+        case None:
+            return f"violates {policy}: {_excess(violation)}"
+        case ClearReason.RESOLVED:
+            return f"violates {policy} no longer"
+        case ClearReason.ENDED:
+            return f"violates {policy} no longer: it has ended"
+        case ClearReason.UNWATCHED:
+            return f"violates {policy} no longer: it is not audited any more"
+        case ClearReason.POLICY_CHANGED:
+            return f"violates {policy} no longer: the policy was changed"
+        case _:
+            assert_never(change.clear_reason)
+
+
+def _excess(violation: Violation) -> str:
+    limit, actual = harmless(violation.limit, 60), harmless(violation.actual, 30)
+    match violation.kind:
+        case PolicyKind.OUTSIDE_HOURS:
+            return f"outside {limit}"
+        case PolicyKind.TOO_MANY_SESSIONS:
+            return f"its user has {actual} sessions, {limit} are allowed"
+        case PolicyKind.TOO_LONG:
+            return f"it lasts for {_duration(violation.threshold * 60)}"
+        case PolicyKind.DRAINING:
+            return f"its host has been draining for {_duration(violation.threshold * 60)}"
+        case _:
+            assert_never(violation.kind)
 
 
 def _reason(reason: EndReason) -> str:

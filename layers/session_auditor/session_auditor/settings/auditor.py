@@ -83,6 +83,16 @@ class AuditorSettings(Environment):
         BeforeValidator(interval),
         Field(description="a rate, such as rate(2 minutes)"),
     ] = timedelta(minutes=1)
+    tag_keys: Annotated[
+        tuple[Annotated[str, Field(max_length=128)], ...],
+        BeforeValidator(words),
+        Field(max_length=10, description="up to ten keys of tags with commas between, such as team,env"),
+    ] = ()
+    policies_parameter: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9_./-]+)?$",
+        description="the name of the SSM parameter with the policies, from its /",
+    )
     sweep_time_limit: Whole = Field(default=50, ge=1, le=900, description="whole seconds from 1 to 900")
 
     @field_validator("user_id_secret_arn")
@@ -109,4 +119,5 @@ class AuditorSettings(Environment):
             baseline_events=self.baseline_events,
             hole=self.hole,
             user_id_mode=self.user_id_mode,
+            tag_keys=self.tag_keys,
         )
