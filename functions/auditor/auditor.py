@@ -11,6 +11,7 @@ import gc
 # What is made until the first sweep stays: to look through it for garbage takes a tenth of a cold start.
 gc.disable()
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,6 +26,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from session_auditor import USER_AGENT, __version__
+from session_auditor.documents import PoliciesReader
+from session_auditor.errors import PoliciesError
 from session_auditor.listing import SessionLister, utc
 from session_auditor.model import TargetId, UserIdMode
 from session_auditor.publisher import Publisher
@@ -74,17 +77,25 @@ def build_auditor() -> Auditor:
     gentle = config.merge(Config(retries={"mode": "adaptive", "max_attempts": 4}))
     appstream = aws.client("appstream", config=gentle)
     dynamodb = aws.client("dynamodb", config=config)
+    # Tags and policies are worth no more than a few seconds of a sweep.
+    once_more = config.merge(Config(retries={"mode": "standard", "max_attempts": 2}))
     tags = None
     if settings.tag_keys:
-        # They are worth no more than a few seconds of a sweep.
-        once_more = config.merge(Config(retries={"mode": "standard", "max_attempts": 2}))
         tags = TagReader(aws.client("resourcegroupstaggingapi", config=once_more), settings.tag_keys)
     keep_for = timedelta(minutes=settings.topology_minutes)
     topology = TopologyReader(appstream, tags, workers=settings.workers, keep_for=keep_for)
+    policies = PoliciesReader(
+        aws.client("ssm", config=once_more) if settings.policies_parameter else None,
+        settings.policies_parameter,
+        tag_keys=settings.tag_keys,
+        user_id_mode=settings.user_id_mode,
+        keep_for=keep_for,
+    )
     table = Table(settings.table_name, target, timedelta(days=settings.history_days))
     reader = TableReader(dynamodb, table, user_id_mode=settings.user_id_mode, user_id=in_mode)
     return Auditor(
         SessionLister(appstream, topology, workers=settings.workers, user_id=in_mode),
+        policies,
         Snapshots(dynamodb, table, reader),
         Publisher(aws.client("events", config=config), settings.event_bus_name, workers=settings.workers),
         target,
@@ -103,13 +114,18 @@ def now() -> datetime:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Make one sweep; or put events back that EventBridge refused, if the event asks for that."""
+    """Make one sweep, or what else the event asks for.
+
+    That is to put events back that EventBridge refused, or to say what policies would tell of.
+    """
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
     if "republish" in event:
         return put_back(event, time_left)
+    if "preview" in event:
+        return preview(event["preview"], time_left)
     sweep_id = f"{now():%Y%m%dT%H%M%SZ}-{context.aws_request_id[:8]}"
     summary = auditor.sweep(sweep_id, now, time_left)
     report(summary)
@@ -134,6 +150,18 @@ def put_back(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str,
     return said
 
 
+def preview(document: Any, time_left: Callable[[], float]) -> dict[str, Any]:
+    """Say what a document of policies, or its text, would tell of now; write nothing."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    try:
+        policies = auditor.policies.check(text)
+    except PoliciesError as error:
+        return {"version": __version__, "error": str(error)}
+    found = auditor.preview(policies, now, time_left)
+    logger.info("policies previewed", extra={"policies": len(policies.policies)})
+    return {"version": __version__, **asdict(found)}
+
+
 def report(summary: Summary) -> None:
     """Log the summary and count it."""
     if summary.outcome is Outcome.FAILED:
@@ -153,6 +181,10 @@ def report(summary: Summary) -> None:
         )
     if summary.publishing_stopped:
         logger.warning("publishing stopped early, events stay pending", reason=summary.publishing_stopped)
+    if summary.policies_problem:
+        logger.error(
+            "policies not applied, the last good ones stay in force", problem=summary.policies_problem
+        )
     if summary.events_refused:
         logger.error("events refused for good, kept apart", errorCodes=dict(summary.events_refused))
     logger.info("sweep %s", summary.outcome.lower(), extra=result(summary))
@@ -167,6 +199,7 @@ def report(summary: Summary) -> None:
         ("OutboxPending", MetricUnit.Count, summary.pending),
         ("OldestPendingAge", MetricUnit.Seconds, summary.oldest_pending_age),
         ("ItemsUnreadable", MetricUnit.Count, summary.items_unreadable),
+        ("PoliciesNotApplied", MetricUnit.Count, int(bool(summary.policies_problem))),
         ("UnknownAuthenticationTypes", MetricUnit.Count, summary.unknown_authentication_types),
     ):
         metrics.add_metric(name=name, unit=unit, value=value)
@@ -188,4 +221,5 @@ def result(summary: Summary) -> dict[str, Any]:
         "pending": summary.pending,
         "itemsUnreadable": summary.items_unreadable,
         "publishingStopped": summary.publishing_stopped,
+        "policiesProblem": summary.policies_problem,
     }

@@ -23,6 +23,7 @@ from session_auditor.model import (
     TargetId,
 )
 from session_auditor.plan import plan_sessions, plan_target
+from session_auditor.policies import NO_DOCUMENT, Document
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 TARGET = TargetId("aws", "123456789012", "eu-west-1")
@@ -55,6 +56,7 @@ class History:
 
     options: Options = PATIENT
     timeout: int | None = 3600
+    policies: Document = NO_DOCUMENT
     snapshot: Snapshot = field(default_factory=Snapshot)
     events: list[Event] = field(default_factory=list)
 
@@ -76,7 +78,7 @@ class History:
             **{"facts": Facts({scope.fleet: Fleet(self.timeout, "ON_DEMAND") for scope in scopes})} | listing,
         )
         which: dict[str, Any] = {"options": self.options, "target_id": TARGET, "sweep_id": f"sweep-{minute}"}
-        plan = plan_sessions(self.snapshot, seen, **which)
+        plan = plan_sessions(self.snapshot, seen, self.policies, **which)
         target = plan_target(self.snapshot, seen, {}, **which)
         stored = dict(self.snapshot.sessions)
         events: list[Event] = []
@@ -88,7 +90,9 @@ class History:
             else:
                 stored[session_id] = Stored(remembered, (), 1)
         events += target.outbox[len(self.snapshot.outbox) :]
-        self.snapshot = replace(self.snapshot, target=target.target, scopes=target.scopes, sessions=stored)
+        self.snapshot = replace(
+            self.snapshot, target=target.target, scopes=target.scopes, sessions=stored, facts=target.facts
+        )
         self.events += events
         return [
             {"type": event.detail_type.removeprefix("AppStream ")} | json.loads(event.detail)

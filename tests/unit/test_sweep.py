@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from session_auditor.documents import PoliciesReader
 from session_auditor.errors import SnapshotError
 from session_auditor.listing import SessionLister
-from session_auditor.model import AuthenticationType, Options
+from session_auditor.model import AuthenticationType, Options, UserIdMode
 from session_auditor.publisher import Publisher
 from session_auditor.sweep import Auditor, Outcome, Summary
 from session_auditor.topology import TopologyReader
@@ -52,6 +53,9 @@ class Estate:
         topology = TopologyReader(client, workers=1, keep_for=timedelta(minutes=5))
         return Auditor(
             SessionLister(client, topology, workers=1, user_id=str),
+            PoliciesReader(
+                None, "", tag_keys=(), user_id_mode=UserIdMode.PLAIN, keep_for=timedelta(minutes=5)
+            ),
             self.table.snapshots(),
             Publisher(boto_client("events"), "bus", workers=1),
             TARGET,

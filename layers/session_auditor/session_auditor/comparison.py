@@ -37,9 +37,14 @@ from session_auditor.model import (
     Target,
     outbox_is_full,
 )
+from session_auditor.policies import NO_DOCUMENT, Document
 from session_auditor.rules import fire
 from session_auditor.timeline import noted
 from session_auditor.user_ids import hash_mark
+from session_auditor.violations import judge
+
+# A value of `Session.InstanceDrainStatus`.
+DRAINING = "DRAINING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +79,35 @@ class _Sight(NamedTuple):
     target: Target | None
 
 
-def compare(snapshot: Snapshot, listing: Listing, options: Options) -> Comparison:
+class _Case(NamedTuple):
+    """What was known of a session, what was found of it now, and how its scope was watched."""
+
+    before: Remembered | None
+    found: Found | None
+    watch: Watch
+
+
+def compare(
+    snapshot: Snapshot, listing: Listing, options: Options, policies: Document = NO_DOCUMENT
+) -> Comparison:
     """Return what happened to every session between the snapshot and the listing."""
     if not listing.topology_read:
         return Comparison()
     coverage = Coverage(snapshot, listing, options)
-    transitions = []
+    cases: dict[str, _Case] = {}
     returned = set()
     forgotten = set()
-
-    def add(before: Remembered | None, found: Found | None, watch: Watch) -> None:
-        if found is not None:
-            after, changes = found
-            deadline = deadline_of(after, running=watch.running)
-            after = noted(after, changes, deadline.cause, listing.observed_at, watch.covered)
-            after = _with_fleet(after, listing)
-            transitions.append(Transition(before, after, changes, watch.covered, deadline))
-
     for session_id, session in listing.sessions.items():
         if session_id in snapshot.unreadable:
             continue
         stored = snapshot.sessions.get(session_id)
         sight = _Sight(coverage.of(session.scope), listing, options, snapshot.target)
         if stored is None:
-            add(None, _first_seen(session, sight), sight.watch)
+            cases[session_id] = _Case(None, _first_seen(session, sight), sight.watch)
         elif not stored.remembered.ending:
             sight, before = _with_clocks(stored, session, sight)
-            add(before, _seen_again(stored, before, session, sight), sight.watch)
+            found = _seen_again(stored, before, session, sight)
+            cases[session_id] = _Case(before, found, sight.watch)
         elif session.state != SessionState.EXPIRED:
             returned.add(session_id)
     for session_id in snapshot.sessions.keys() - listing.sessions.keys():
@@ -114,9 +121,45 @@ def compare(snapshot: Snapshot, listing: Listing, options: Options) -> Compariso
         if _out_of_view(before, listing, options) and not before.sequence:
             forgotten.add(session_id)
         else:
-            add(before, _not_listed(stored, before, sight), sight.watch)
-    transitions.sort(key=lambda transition: transition.after.session.id)
-    return Comparison(tuple(transitions), frozenset(forgotten), frozenset(returned))
+            cases[session_id] = _Case(before, _not_listed(stored, before, sight), sight.watch)
+    cases = _judged(cases, listing, policies)
+    transitions = [_transition(case, listing) for _, case in sorted(cases.items()) if case.found]
+    return Comparison(tuple(filter(None, transitions)), frozenset(forgotten), frozenset(returned))
+
+
+def _judged(cases: dict[str, _Case], listing: Listing, policies: Document) -> dict[str, _Case]:
+    """Add what violates a policy, or does no more, of the sessions that were seen in scopes listed whole."""
+    live: dict[str, Remembered] = {}
+    open_ones = False
+    for session_id, case in cases.items():
+        remembered = case.found[0] if case.found else case.before
+        if remembered is not None and not remembered.ending:
+            live[session_id] = _draining_put_off(remembered, case.watch)
+            open_ones = open_ones or bool(remembered.violations)
+    if not policies.policies and not open_ones:
+        return cases
+    seen = [
+        session_id
+        for session_id in live
+        if session_id in listing.sessions and live[session_id].session.scope not in listing.failed
+    ]
+    judged = dict(cases)
+    for session_id, (after, changes) in judge(policies, listing.facts, live, seen, listing.observed_at):
+        before, found, watch = cases[session_id]
+        earlier = found[1] if found else ()
+        # Whatever is written says when its clocks began.
+        judged[session_id] = _Case(before, (_put_off(after, watch), (*earlier, *changes)), watch)
+    return judged
+
+
+def _transition(case: _Case, listing: Listing) -> Transition | None:
+    if case.found is None:
+        return None
+    after, changes = case.found
+    deadline = deadline_of(after, running=case.watch.running)
+    after = noted(after, changes, deadline.cause, listing.observed_at, case.watch.covered)
+    after = _with_fleet(after, listing)
+    return Transition(case.before, after, changes, case.watch.covered, deadline)
 
 
 def _first_seen(session: Session, sight: _Sight) -> Found | None:
@@ -138,6 +181,7 @@ def _first_seen(session: Session, sight: _Sight) -> Found | None:
         listed_as=listing.listed_as.get(session.id),
         user_id_hashed=hash_mark(session.user_id, options.user_id_mode),
         watched=presence not in NEVER_SEEN_CONNECTED or _was_watched_before(session, sight),
+        draining_since=_draining(None, session, listing.observed_at),
     )
     started = (Change(DetailType.STARTED),) if options.baseline_events or not baseline else ()
     return _with_what_is_due(remembered, started, sight)
@@ -174,9 +218,11 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
         before.listed_as,
         before.user_id_hashed,
         before.unlisted_since,
+        before.draining_since,
     )
     unlisted_since = None if sight.watch.running else before.unlisted_since
-    if known != (session, None, timeout, listed_as, hashed, unlisted_since):
+    draining_since = _draining(before.draining_since, session, listing.observed_at)
+    if known != (session, None, timeout, listed_as, hashed, unlisted_since, draining_since):
         after = replace(
             before,
             session=session,
@@ -185,6 +231,7 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
             listed_as=listed_as,
             user_id_hashed=hashed,
             unlisted_since=unlisted_since,
+            draining_since=draining_since,
         )
     after, changes = observe(after, session.connection_state, listing.observed_at)
     after, changes = _with_what_is_due(after, changes, sight)
@@ -236,6 +283,11 @@ def _with_fleet(after: Remembered, listing: Listing) -> Remembered:
     return replace(after, fleet_type=known) if known and known != after.fleet_type else after
 
 
+def _draining(since: datetime | None, session: Session, now: datetime) -> datetime | None:
+    """Return since when the host was seen draining."""
+    return (since or now) if session.instance_drain_status == DRAINING else None
+
+
 def _unlisted(before: Remembered, sight: _Sight) -> Found | None:
     """Remember when a session was listed last whose type is refused now: nobody looks at it."""
     if before.unlisted_since or sight.watch.covered is None:
@@ -281,10 +333,19 @@ def _stays_connected(before: Remembered, session: Session | None) -> bool:
 
 
 def _put_off(remembered: Remembered, watch: Watch) -> Remembered:
-    if watch.since is None or watch.since <= clock_of(remembered):
+    if watch.since is None:
+        return remembered
+    remembered = _draining_put_off(remembered, watch)
+    if watch.since <= clock_of(remembered):
         return remembered
     watched = remembered.watched and remembered.presence not in NEVER_SEEN_CONNECTED
     return replace(remembered, clocks_from=watch.since, watched=watched)
+
+
+def _draining_put_off(remembered: Remembered, watch: Watch) -> Remembered:
+    if not remembered.draining_since or not watch.since or watch.since <= remembered.draining_since:
+        return remembered
+    return replace(remembered, draining_since=watch.since)
 
 
 def _out_of_view(before: Remembered, listing: Listing, options: Options) -> bool:

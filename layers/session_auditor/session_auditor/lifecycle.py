@@ -26,6 +26,7 @@ from session_auditor.clocks import deadline_of, used
 from session_auditor.coverage import Watch
 from session_auditor.model import (
     Change,
+    ClearReason,
     ConnectionState,
     DetailType,
     Ending,
@@ -37,6 +38,7 @@ from session_auditor.model import (
     Rule,
     SessionType,
 )
+from session_auditor.violations import cleared_by
 
 # Pages have no snapshot isolation, so one miss proves nothing; nor do two sweeps at once.
 MISSING_FOR = timedelta(seconds=30)
@@ -145,7 +147,11 @@ def unwatch(before: Remembered, listing: Listing, watch: Watch) -> Found:
 
 
 def _closed(before: Remembered, ending: Ending, detail_type: SessionType) -> Found:
-    return replace(before, missed=None, ending=ending), (Change(detail_type),)
+    """Close a life, and before that whatever it violates."""
+    unwatched = ending.reason is EndReason.UNWATCHED
+    reason = ClearReason.UNWATCHED if unwatched else ClearReason.ENDED
+    cleared = tuple(cleared_by(violation, reason) for violation in before.violations)
+    return replace(before, missed=None, ending=ending, violations=()), (*cleared, Change(detail_type))
 
 
 def _turned(before: Remembered, presence: Presence, observed_at: datetime) -> Remembered:

@@ -438,7 +438,8 @@ class Target:
     `first_begin` is when the first sweep that listed anything began. `gaps` are the scopes that the last
     sweep did not cover; the covered ones are in the snapshot's `scopes`, which change with the topology.
     `holes` are the latest of each scope, as long as a session that lived through it lives.
-    `faults` are of fleets; `fleets_read` is when the last sweep began that read all of them.
+    `faults` are of fleets; `fleets_read` is when the last sweep began that read all of them, `policies_read`
+    when the last did that asked for the policies.
     `authentication_types` are those that the last sweep asked for; None if none was left out.
     `sessions_schema` is that of the session items which the release of the last sweep writes; a release that
     leaves newer items alone says 0.
@@ -455,6 +456,7 @@ class Target:
     sessions_schema: Count = 0
     faults: tuple[Fault, ...] = ()
     fleets_read: Time | None = None
+    policies_read: Time | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +497,17 @@ NO_FACTS = Facts()
 
 
 @dataclass(frozen=True, slots=True)
+class KnownPolicies:
+    """The last good document of policies, "" if there was none, and why the newest is not applied."""
+
+    text: str = ""
+    problem: str = ""
+
+
+NO_POLICIES = KnownPolicies()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The table's memory of a target, as one consistent read found it.
 
@@ -515,6 +528,7 @@ class Snapshot:
     parts: int = 0
     left_alone: bool = False
     facts: Facts = NO_FACTS
+    policies: KnownPolicies = NO_POLICIES
 
 
 @dataclass(frozen=True, slots=True)

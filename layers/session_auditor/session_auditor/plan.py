@@ -26,6 +26,7 @@ from session_auditor.model import (
     TargetId,
     outbox_is_full,
 )
+from session_auditor.policies import NO_DOCUMENT, Document
 
 
 class Deferral(StrEnum):
@@ -74,10 +75,16 @@ class TargetPlan:
 
 
 def plan_sessions(
-    snapshot: Snapshot, listing: Listing, *, options: Options, target_id: TargetId, sweep_id: str
+    snapshot: Snapshot,
+    listing: Listing,
+    policies: Document = NO_DOCUMENT,
+    *,
+    options: Options,
+    target_id: TargetId,
+    sweep_id: str,
 ) -> SessionsPlan:
     """Return what becomes of each session that has changed: its new state together with its events."""
-    comparison = compare(snapshot, listing, options)
+    comparison = compare(snapshot, listing, options, policies)
     occasion = Occasion(target_id, sweep_id, listing.observed_at, listing.facts, options)
     writes: dict[str, Write] = {}
     deferred: dict[str, Deferred] = {}

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from session_auditor.aws_errors import table_in_reach
 from session_auditor.contract import timestamp
 from session_auditor.errors import ItemError, SnapshotError
-from session_auditor.model import Facts, Fleet, Life, Scope, Snapshot, Stored, UserIdMode
+from session_auditor.model import NO_POLICIES, Facts, Fleet, Life, Scope, Snapshot, Stored, UserIdMode
 from session_auditor.states import SCHEMA
 from session_auditor.table import (
     BY_USER,
     FLEETS_KEY,
+    POLICIES_KEY,
     SCOPES_KEY,
     SESSION_PREFIX,
     TARGET_KEY,
@@ -139,6 +140,12 @@ class TableReader:
         for facts in self._parts(FLEETS_KEY, self._table.read_facts, beside, unreadable):
             fleets |= facts.fleets
             stack_tags |= facts.stack_tags
+        policies = NO_POLICIES
+        if POLICIES_KEY in beside:
+            try:
+                policies = self._table.read_policies(beside[POLICIES_KEY])
+            except ItemError:
+                unreadable.add(POLICIES_KEY)
         target = snapshot.target
         for number in range(1, snapshot.parts + 1):
             key = f"{TARGET_KEY}#{number}"
@@ -150,7 +157,13 @@ class TableReader:
             except ItemError:
                 unreadable.add(key)
                 scopes.clear()
-        return replace(snapshot, target=target, scopes=frozenset(scopes), facts=Facts(fleets, stack_tags))
+        return replace(
+            snapshot,
+            target=target,
+            scopes=frozenset(scopes),
+            facts=Facts(fleets, stack_tags),
+            policies=policies,
+        )
 
     @staticmethod
     def _parts(

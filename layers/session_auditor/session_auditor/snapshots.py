@@ -13,11 +13,19 @@ from botocore.exceptions import ClientError
 
 from session_auditor.aws_errors import error_code, table_in_reach
 from session_auditor.errors import FencedError, SnapshotError
-from session_auditor.model import Event, Remembered, Snapshot, Stored
+from session_auditor.model import Event, KnownPolicies, Remembered, Snapshot, Stored, Target
 from session_auditor.plan import SessionsPlan, TargetPlan
 from session_auditor.reading import TableReader
 from session_auditor.states import SCHEMA
-from session_auditor.table import FLEETS_KEY, SCOPES_KEY, SESSION_PREFIX, TARGET_KEY, Action, Table
+from session_auditor.table import (
+    FLEETS_KEY,
+    POLICIES_KEY,
+    SCOPES_KEY,
+    SESSION_PREFIX,
+    TARGET_KEY,
+    Action,
+    Table,
+)
 from session_auditor.timeline import life_of
 from session_auditor.transactions import ACTIONS_LIMIT, OVERTAKEN, Fence, batches, write
 
@@ -70,6 +78,26 @@ class Snapshots:
         """
         waiting = snapshot.outbox or any(stored.outbox for stored in snapshot.sessions.values())
         self._kept = None if self._wrote or waiting or snapshot.unreadable else snapshot
+
+    def adopt(self, snapshot: Snapshot, policies: KnownPolicies, read_at: datetime | None) -> Snapshot:
+        """Keep the policies that were read at that time, if ever, before anything is judged by them.
+
+        Every container goes by the table's, so that none can take back what another found by newer ones.
+        While they cannot be written, those of before are in force. Raises FencedError.
+        """
+        target = snapshot.target or Target(first_begin=None)
+        if read_at:
+            target = replace(target, policies_read=max(read_at, target.policies_read or read_at))
+        if policies == snapshot.policies:
+            # The time is written with the target, at the end of the sweep.
+            return replace(snapshot, target=target) if read_at else snapshot
+        after = replace(snapshot, target=target, policies=policies, version=snapshot.version + 1)
+        if POLICIES_KEY in snapshot.unreadable:
+            # It is left as it is, and read again in each sweep.
+            return replace(after, version=snapshot.version)
+        fence = Fence(self._table, after, snapshot.version)
+        failed = self._write({POLICIES_KEY: [self._table.put_policies(policies)]}, fence)
+        return snapshot if failed else after
 
     def commit(self, snapshot: Snapshot, plan: SessionsPlan, time_left: Callable[[], float]) -> Commit:
         """Write what becomes of each session, its state and its outbox in one step.
@@ -132,18 +160,19 @@ class Snapshots:
         )
         fence = Fence(self._table, after, snapshot.version)
         beside = [] if as_before else list(rest.values())
-        scopes_change = scopes != snapshot.scopes and not any(
-            key.split("#")[0] == SCOPES_KEY for key in snapshot.unreadable
-        )
-        if scopes_change:
+        after_beside = after
+        left_alone_keys = {key.split("#")[0] for key in snapshot.unreadable}
+        if scopes != snapshot.scopes and SCOPES_KEY not in left_alone_keys:
             beside += self._table.put_scopes(scopes)
-        facts = snapshot.facts
-        if plan.facts != facts and FLEETS_KEY not in {key.split("#")[0] for key in snapshot.unreadable}:
+            after_beside = replace(after_beside, scopes=scopes)
+        if plan.facts != snapshot.facts and FLEETS_KEY not in left_alone_keys:
             facts, puts = self._table.put_facts(plan.facts)
-            beside += puts if facts != snapshot.facts else []
+            if facts != snapshot.facts:
+                beside += puts
+                after_beside = replace(after_beside, facts=facts)
         if beside:
             if not self._write({TARGET_KEY: beside}, fence):
-                return replace(after, scopes=scopes if scopes_change else after.scopes, facts=facts)
+                return after_beside
             # Without its gaps a scope would read as covered; without the new list of scopes none does.
             if rest and not as_before:
                 raise SnapshotError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from session_auditor.documents import PoliciesReader
 from session_auditor.errors import FencedError, TopologyError
 from session_auditor.listing import SessionLister
 from session_auditor.model import (
@@ -24,6 +25,8 @@ from session_auditor.model import (
     TargetId,
 )
 from session_auditor.plan import Deferral, Deferred, all_deferred, plan_sessions, plan_target
+from session_auditor.policies import Document
+from session_auditor.preview import Preview, preview_of
 from session_auditor.publisher import Published, Publisher
 from session_auditor.snapshots import Snapshots
 
@@ -66,6 +69,7 @@ class Summary:
     oldest_pending_age: int
     items_unreadable: int
     unknown_authentication_types: int
+    policies_problem: str
     duration: int
 
 
@@ -74,6 +78,7 @@ class Auditor:
     """Audits one target."""
 
     lister: SessionLister
+    policies: PoliciesReader
     snapshots: Snapshots
     publisher: Publisher
     target_id: TargetId
@@ -91,9 +96,11 @@ class Auditor:
         snapshot = self.snapshots.load(begin)
         # However much was left over, half of the time belongs to finding out what is new.
         snapshot, published = self._publish(snapshot, clock, lambda: time_left() - limit / 2)
+        policies = self.policies.read(snapshot, begin)
         listing = self._list(snapshot, begin, clock, lambda: time_left() - margin)
         deferred: Mapping[str, Deferred] = {}
         try:
+            snapshot = self.snapshots.adopt(snapshot, policies, self.policies.read_at)
             snapshot, deferred = self._commit(
                 snapshot, listing, sweep_id, lambda: time_left() - COMMIT_SECONDS
             )
@@ -116,6 +123,17 @@ class Auditor:
             duration=duration,
         )
 
+    def preview(self, policies: Document, clock: Clock, time_left: TimeLeft) -> Preview:
+        """Return what the next sweep would tell of policies, if these were in force; write nothing.
+
+        Raises SnapshotError, and TopologyError when no stack can be read.
+        """
+        margin = max(5.0, time_left() / 10)
+        begin = clock()
+        snapshot = self.snapshots.load(begin)
+        listing = self.lister.list(snapshot, self.options, begin, clock, lambda: time_left() - margin)
+        return preview_of(snapshot, listing, policies, self.options)
+
     def _list(self, snapshot: Snapshot, begin: datetime, clock: Clock, time_left: TimeLeft) -> Listing:
         """List the sessions; a topology that cannot be read is a listing that saw nothing."""
         try:
@@ -129,7 +147,12 @@ class Auditor:
     ) -> tuple[Snapshot, Mapping[str, Deferred]]:
         """Commit every session together with its events, then the target; raise FencedError."""
         sessions = plan_sessions(
-            snapshot, listing, options=self.options, target_id=self.target_id, sweep_id=sweep_id
+            snapshot,
+            listing,
+            self.policies.in_force(snapshot),
+            options=self.options,
+            target_id=self.target_id,
+            sweep_id=sweep_id,
         )
         snapshot, uncommitted = self.snapshots.commit(snapshot, sessions, time_left)
         deferred = all_deferred(sessions, snapshot, uncommitted)
@@ -190,5 +213,6 @@ def _sum_up(
         oldest_pending_age=max(0, int((now - min(waiting)).total_seconds())) if waiting else 0,
         items_unreadable=len(snapshot.unreadable) + len(snapshot.broken),
         unknown_authentication_types=len(listing.unknown_authentication_types),
+        policies_problem=snapshot.policies.problem,
         duration=duration,
     )

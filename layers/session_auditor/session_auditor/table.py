@@ -26,6 +26,7 @@ from session_auditor.model import (
     Fault,
     Gap,
     Hole,
+    KnownPolicies,
     Life,
     Scope,
     Stored,
@@ -39,6 +40,7 @@ TARGET_SCHEMA = 1
 TARGET_KEY = "TARGET"
 SCOPES_KEY = "SCOPES"
 FLEETS_KEY = "FLEETS"
+POLICIES_KEY = "POLICIES"
 SESSION_PREFIX = "SESSION#"
 # What does not fit an item lies in further ones: TARGET#1, SCOPES#1, FLEETS#1 and so on. An item may have
 # 400 KB.
@@ -60,6 +62,7 @@ _TARGET = TypeAdapter(Target)
 _TIMELINE = TypeAdapter(Timeline)
 _SCOPES = TypeAdapter(tuple[Scope, ...])
 _FACTS = TypeAdapter(Facts)
+_POLICIES = TypeAdapter(KnownPolicies)
 
 _ZERO = {"N": "0"}
 Item = Mapping[str, Any]
@@ -161,6 +164,11 @@ class Table:
         """Read what is known of fleets and stacks, or a part of it, likewise; raise ItemError."""
         with _readable():
             return self._read(item, _FACTS)[0], _parts(item)
+
+    def read_policies(self, item: Item) -> KnownPolicies:
+        """Read the last good document of policies; raise ItemError."""
+        with _readable():
+            return self._read(item, _POLICIES)[0]
 
     def read_rest(self, item: Item, target: Target) -> Target:
         """Add the gaps, holes and faults of a further item of the target; raise ItemError."""
@@ -279,6 +287,10 @@ class Table:
         ]
         puts[0]["Put"]["Item"]["parts"] = {"N": str(len(puts) - 1)}
         return kept, puts
+
+    def put_policies(self, policies: KnownPolicies) -> Action:
+        """Put the last good document of policies."""
+        return {"Put": self._item(POLICIES_KEY, 1, _json(_POLICIES, policies))}
 
     def delete(self, key: str, version: int) -> Action:
         """Delete an item of the version that was read."""

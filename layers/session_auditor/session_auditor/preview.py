@@ -1,0 +1,73 @@
+"""What policies would tell of, if they were in force: counted by policy, with some names.
+
+Plain data in, plain data out. It is the comparison of a sweep that is not committed, so that what it counts
+is what the next sweep tells.
+"""
+
+from dataclasses import dataclass, field
+
+from session_auditor.comparison import compare
+from session_auditor.model import DetailType, Listing, Options, PolicyKind, Snapshot
+from session_auditor.policies import Document
+
+# Sessions that are named of each policy.
+SESSIONS_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Offender:
+    """A session that violates a policy; `threshold` in minutes, 0 where the kind has none."""
+
+    session_id: str
+    user_id: str
+    stack: str
+    fleet: str
+    threshold: int
+    limit: str
+    actual: str
+
+
+@dataclass(slots=True)
+class Previewed:
+    """How many violations of a policy begin and are over, and the first of the sessions that begin one."""
+
+    kind: PolicyKind
+    violated: int = 0
+    cleared: int = 0
+    sessions: list[Offender] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What policies would tell of, by name, among the sessions of the scopes that could be listed whole."""
+
+    policies: dict[str, Previewed]
+    sessions: int
+    scopes_failed: int
+
+
+def preview_of(snapshot: Snapshot, listing: Listing, policies: Document, options: Options) -> Preview:
+    """Return what a sweep that saw this would tell of policies, if these were in force."""
+    found = {name: Previewed(policy.kind) for name, policy in policies.policies.items()}
+    for transition in compare(snapshot, listing, options, policies).transitions:
+        session = transition.after.session
+        for change in transition.changes:
+            violation = change.violation
+            if violation is None:
+                continue
+            previewed = found.setdefault(violation.policy, Previewed(violation.kind))
+            if change.detail_type is DetailType.POLICY_CLEARED:
+                previewed.cleared += 1
+                continue
+            previewed.violated += 1
+            if len(previewed.sessions) < SESSIONS_NAMED:
+                offender = Offender(
+                    session.id,
+                    session.user_id,
+                    *session.scope,
+                    violation.threshold,
+                    violation.limit,
+                    violation.actual,
+                )
+                previewed.sessions.append(offender)
+    return Preview(found, len(listing.sessions), len(listing.failed))
