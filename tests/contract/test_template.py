@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
+from zoneinfo import available_timezones
 
 import pytest
 from cfnlint.helpers import REGIONS
@@ -110,8 +111,12 @@ def statements(role: str = "AuditorRole") -> list[dict[str, Any]]:
     return found
 
 
-def admitted(parameter: dict[str, Any]) -> st.SearchStrategy[str]:
-    """Whatever CloudFormation lets through as the parameter's value."""
+def admitted(name: str) -> st.SearchStrategy[str]:
+    """Whatever CloudFormation lets through as the parameter's value; of time zones those that there are."""
+    parameter = PARAMETERS[name]
+    if name == "TimeZone":
+        zones = sorted(available_timezones())
+        return st.sampled_from([each for each in zones if re.fullmatch(parameter["AllowedPattern"], each)])
     if "AllowedValues" in parameter:
         return st.sampled_from([str(each) for each in parameter["AllowedValues"]])
     if parameter["Type"] == "Number":
@@ -180,12 +185,22 @@ class TestParameters:
             ("NoticeEmail", "ops@example.com", "ops"),
             ("NoticeStacks", "office,!lab-*", "office;lab"),
             ("NoticeFleets", "Buero Nord", 'office"'),
+            ("TimeZone", "Europe/Berlin", "Berlin"),
+            ("TimeZone", "America/Argentina/Buenos_Aires", "../Berlin"),
+            ("TimeZone", "Etc/GMT+3", "Europe/"),
+            ("TimeZone", "UTC", "right/Europe/Berlin"),
         ],
     )
     def test_patterns(self, name: str, right: str, wrong: str) -> None:
         pattern = PARAMETERS[name]["AllowedPattern"]
         assert re.fullmatch(pattern, right)
         assert not re.fullmatch(pattern, wrong)
+
+    def test_every_city_of_the_time_zones_is_taken(self) -> None:
+        pattern, most = PARAMETERS["TimeZone"]["AllowedPattern"], PARAMETERS["TimeZone"]["MaxLength"]
+        cities = {each for each in available_timezones() if "/" in each}
+        assert len(cities) > 400
+        assert [each for each in cities if not re.fullmatch(pattern, each) or len(each) > most] == []
 
     def test_they_are_asked_in_the_order_of_their_groups(self) -> None:
         groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
@@ -233,11 +248,11 @@ class TestFunction:
     @given(
         values=st.fixed_dictionaries(
             {
-                part["Ref"]: admitted(PARAMETERS[part["Ref"]])
+                part["Ref"]: admitted(part["Ref"])
                 for part in parts(variables)
                 if isinstance(part, dict) and part.get("Ref") in PARAMETERS
             }
-            | {"UserIdMode": admitted(PARAMETERS["UserIdMode"])}
+            | {"UserIdMode": admitted("UserIdMode")}
         )
     )
     def test_what_the_parameters_admit_the_settings_take(self, values: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from `wording`. Consumers depend on these models only.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from hashlib import sha256
 from json import dumps
 from typing import Annotated, Any, NamedTuple, assert_never
@@ -250,9 +250,17 @@ def json_schema(detail_type: DetailType) -> dict[str, Any]:
 
 
 def session_events(
-    transition: Transition, target: TargetId, sweep_id: str, observed_at: datetime
+    transition: Transition,
+    target: TargetId,
+    sweep_id: str,
+    observed_at: datetime,
+    *,
+    time_zone: tzinfo = UTC,
 ) -> Iterator[Event]:
-    """Return the events of one session's changes, in order, numbered on from its history."""
+    """Return the events of one session's changes, in order, numbered on from its history.
+
+    Their summaries speak a time zone; every other field is UTC.
+    """
     after = transition.after
     first = after.sequence - len(transition.changes) + 1
     for sequence, change in enumerate(transition.changes, first):
@@ -266,11 +274,18 @@ def session_events(
             previous_observed_at=transition.previous_observed_at,
             sequence=sequence,
         )
-        data = _session_data(transition, change, observed_at)
+        data = _session_data(transition, change, observed_at, time_zone)
         yield _event(change.detail_type, metadata, data, target, after.session.scope)
 
 
-def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_at: datetime) -> Event:
+def audit_event(
+    change: AuditChange,
+    target: TargetId,
+    sweep_id: str,
+    observed_at: datetime,
+    *,
+    time_zone: tzinfo = UTC,
+) -> Event:
     """Return the event of a change of coverage; `sequence` is 1 when a scope degrades, 2 when it recovers."""
     gap = change.gap
     metadata = Metadata(
@@ -287,7 +302,7 @@ def audit_event(change: AuditChange, target: TargetId, sweep_id: str, observed_a
         fleet_name=gap.scope.fleet,
         reason=gap.reason,
         since=gap.since,
-        summary=audit_summary(change),
+        summary=audit_summary(change, time_zone=time_zone),
     )
     return _event(change.detail_type, metadata, data, target, gap.scope)
 
@@ -401,7 +416,9 @@ def _resources(target: TargetId, scope: Scope) -> tuple[str, ...]:
     return (f"{prefix}:fleet/{scope.fleet}", stack) if scope.fleet else (stack,) if scope.stack else ()
 
 
-def _session_data(transition: Transition, change: Change, observed_at: datetime) -> SessionData:
+def _session_data(
+    transition: Transition, change: Change, observed_at: datetime, time_zone: tzinfo
+) -> SessionData:
     before, after = transition.before, transition.after
     session = after.session
     deadline = transition.deadline
@@ -436,7 +453,7 @@ def _session_data(transition: Transition, change: Change, observed_at: datetime)
             disconnected_seconds=usage.disconnected,
             disconnects=after.disconnects,
         ),
-        "summary": summary(transition, change, observed_at),
+        "summary": summary(transition, change, observed_at, time_zone=time_zone),
     }
     match change.detail_type:
         case DetailType.STARTED:

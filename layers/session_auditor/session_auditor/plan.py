@@ -83,7 +83,10 @@ def plan_sessions(
         if outbox_is_full(waiting):
             deferred[after.session.id] = Deferred(after.session.scope, Deferral.OUTBOX_FULL)
             continue
-        outbox = (*waiting, *session_events(transition, target_id, sweep_id, listing.observed_at))
+        events = session_events(
+            transition, target_id, sweep_id, listing.observed_at, time_zone=options.time_zone
+        )
+        outbox = (*waiting, *events)
         if outbox_is_full(outbox):
             # What it does until some are published will not be known.
             after = replace(after, outbox_full=True)
@@ -122,5 +125,8 @@ def plan_target(
     """Return what becomes of the target: what was covered, and the events about what was not."""
     uncommitted = {each.scope: each.reason.value for each in deferred.values()}
     found = audit(snapshot, listing, uncommitted, options)
-    announced = (audit_event(change, target_id, sweep_id, listing.observed_at) for change in found.changes)
+    announced = (
+        audit_event(change, target_id, sweep_id, listing.observed_at, time_zone=options.time_zone)
+        for change in found.changes
+    )
     return TargetPlan(found.target, found.scopes, (*snapshot.outbox, *announced))
