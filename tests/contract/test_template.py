@@ -669,7 +669,8 @@ class TestSam:
 
     def test_the_layer_holds_the_package_and_what_it_needs(self, layer: Path) -> None:
         folders = {path.name for path in layer.iterdir()}
-        assert {"session_auditor", "aws_lambda_powertools", "boto3", "botocore", "pydantic"} <= folders
+        needed = {"session_auditor", "aws_lambda_powertools", "boto3", "botocore", "pydantic", "tzdata"}
+        assert needed <= folders
         assert not {"moto", "pytest", "bin"} & folders
         described = {path.name for path in (layer / "botocore" / "data").iterdir() if path.is_dir()}
         assert described == SERVICES
@@ -686,6 +687,13 @@ class TestSam:
         code = "import boto3, sys; [boto3.client(each) for each in sys.argv[1:]]; print(boto3.__file__)"
         printed = run(sys.executable, "-c", code, *SERVICES, PYTHONPATH=str(layer))
         assert printed.startswith(str(layer))
+
+    def test_time_zones_are_read_from_it(self, layer: Path) -> None:
+        """Whatever the runtime has: here it has none."""
+        code = "import sys, zoneinfo; print(zoneinfo.ZoneInfo(sys.argv[1]), sys.modules['tzdata'].__file__)"
+        zones = {"PYTHONPATH": str(layer), "PYTHONTZPATH": ""}
+        printed = run(sys.executable, "-c", code, "Europe/Berlin", **zones)
+        assert printed.startswith(f"Europe/Berlin {layer}")
 
     def test_it_carries_bytecode_if_this_machine_can_make_it(self, layer: Path) -> None:
         compiled = layer / "session_auditor" / "__pycache__" / "sweep.cpython-313.pyc"
