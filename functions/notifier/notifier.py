@@ -221,7 +221,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             by_id.setdefault(notice.event_id, []).append(record)
     told = 0
     stopped: LaterError | None = None
-    for message in messages(notices, several_targets=settings.several_targets):
+    for message in messages(notices, several_targets=settings.several_targets, time_zone=settings.time_zone):
         records = [record for notice in message.notices for record in by_id[notice.event_id]]
         if stopped is None:
             try:

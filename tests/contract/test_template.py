@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
+from zoneinfo import available_timezones
 
 import pytest
 from cfnlint.helpers import REGIONS
@@ -110,8 +111,12 @@ def statements(role: str = "AuditorRole") -> list[dict[str, Any]]:
     return found
 
 
-def admitted(parameter: dict[str, Any]) -> st.SearchStrategy[str]:
-    """Whatever CloudFormation lets through as the parameter's value."""
+def admitted(name: str) -> st.SearchStrategy[str]:
+    """Whatever CloudFormation lets through as the parameter's value; of time zones those that there are."""
+    parameter = PARAMETERS[name]
+    if name == "TimeZone":
+        zones = sorted(available_timezones())
+        return st.sampled_from([each for each in zones if re.fullmatch(parameter["AllowedPattern"], each)])
     if "AllowedValues" in parameter:
         return st.sampled_from([str(each) for each in parameter["AllowedValues"]])
     if parameter["Type"] == "Number":
@@ -180,12 +185,22 @@ class TestParameters:
             ("NoticeEmail", "ops@example.com", "ops"),
             ("NoticeStacks", "office,!lab-*", "office;lab"),
             ("NoticeFleets", "Buero Nord", 'office"'),
+            ("TimeZone", "Europe/Berlin", "Berlin"),
+            ("TimeZone", "America/Argentina/Buenos_Aires", "../Berlin"),
+            ("TimeZone", "Etc/GMT+3", "Europe/"),
+            ("TimeZone", "UTC", "right/Europe/Berlin"),
         ],
     )
     def test_patterns(self, name: str, right: str, wrong: str) -> None:
         pattern = PARAMETERS[name]["AllowedPattern"]
         assert re.fullmatch(pattern, right)
         assert not re.fullmatch(pattern, wrong)
+
+    def test_every_city_of_the_time_zones_is_taken(self) -> None:
+        pattern, most = PARAMETERS["TimeZone"]["AllowedPattern"], PARAMETERS["TimeZone"]["MaxLength"]
+        cities = {each for each in available_timezones() if "/" in each}
+        assert len(cities) > 400
+        assert [each for each in cities if not re.fullmatch(pattern, each) or len(each) > most] == []
 
     def test_they_are_asked_in_the_order_of_their_groups(self) -> None:
         groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
@@ -233,11 +248,11 @@ class TestFunction:
     @given(
         values=st.fixed_dictionaries(
             {
-                part["Ref"]: admitted(PARAMETERS[part["Ref"]])
+                part["Ref"]: admitted(part["Ref"])
                 for part in parts(variables)
                 if isinstance(part, dict) and part.get("Ref") in PARAMETERS
             }
-            | {"UserIdMode": admitted(PARAMETERS["UserIdMode"])}
+            | {"UserIdMode": admitted("UserIdMode")}
         )
     )
     def test_what_the_parameters_admit_the_settings_take(self, values: dict[str, str]) -> None:
@@ -654,7 +669,8 @@ class TestSam:
 
     def test_the_layer_holds_the_package_and_what_it_needs(self, layer: Path) -> None:
         folders = {path.name for path in layer.iterdir()}
-        assert {"session_auditor", "aws_lambda_powertools", "boto3", "botocore", "pydantic"} <= folders
+        needed = {"session_auditor", "aws_lambda_powertools", "boto3", "botocore", "pydantic", "tzdata"}
+        assert needed <= folders
         assert not {"moto", "pytest", "bin"} & folders
         described = {path.name for path in (layer / "botocore" / "data").iterdir() if path.is_dir()}
         assert described == SERVICES
@@ -671,6 +687,13 @@ class TestSam:
         code = "import boto3, sys; [boto3.client(each) for each in sys.argv[1:]]; print(boto3.__file__)"
         printed = run(sys.executable, "-c", code, *SERVICES, PYTHONPATH=str(layer))
         assert printed.startswith(str(layer))
+
+    def test_time_zones_are_read_from_it(self, layer: Path) -> None:
+        """Whatever the runtime has: here it has none."""
+        code = "import sys, zoneinfo; print(zoneinfo.ZoneInfo(sys.argv[1]), sys.modules['tzdata'].__file__)"
+        zones = {"PYTHONPATH": str(layer), "PYTHONTZPATH": ""}
+        printed = run(sys.executable, "-c", code, "Europe/Berlin", **zones)
+        assert printed.startswith(f"Europe/Berlin {layer}")
 
     def test_it_carries_bytecode_if_this_machine_can_make_it(self, layer: Path) -> None:
         compiled = layer / "session_auditor" / "__pycache__" / "sweep.cpython-313.pyc"

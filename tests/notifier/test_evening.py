@@ -106,6 +106,6 @@ def test_who_goes_home_is_no_news(monkeypatch: pytest.MonkeyPatch, matches: Matc
     remarks = [message["attachments"][0]["blocks"][1]["elements"][0]["text"] for message in messages]
     assert len(set(remarks)) == 3
     assert all(
-        remark.endswith("; at the latest they end at 2026-03-02T12:00:00Z (MAX_DURATION)")
+        remark.endswith("; at the latest they end at 2026-03-02 12:00 UTC (MAX_DURATION)")
         for remark in remarks
     )

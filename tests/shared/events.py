@@ -9,8 +9,19 @@ import pytest
 from sandbox.cloud import LocalCloud, Stack
 from session_auditor.contract import SOURCE, timestamp
 from session_auditor.model import DetailType, Event, Globs, Options, Scope
+from session_auditor.policies import read_document
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 
+# A session of the whole life has lasted too long after half an hour.
+TOO_LONG = read_document(
+    json.dumps(
+        {
+            "version": 1,
+            "timeZone": "UTC",
+            "policies": {"too-long": {"kind": "TOO_LONG", "minutes": [30]}},
+        }
+    )
+)
 # The most that one call of PutEvents takes.
 ENTRIES_LIMIT = 10
 # What a SAML identity provider may hand over as the name of a user.
@@ -30,11 +41,15 @@ HOSTILE = [
 def whole_life(scope: Scope = SCOPE, **fields: Any) -> dict[DetailType, Event]:
     """Return an event of every detail-type: a session connects, drops off for 47 minutes, returns and ends.
 
-    It starts at 08:00:30; its fleet ends it an hour after a disconnect. Then another life of it is left out.
+    It starts at 08:00:30; its fleet ends it an hour after a disconnect, and a policy allows half an hour.
+    Then another life of it is left out.
     """
-    history = History()
+    history = History(policies=TOO_LONG)
     seen = {"scope": scope} | fields
-    history.observe(0, scopes=frozenset([scope]))
+    for minute, codes in ((0, "DOMAIN_JOIN_ERROR_ACCESS_DENIED"), (0.5, "")):
+        history.observe(
+            minute, scopes=frozenset([scope]), fleets_read=at(minute), fleet_errors={scope.fleet: codes}
+        )
     for minute, connection in (
         (1, AWAY),
         (2, "CONNECTED"),

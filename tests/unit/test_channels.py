@@ -110,7 +110,7 @@ def test_a_mail_says_it_all() -> None:
         "",
         "The session of “jane.doe@example.com” on stack office, fleet cad ends soon",
         "",
-        "Session since 2026-03-02T08:30:00Z, until 2026-03-02T15:00:00Z at the latest (MAX_DURATION)",
+        "Session since 2026-03-02 08:30 UTC, until 2026-03-02 15:00 UTC at the latest (MAX_DURATION)",
         f"Id {1:032x}.",
     ]
     assert channels.mail(digest())[1].endswith(f"Id {0:032x} and 999 more.")

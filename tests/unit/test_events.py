@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from session_auditor.contract import committed_event, json_schema
 from session_auditor.model import DetailType, Globs, Options, Scope
 from session_auditor.wording import harmless
+from tests.shared.events import TOO_LONG
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -21,8 +22,9 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 def a_whole_life(**fields: Any) -> History:
     """One event at least of every detail-type."""
-    history = History()
-    history.observe(0)
+    history = History(policies=TOO_LONG)
+    history.observe(0, fleets_read=at(0), fleet_errors={"cad": "DOMAIN_JOIN_NERR_PASSWORD_EXPIRED"})
+    history.observe(0.5, fleets_read=at(0.5), fleet_errors={"cad": ""})
     history.observe(1, session(AWAY, **fields), session(session_id="other", **fields))
     history.observe(2, session(**fields))
     history.observe(3, session(AWAY, **fields))
@@ -117,6 +119,13 @@ def test_a_detail_by_example() -> None:
                 "disconnectedSeconds": 0,
                 "disconnects": 1,
             },
+            "fleet": {
+                "instanceType": "",
+                "fleetType": "ON_DEMAND",
+                "platform": "",
+                "maxSessionsPerInstance": 0,
+            },
+            "tags": {},
             "summary": "User “jane.doe@example.com” disconnected on stack office, fleet cad; "
             "the session ends at 09:03 UTC (disconnect timeout)",
         },

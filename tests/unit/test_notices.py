@@ -36,7 +36,7 @@ class TestSingles:
         assert message.heading == "AppStream Session Expiring on stack office, fleet cad"
         assert message.lines == ("The session of “user7@example.com” on stack office, fleet cad ends soon",)
         assert message.remark == (
-            "Session since 2026-03-02T08:30:00Z, until 2026-03-02T15:00:00Z at the latest (MAX_DURATION)"
+            "Session since 2026-03-02 08:30 UTC, until 2026-03-02 15:00 UTC at the latest (MAX_DURATION)"
         )
         assert message.id == f"{7:032x}"
 
@@ -116,10 +116,10 @@ class TestDigest:
     def test_it_says_when(self) -> None:
         batch = [notice(number, minute=number // 2) for number in range(4)]
         (message,) = told(*batch)
-        ends = "at the latest they end at 2026-03-02T15:00:00Z (MAX_DURATION)"
-        assert message.remark == f"Observed from 2026-03-02T14:00:00Z to 2026-03-02T14:01:00Z; {ends}"
+        ends = "at the latest they end at 2026-03-02 15:00 UTC (MAX_DURATION)"
+        assert message.remark == f"Observed from 2026-03-02 14:00 UTC to 2026-03-02 14:01 UTC; {ends}"
         (message,) = told(*[notice(number, DetailType.ENDED) for number in range(4)])
-        assert message.remark == "Observed at 2026-03-02T14:00:00Z"
+        assert message.remark == "Observed at 2026-03-02 14:00 UTC"
 
     def test_it_says_from_when_to_when_its_sessions_end_and_why(self) -> None:
         batch = [envelope(number) for number in range(4)]
@@ -128,7 +128,7 @@ class TestDigest:
             "cause": "DISCONNECT_TIMEOUT",
         }
         (message,) = told(*map(Notice.of, batch))
-        ends = "2026-03-02T14:05:00Z to 2026-03-02T15:00:00Z (DISCONNECT_TIMEOUT, MAX_DURATION)"
+        ends = "2026-03-02 14:05 UTC to 2026-03-02 15:00 UTC (DISCONNECT_TIMEOUT, MAX_DURATION)"
         assert message.remark.endswith(f"; at the latest they end from {ends}")
 
     def test_a_session_that_is_warned_of_twice_is_one(self) -> None:
@@ -146,15 +146,15 @@ class TestRemark:
     @pytest.mark.parametrize("kind", [DetailType.ENDED, DetailType.UNWATCHED])
     def test_what_is_over_has_no_end_to_come(self, kind: DetailType) -> None:
         (message,) = told(notice(1, kind))
-        assert message.remark == "Session since 2026-03-02T08:30:00Z"
+        assert message.remark == "Session since 2026-03-02 08:30 UTC"
 
     def test_what_a_filter_leaves_out_is_not_told_now(self) -> None:
         event = envelope(1, DetailType.AUDIT_RECOVERED)
         (message,) = told(Notice.of(event))
-        assert message.remark == "What happened there since 2026-03-02T13:30:00Z is told now"
+        assert message.remark == "What happened there since 2026-03-02 13:30 UTC is told now"
         event["detail"]["data"]["reason"] = "FILTERED"
         (message,) = told(Notice.of(event))
-        assert message.remark == "Not listed since 2026-03-02T13:30:00Z"
+        assert message.remark == "Not listed since 2026-03-02 13:30 UTC"
 
     def test_a_stack_without_known_fleets_names_none(self) -> None:
         (message,) = told(notice(1, DetailType.AUDIT_DEGRADED, fleet=""))

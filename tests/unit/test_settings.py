@@ -1,6 +1,7 @@
 """Settings: read once, and a wrong one is named."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_defaults() -> None:
     assert settings.user_id_mode is UserIdMode.PLAIN
     assert settings.options.baseline_events is False
     assert (settings.options.hole, settings.sweep_time_limit) == (timedelta(minutes=5), 50)
+    assert settings.options.time_zone is UTC
 
 
 def test_every_variable_is_read() -> None:
@@ -45,6 +47,7 @@ def test_every_variable_is_read() -> None:
             "HISTORY_DAYS": "30",
             "SWEEP_SCHEDULE": "rate(3 minutes)",
             "SWEEP_TIME_LIMIT": "300",
+            "TIME_ZONE": "Europe/Berlin",
             "PATH": "/usr/bin",
         }
     )
@@ -54,6 +57,7 @@ def test_every_variable_is_read() -> None:
     assert settings.options.authentication_types == {AuthenticationType.API, AuthenticationType.SAML}
     assert settings.options.baseline_events is True
     assert settings.options.user_id_mode is UserIdMode.HASH
+    assert settings.options.time_zone == ZoneInfo("Europe/Berlin")
     assert (settings.sweep_schedule, settings.sweep_time_limit) == (timedelta(minutes=3), 300)
     assert (settings.workers, settings.topology_minutes, settings.api_time_limit, settings.history_days) == (
         3,
@@ -95,6 +99,29 @@ def test_a_wrong_value_is_named_with_what_it_should_be(name: str, value: str | N
     with pytest.raises(SettingsError) as caught:
         AuditorSettings.from_environment(environment)
     assert str(caught.value) == f"{name} should be {expected}"
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        pytest.param("Europe/Bonn", id="no such zone"),
+        pytest.param("Europe", id="a folder of zones"),
+        pytest.param("tzdata.zi", id="a file beside them"),
+        pytest.param("../Europe/Berlin", id="a path out of them"),
+        pytest.param("/etc/passwd", id="a path"),
+        pytest.param("Europe/Berlin\0", id="no name of a file"),
+        pytest.param("\ud800", id="no text"),
+        pytest.param("x" * 5_000, id="long"),
+        pytest.param("", id="nothing"),
+    ],
+)
+def test_a_zone_that_there_is_not_is_named(zone: str) -> None:
+    wanted = "^TIME_ZONE should be a time zone by its IANA name, such as Europe/Berlin, or UTC$"
+    with pytest.raises(SettingsError, match=wanted):
+        AuditorSettings.from_environment(NEEDED | {"TIME_ZONE": zone})
+    channel = {"CHANNEL": "mail", "QUEUE_URL": "q", "DEAD_LETTERS_URL": "d", "TOPIC_ARN": "t"}
+    with pytest.raises(SettingsError, match=wanted):
+        NotifierSettings.from_environment(channel | {"TIME_ZONE": zone})
 
 
 def test_hashing_needs_its_secret() -> None:

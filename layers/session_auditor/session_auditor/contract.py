@@ -386,7 +386,7 @@ def fleet_event(change: FaultChange, occasion: Occasion) -> Event:
         since=fault.since,
         codes=fault.codes,
         **_facts(occasion, scope),
-        summary=fleet_summary(change),
+        summary=fleet_summary(change, time_zone=occasion.options.time_zone),
     )
     return _event(change.detail_type, metadata, data, target, scope)
 
@@ -403,7 +403,7 @@ def audit_event(change: AuditChange, occasion: Occasion) -> Event:
         reason=gap.reason,
         since=gap.since,
         **_facts(occasion, gap.scope),
-        summary=audit_summary(change),
+        summary=audit_summary(change, time_zone=occasion.options.time_zone),
     )
     return _event(change.detail_type, metadata, data, target, gap.scope)
 
@@ -582,7 +582,7 @@ def _session_data(transition: Transition, change: Change, occasion: Occasion) ->
             disconnects=after.disconnects,
         ),
         **_facts(occasion, session.scope),
-        "summary": summary(transition, change, observed_at),
+        "summary": summary(transition, change, observed_at, time_zone=occasion.options.time_zone),
     }
     match change.detail_type:
         case DetailType.STARTED:

@@ -6,7 +6,7 @@ time in it was passed in, is in UTC and is a whole second.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, NamedTuple
@@ -597,7 +597,8 @@ class Globs:
 class Options:
     """The decisions an administrator makes. Thresholds are minutes.
 
-    `hole` is how long nobody may look before nothing is claimed of that time.
+    `hole` is how long nobody may look before nothing is claimed of that time, `time_zone` what is
+    spoken in sentences for people.
     """
 
     expiring_minutes: tuple[int, ...] = (60, 15, 5)
@@ -609,6 +610,7 @@ class Options:
     hole: timedelta = timedelta(minutes=5)
     user_id_mode: UserIdMode = UserIdMode.PLAIN
     tag_keys: tuple[str, ...] = ()
+    time_zone: tzinfo = UTC
 
     def wants(self, scope: Scope) -> bool:
         """Return whether the filters include the scope; nothing excludes the target itself."""

@@ -7,6 +7,7 @@ and names some. It knows what the events say, and neither channels nor queues.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Any, NamedTuple, Self, assert_never
 
@@ -14,7 +15,7 @@ from session_auditor.contract import SOURCE, is_closing
 from session_auditor.coverage import FILTERED
 from session_auditor.errors import NoticeError
 from session_auditor.model import DetailType
-from session_auditor.wording import harmless
+from session_auditor.wording import harmless, local_time
 
 # Of a detail-type in one batch, so many events are a message each.
 SINGLES = 3
@@ -142,10 +143,13 @@ def tone_of(detail_type: DetailType) -> Tone:
             assert_never(detail_type)
 
 
-def messages(notices: Iterable[Notice], *, several_targets: bool) -> tuple[Message, ...]:
+def messages(
+    notices: Iterable[Notice], *, several_targets: bool, time_zone: tzinfo = UTC
+) -> tuple[Message, ...]:
     """Return what is told of a batch, in order of time; a notice that is there twice is told once.
 
-    With `several_targets` each message says of which account and region it is.
+    With `several_targets` each message says of which account and region it is. Times are told in `time_zone`
+    and name it.
     """
     once = {notice.event_id: notice for notice in notices}
     in_order = sorted(once.values(), key=lambda notice: (notice.observed_at, notice.event_id))
@@ -155,34 +159,34 @@ def messages(notices: Iterable[Notice], *, several_targets: bool) -> tuple[Messa
     told: list[Message] = []
     for of_type in by_type.values():
         if len(of_type) > SINGLES:
-            told.append(_digest(of_type, several_targets=several_targets))
+            told.append(_digest(of_type, time_zone, several_targets=several_targets))
         else:
-            told += [_single(notice, several_targets=several_targets) for notice in of_type]
+            told += [_single(notice, time_zone, several_targets=several_targets) for notice in of_type]
     return tuple(sorted(told, key=lambda message: (message.notices[0].observed_at, message.id)))
 
 
-def _single(notice: Notice, *, several_targets: bool) -> Message:
+def _single(notice: Notice, zone: tzinfo, *, several_targets: bool) -> Message:
     place = notice.place
     where = f" {_scope(place)}" if place.stack else f" in {_target(place)}"
     if place.stack and several_targets:
         where += f", {_target(place)}"
-    return Message((notice,), f"{notice.detail_type}{where}", (notice.summary,), _remark(notice))
+    return Message((notice,), f"{notice.detail_type}{where}", (notice.summary,), _remark(notice, zone))
 
 
-def _remark(notice: Notice) -> str:
+def _remark(notice: Notice, zone: tzinfo) -> str:
     match notice.detail_type:
         case DetailType.AUDIT_DEGRADED:
             return "Every sweep tries again; until one succeeds nobody there is reported as ended"
         case DetailType.AUDIT_RECOVERED if notice.reason == FILTERED:
-            return f"Not listed since {notice.since}"
+            return f"Not listed since {_local(notice.since, zone)}"
         case DetailType.AUDIT_RECOVERED:
-            return f"What happened there since {notice.since} is told now"
+            return f"What happened there since {_local(notice.since, zone)} is told now"
         case DetailType.FLEET_FAULTED:
             return "What AppStream says of it stands in its console, with the fleet"
         case DetailType.FLEET_RECOVERED:
-            return f"It had errors since {notice.since}"
+            return f"It had errors since {_local(notice.since, zone)}"
         case DetailType.ENDED | DetailType.UNWATCHED | DetailType.POLICY_CLEARED:
-            return _since(notice)
+            return _since(notice, zone)
         case (
             DetailType.STARTED
             | DetailType.CONNECTED
@@ -193,17 +197,26 @@ def _remark(notice: Notice) -> str:
             | DetailType.POLICY_VIOLATED
         ):
             if not notice.deadline:
-                return f"{_since(notice)}; no end is known"
-            return f"{_since(notice)}, until {notice.deadline} at the latest ({notice.cause})"
+                return f"{_since(notice, zone)}; no end is known"
+            until = _local(notice.deadline, zone)
+            return f"{_since(notice, zone)}, until {until} at the latest ({notice.cause})"
         case _:
             assert_never(notice.detail_type)
 
 
-def _since(notice: Notice) -> str:
-    return f"Session since {notice.began}" if notice.began else "Session of unknown begin"
+def _since(notice: Notice, zone: tzinfo) -> str:
+    return f"Session since {_local(notice.began, zone)}" if notice.began else "Session of unknown begin"
 
 
-def _digest(notices: Sequence[Notice], *, several_targets: bool) -> Message:
+def _local(text: str, zone: tzinfo) -> str:
+    """Return a time of an event as people are told it; what is none stays as it is."""
+    try:
+        return local_time(datetime.fromisoformat(text), zone)
+    except ValueError:
+        return text
+
+
+def _digest(notices: Sequence[Notice], zone: tzinfo, *, several_targets: bool) -> Message:
     what = "sessions" if notices[0].session_id else "stacks and fleets"
     # Of one session there may be several: it is warned of an hour and a quarter before its end.
     distinct = {(notice.place, notice.session_id) for notice in notices}
@@ -222,19 +235,20 @@ def _digest(notices: Sequence[Notice], *, several_targets: bool) -> Message:
     if names:
         more = f" and {len(names) - SESSIONS_NAMED:,} more" if len(names) > SESSIONS_NAMED else ""
         lines.append(", ".join(names[:SESSIONS_NAMED]) + more)
-    first, last = notices[0].observed_at, notices[-1].observed_at
+    first, last = (_local(notice.observed_at, zone) for notice in (notices[0], notices[-1]))
     seen = f"Observed at {first}" if first == last else f"Observed from {first} to {last}"
     heading = f"{notices[0].detail_type}: {len(distinct):,} {what}"
-    return Message(tuple(notices), heading, tuple(lines), seen + _ends(notices))
+    return Message(tuple(notices), heading, tuple(lines), seen + _ends(notices, zone))
 
 
-def _ends(notices: Sequence[Notice]) -> str:
+def _ends(notices: Sequence[Notice], zone: tzinfo) -> str:
     """Return when the sessions of a digest end, unless they have."""
     ends = sorted(notice.deadline for notice in notices if notice.deadline)
     if not ends or is_closing(notices[0].detail_type):
         return ""
     causes = ", ".join(sorted({notice.cause for notice in notices if notice.deadline}))
-    until = f"at {ends[0]}" if ends[0] == ends[-1] else f"from {ends[0]} to {ends[-1]}"
+    first, last = _local(ends[0], zone), _local(ends[-1], zone)
+    until = f"at {first}" if first == last else f"from {first} to {last}"
     return f"; at the latest they end {until} ({causes})"
 
 

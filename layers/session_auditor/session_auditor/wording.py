@@ -4,7 +4,7 @@ Plain data in, plain data out. Whoever reads the line may paste it into Slack, H
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
 from session_auditor.comparison import Transition
@@ -42,17 +42,17 @@ def harmless(text: str, limit: int) -> str:
     return _cut(_LINK.sub("", _MENTION.sub("", " ".join(line.split()))), limit)
 
 
-def summary(transition: Transition, change: Change, observed_at: datetime) -> str:
-    """Return the line of a session's event."""
-    return _cut(_summary(transition, change, observed_at), SUMMARY_LIMIT)
+def summary(transition: Transition, change: Change, observed_at: datetime, *, time_zone: tzinfo) -> str:
+    """Return the line of a session's event, its times in a zone."""
+    return _cut(_summary(transition, change, observed_at, time_zone), SUMMARY_LIMIT)
 
 
-def audit_summary(change: AuditChange) -> str:
+def audit_summary(change: AuditChange, *, time_zone: tzinfo) -> str:
     """Return the line of an audit event: a scope could not be listed, or can be again."""
     gap = change.gap
     what = f"Sessions {_on_stack(gap.scope)}" if gap.scope.stack else "Stacks and fleets"
     verb = "listed" if gap.scope.stack else "read"
-    since = f"since {gap.since:%Y-%m-%d %H:%M} UTC"
+    since = f"since {local_time(gap.since, time_zone)}"
     match change.detail_type:
         case DetailType.AUDIT_DEGRADED:
             line = f"{what} could not be {verb} {since}: {harmless(gap.reason, 40)}"
@@ -65,10 +65,10 @@ def audit_summary(change: AuditChange) -> str:
     return _cut(line, SUMMARY_LIMIT)
 
 
-def fleet_summary(change: FaultChange) -> str:
+def fleet_summary(change: FaultChange, *, time_zone: tzinfo = UTC) -> str:
     """Return the line of a fleet's event: which errors AppStream names, or that it names none any more."""
     fault = change.fault
-    fleet, since = f"Fleet {harmless(fault.fleet, 32)}", f"since {fault.since:%Y-%m-%d %H:%M} UTC"
+    fleet, since = f"Fleet {harmless(fault.fleet, 32)}", f"since {local_time(fault.since, time_zone)}"
     codes = harmless(fault.codes.replace(",", ", "), 90)
     match change.detail_type:
         case DetailType.FLEET_FAULTED:
@@ -78,6 +78,23 @@ def fleet_summary(change: FaultChange) -> str:
         case _:
             assert_never(change.detail_type)
     return _cut(line, SUMMARY_LIMIT)
+
+
+def local_time(time: datetime, zone: tzinfo, *, on_day_of: datetime | None = None) -> str:
+    """Return a time in a zone and the zone's name, such as 2026-03-02 16:00 CET.
+
+    The date is left out where it is that of `on_day_of` there.
+    """
+    local = _in_zone(time, zone)
+    same_day = on_day_of is not None and local.date() == _in_zone(on_day_of, zone).date()
+    shown = f"{local:%H:%M}" if same_day else f"{local:%Y-%m-%d %H:%M}"
+    return f"{shown} {zone_name(local)}"
+
+
+def zone_name(local: datetime) -> str:
+    """Return what the zone of a time is called then: CET or CEST, and UTC-03 where it has only a number."""
+    name = local.tzname() or ""
+    return f"UTC{name[:3]}:{name[3:]}".rstrip(":") if name[:1] in {"+", "-"} else name
 
 
 def minutes_left(deadline: Deadline, observed_at: datetime) -> int:
@@ -90,13 +107,13 @@ def seconds_between(start: datetime, end: datetime) -> int:
     return max(0, int((end - start).total_seconds()))
 
 
-def _summary(transition: Transition, change: Change, observed_at: datetime) -> str:
+def _summary(transition: Transition, change: Change, observed_at: datetime, zone: tzinfo) -> str:
     before, after, deadline = transition.before, transition.after, transition.deadline
     # A line opens with our own word: a spreadsheet would run a user id that opens with "=".
     name = harmless(after.session.user_id, 60)
     user, whose = (f"User “{name}”", f"The session of “{name}”") if name else ("A user", "A session")
     place = _on_stack(after.session.scope)
-    ends = _ends(deadline, observed_at)
+    ends = _ends(deadline, observed_at, zone)
     match change.detail_type:
         case DetailType.STARTED if after.baseline:
             return f"{user} has a session {place} that began before the audit"
@@ -186,7 +203,7 @@ def _reason(reason: EndReason) -> str:
             assert_never(reason)
 
 
-def _ends(deadline: Deadline, observed_at: datetime) -> str:
+def _ends(deadline: Deadline, observed_at: datetime, zone: tzinfo) -> str:
     """Return when the session ends and by what; "" without a deadline."""
     if deadline.at is None:
         return ""
@@ -199,8 +216,15 @@ def _ends(deadline: Deadline, observed_at: datetime) -> str:
             return ""
         case _:
             assert_never(deadline.cause)
-    day = "" if deadline.at.date() == observed_at.date() else f"{deadline.at:%Y-%m-%d} "
-    return f"{day}{deadline.at:%H:%M} UTC ({cause})"
+    return f"{local_time(deadline.at, zone, on_day_of=observed_at)} ({cause})"
+
+
+def _in_zone(time: datetime, zone: tzinfo) -> datetime:
+    try:
+        return time.astimezone(zone)
+    except OverflowError:
+        # AppStream may name the last minute that a date can have; another zone has no date for it.
+        return time.astimezone(UTC)
 
 
 def _on_stack(scope: Scope) -> str:

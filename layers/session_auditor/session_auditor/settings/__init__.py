@@ -1,12 +1,15 @@
 """How a function reads its settings: one frozen object, read from the environment once, at start.
 
 Each function's own are in a module of its role. Every variable that is wrong is named in the error. Every
-value that a template's parameters accept is valid here, so a stack that deploys also starts.
+value that a template's parameters accept is valid here, so a stack that deploys also starts; but for the name
+of a time zone that there is not, which no pattern can tell.
 """
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, tzinfo
 from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AliasGenerator,
@@ -14,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     ValidationError,
 )
 
@@ -45,11 +49,30 @@ def _whole(text: Any) -> Any:
         raise ValueError("no finite number") from None
 
 
+def _zone(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if text == "UTC":
+        # No file is read at a cold start for the zone that most have.
+        return UTC
+    try:
+        return ZoneInfo(text)
+    except (LookupError, OSError) as error:
+        # A name that is not known is a KeyError, one of a folder an OSError; one that leads out of the folder
+        # of the zones is a ValueError, as is that of a file that is no zone.
+        raise ValueError("no time zone") from error
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Names = Annotated[
     Globs,
     BeforeValidator(globs),
     Field(description="names or globs with commas between, ! before one excludes, such as prod-*,!prod-test"),
+]
+Zone = Annotated[
+    InstanceOf[tzinfo],
+    BeforeValidator(_zone),
+    Field(description="a time zone by its IANA name, such as Europe/Berlin, or UTC"),
 ]
 
 

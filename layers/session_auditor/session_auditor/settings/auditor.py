@@ -1,13 +1,13 @@
 """The auditor's settings."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from session_auditor.model import AuthenticationType, Globs, Options, UserIdMode
-from session_auditor.settings import Environment, Names, Whole, words
+from session_auditor.settings import Environment, Names, Whole, Zone, words
 
 # A missed sweep or two is no hole; nor is what a slow sweep takes.
 SHORTEST_HOLE = timedelta(minutes=5)
@@ -74,6 +74,7 @@ class AuditorSettings(Environment):
         validate_default=True,
         description="the ARN of the secret that keys hashed user ids, as USER_ID_MODE is hash",
     )
+    time_zone: Zone = UTC
     workers: Whole = Field(default=8, ge=1, le=64, description="a whole number from 1 to 64")
     topology_minutes: Whole = Field(default=5, ge=0, le=60, description="whole minutes from 0 to 60")
     api_time_limit: Whole = Field(default=5, ge=1, le=60, description="whole seconds from 1 to 60")
@@ -120,4 +121,5 @@ class AuditorSettings(Environment):
             hole=self.hole,
             user_id_mode=self.user_id_mode,
             tag_keys=self.tag_keys,
+            time_zone=self.time_zone,
         )

@@ -1,11 +1,12 @@
 """The settings of a channel's notifier; the auditor does not read them."""
 
+from datetime import UTC
 from enum import StrEnum
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from session_auditor.model import Globs
-from session_auditor.settings import Environment, Names
+from session_auditor.settings import Environment, Names, Zone
 
 
 class Channel(StrEnum):
@@ -29,6 +30,7 @@ class NotifierSettings(Environment):
     dead_letters_url: str = Field(min_length=1, description="the URL of the queue for what cannot be told")
     notice_stacks: Names = Globs()
     notice_fleets: Names = Globs()
+    time_zone: Zone = UTC
     several_targets: bool = Field(default=False, description="true or false")
     webhook: str = Field(
         default="",
