@@ -70,6 +70,7 @@ from session_auditor.model import Globs
 from session_auditor.stories import moment
 from session_auditor.views import Filter, Sort, live
 from session_auditor.views import status as status_of
+from session_auditor.wording import zone_name
 
 # As a shell says of a program that was interrupted.
 INTERRUPTED = 130
@@ -237,7 +238,8 @@ def _line(row: StatusRow) -> str:
 def footer(answer: SessionsAnswer, zone: tzinfo | None) -> str:
     """Return how many of how many are shown, in which time zone, and what to try if there are none."""
     number = f"{len(answer.sessions)} of {counted(answer.total, 'session')}"
-    times = f"times in {answer.as_of.astimezone(zone):%Z}, as of {moment(answer.as_of, zone, answer.as_of)}"
+    name, now = zone_name(answer.as_of.astimezone(zone)), moment(answer.as_of, zone, answer.as_of)
+    times = f"times in {name}, as of {now}"
     if answer.sessions or not answer.total:
         return f"{number}, {times}"
     return f"{number} match; names are matched whole, in upper and lower case, and * stands for anything"

@@ -3,8 +3,9 @@
 import json
 import re
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, timedelta, timezone, tzinfo
 from html.parser import HTMLParser
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -277,6 +278,15 @@ class TestLive:
 
 def test_states_cover_what_the_form_offers() -> None:
     assert STATES["everybody"] == set(Presence)
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [(UTC, "UTC"), (timezone(timedelta(hours=2)), "UTC+02:00"), (ZoneInfo("America/Sao_Paulo"), "UTC-03")],
+)
+def test_every_page_names_the_zone_of_its_times(zone: tzinfo, name: str) -> None:
+    for page in every_page(snapshot_of(remembered(1, "ann")), replace(PLACE, zone=zone), "ann"):
+        assert Reader(page).texts[-1] == f"Times in {name}"
 
 
 def test_a_life_in_a_pop_up() -> None:

@@ -1,6 +1,6 @@
 """How spans and times read; the lives themselves are told in tests/command and tests/integration."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -30,6 +30,11 @@ def test_a_time_of_today_is_its_hour_alone() -> None:
     assert moment(NOON + timedelta(days=6), UTC, NOON) == "Sun 12:00"
     assert moment(NOON + timedelta(days=7), UTC, NOON) == "2026-03-09 12:00"
     assert moment(None, UTC, NOON) == ""
+
+
+def test_a_time_that_the_zone_has_not_is_that_of_utc() -> None:
+    east, last = timezone(timedelta(hours=2)), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+    assert moment(last, east, NOON) == "9999-12-31 23:59"
 
 
 def test_hours_of_use() -> None:

@@ -15,6 +15,7 @@ from json import dumps
 from session_auditor.model import Gap, Life, Presence
 from session_auditor.stories import CAUSES, END_REASONS, PRESENCES, Told, hours, moment, span, state_of, story
 from session_auditor.views import Fault, On, Row, Status, levels
+from session_auditor.wording import zone_name
 
 ROWS_LIMIT = 200
 LINES_LIMIT = 40
@@ -171,7 +172,8 @@ def fleet_table(rows: Iterable[Row], ended: Iterable[Life], place: Place) -> str
 
 def _page(parts: Iterable[str], place: Place) -> str:
     theme = "dark" if place.dark else "light"
-    return f'<div class="asa {theme}"><style>{STYLE}</style>{"".join(parts)}</div>'
+    zone = f'<p class="remark">Times in {_text(zone_name(place.now.astimezone(place.zone)))}</p>'
+    return f'<div class="asa {theme}"><style>{STYLE}</style>{"".join(parts)}{zone}</div>'
 
 
 def _totals(status: Status, place: Place) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from session_auditor.model import Cause, DetailType, EndReason, Life, Options, Presence, Snapshot
 from session_auditor.timeline import Entry, entries_of, life_of
 from session_auditor.views import Coming, Row, coming, life, live
+from session_auditor.wording import in_zone
 
 PRESENCES = {
     Presence.CONNECTED: "connected",
@@ -136,7 +137,7 @@ def moment(time: datetime | None, zone: tzinfo | None, now: datetime) -> str:
     """
     if time is None:
         return ""
-    local, today = time.astimezone(zone), now.astimezone(zone).date()
+    local, today = in_zone(time, zone), now.astimezone(zone).date()
     days = (local.date() - today).days
     if days == 0:
         return f"{local:%H:%M}"

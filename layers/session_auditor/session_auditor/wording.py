@@ -85,8 +85,8 @@ def local_time(time: datetime, zone: tzinfo, *, on_day_of: datetime | None = Non
 
     The date is left out where it is that of `on_day_of` there.
     """
-    local = _in_zone(time, zone)
-    same_day = on_day_of is not None and local.date() == _in_zone(on_day_of, zone).date()
+    local = in_zone(time, zone)
+    same_day = on_day_of is not None and local.date() == in_zone(on_day_of, zone).date()
     shown = f"{local:%H:%M}" if same_day else f"{local:%Y-%m-%d %H:%M}"
     return f"{shown} {zone_name(local)}"
 
@@ -95,6 +95,15 @@ def zone_name(local: datetime) -> str:
     """Return what the zone of a time is called then: CET or CEST, and UTC-03 where it has only a number."""
     name = local.tzname() or ""
     return f"UTC{name[:3]}:{name[3:]}".rstrip(":") if name[:1] in {"+", "-"} else name
+
+
+def in_zone(time: datetime, zone: tzinfo | None) -> datetime:
+    """Return a time in a zone (None: this machine's), or in UTC where the zone has no date for it."""
+    try:
+        return time.astimezone(zone)
+    except (OverflowError, ValueError):
+        # AppStream may name the last minute that a date can have.
+        return time.astimezone(UTC)
 
 
 def minutes_left(deadline: Deadline, observed_at: datetime) -> int:
@@ -217,14 +226,6 @@ def _ends(deadline: Deadline, observed_at: datetime, zone: tzinfo) -> str:
         case _:
             assert_never(deadline.cause)
     return f"{local_time(deadline.at, zone, on_day_of=observed_at)} ({cause})"
-
-
-def _in_zone(time: datetime, zone: tzinfo) -> datetime:
-    try:
-        return time.astimezone(zone)
-    except OverflowError:
-        # AppStream may name the last minute that a date can have; another zone has no date for it.
-        return time.astimezone(UTC)
 
 
 def _on_stack(scope: Scope) -> str:
