@@ -19,6 +19,11 @@ def clock_of(remembered: Remembered) -> datetime:
     return since if hole_end is None else max(since, hole_end)
 
 
+def start_of(remembered: Remembered) -> datetime:
+    """Return when the session started; where AWS gave no start, when it was first seen."""
+    return remembered.session.start_time or remembered.first_seen
+
+
 def deadline_of(remembered: Remembered, *, running: bool = True) -> Deadline:
     """Return when the session will be ended: at its maximum, or when its user stays away too long.
 

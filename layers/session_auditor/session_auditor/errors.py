@@ -50,5 +50,9 @@ class FencedError(AuditorError):
     """Another sweep has committed since the snapshot was read; what this one compared is void."""
 
 
+class PoliciesError(AuditorError, ValueError):
+    """A policies document cannot be applied; the message is one line: the path, what is wrong, the remedy."""
+
+
 class NoticeError(AuditorError, ValueError):
     """What was received is no event of the auditor's; the message says so without quoting it."""

@@ -3,14 +3,20 @@
 Each is a file with one pure function: from what is remembered of a session and the time to what is due. Each
 threshold fires once; if several are crossed at once, only the tightest fires. What counts from a disconnect
 may fire again after the next one: `lifecycle.observe` forgets then that it fired.
+
+What a policy forbids has a rule for each kind: `violated` takes the policy, all live sessions that it matches
+and the time, and answers what they violate now. These rules remember nothing, so whoever asks compares the
+answer with what is open.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from typing import assert_never
 
-from session_auditor.model import Change, Due, Options, Remembered
-from session_auditor.rules import abandoned, expiring
+from session_auditor.model import Change, Due, Options, Remembered, Violation
+from session_auditor.policies import Draining, OutsideHours, Policy, TooLong, TooManySessions
+from session_auditor.rules import abandoned, draining, expiring, outside_hours, too_long, too_many_sessions
 
 # In the order in which their events are numbered. A rule is told whether the clocks are running: in a hole
 # that is not over they are not.
@@ -28,3 +34,23 @@ def fire(
             remembered = replace(remembered, fired={**remembered.fired, due.rule: due.threshold})
             changes += (Change(due.detail_type, due.threshold),)
     return remembered, changes
+
+
+def violated(
+    policy: Policy, sessions: Iterable[Remembered], now: datetime
+) -> dict[str, tuple[Violation, ...]]:
+    """Return what live sessions that a policy matches violate, by session id, the smallest threshold first.
+
+    All of them count, listed or not: TOO_MANY_SESSIONS ranks a user's sessions among each other.
+    """
+    match policy:
+        case OutsideHours():
+            return outside_hours.violated(policy, sessions, now)
+        case TooManySessions():
+            return too_many_sessions.violated(policy, sessions, now)
+        case TooLong():
+            return too_long.violated(policy, sessions, now)
+        case Draining():
+            return draining.violated(policy, sessions, now)
+        case _:
+            assert_never(policy)

@@ -26,7 +26,8 @@ def words(text: Any) -> Any:
     return tuple(word.strip() for word in text.split(",") if word.strip()) if isinstance(text, str) else text
 
 
-def _globs(text: Any) -> Any:
+def globs(text: Any) -> Any:
+    """Return what a text with commas between includes and, after a !, excludes."""
     if not isinstance(text, str):
         return text
     names = words(text)
@@ -47,7 +48,7 @@ def _whole(text: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Names = Annotated[
     Globs,
-    BeforeValidator(_globs),
+    BeforeValidator(globs),
     Field(description="names or globs with commas between, ! before one excludes, such as prod-*,!prod-test"),
 ]
 
