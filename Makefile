@@ -104,7 +104,7 @@ build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt examples/consum
 	@$(SAM) build
 
 .PHONY: schemas
-schemas: $(VENV)/.done  ## Write the JSON Schemas of the events into docs/schemas
+schemas: $(VENV)/.done  ## Write the JSON Schemas of events and policies into docs/schemas
 	@$(VENV)/bin/python -m sandbox.schemas
 
 .PHONY: picture

@@ -1,7 +1,8 @@
-"""`make schemas`: publishes the schemas of the events, from the models, in docs/schemas.
+"""`make schemas`: publishes schemas of the events and of policies, from the models, in docs/schemas.
 
 There is a JSON Schema of every detail-type's `detail`, and a template that puts schemas of the whole events
-into the EventBridge Schema Registry, in the draft that it takes.
+into the EventBridge Schema Registry, in the draft that it takes. The schema of the policies document is there
+for editors.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 from sandbox.cloud import ROOT
 from session_auditor.contract import SOURCE, json_schema
 from session_auditor.model import DetailType
+from session_auditor.policies import json_schema as policies_schema
 
 FOLDER = ROOT / "docs" / "schemas"
 TEMPLATE_HEAD = """\
@@ -48,6 +50,7 @@ def files() -> Iterator[tuple[Path, str]]:
             content=json.dumps(event_schema(detail_type), separators=(",", ":")),
         )
     yield FOLDER / "registry.yaml", template
+    yield FOLDER / "policies.json", json.dumps(policies_schema(), indent=2) + "\n"
 
 
 def event_schema(detail_type: DetailType) -> dict[str, Any]:

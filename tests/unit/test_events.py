@@ -133,11 +133,11 @@ def test_a_detail_by_example() -> None:
 
 
 def test_resources_are_the_arns_of_fleet_and_stack() -> None:
-    (event, *_) = a_whole_life().events
-    assert event.resources == (
-        "arn:aws:appstream:eu-west-1:123456789012:fleet/cad",
-        "arn:aws:appstream:eu-west-1:123456789012:stack/office",
-    )
+    fleet = "arn:aws:appstream:eu-west-1:123456789012:fleet/cad"
+    for event in a_whole_life().events:
+        of_a_fleet = event.detail_type in {DetailType.FLEET_FAULTED, DetailType.FLEET_RECOVERED}
+        stack = () if of_a_fleet else ("arn:aws:appstream:eu-west-1:123456789012:stack/office",)
+        assert event.resources == (fleet, *stack)
 
 
 @pytest.mark.parametrize("detail_type", DetailType)
@@ -202,7 +202,7 @@ def test_a_user_id_without_a_visible_character_counts_as_absent(user_id: str) ->
     summaries = [
         json.loads(event.detail)["data"]["summary"] for event in a_whole_life(user_id=user_id).events
     ]
-    assert all(line.startswith(("A user ", "A session ", "Sessions on ")) for line in summaries)
+    assert all(line.startswith(("A user ", "A session ", "Sessions on ", "Fleet ")) for line in summaries)
 
 
 @given(st.text(), st.text(min_size=1), st.text(min_size=1))

@@ -40,6 +40,7 @@ _DAY = f"({'|'.join(DAYS)})"
 _DAYS = rf"{_DAY}(-{_DAY})?"
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
 MINUTES_OF_A_DAY = 24 * 60
+_EVERYTHING = Globs()
 # Stands for a field that is in its object twice, so that validation refuses it where it is.
 _TWICE: Final = object()
 
@@ -66,8 +67,8 @@ class _Policy:
 
     name: str
     edition: str = ""
-    stacks: Globs = Globs()
-    fleets: Globs = Globs()
+    stacks: Globs = _EVERYTHING
+    fleets: Globs = _EVERYTHING
     tags: tuple[tuple[str, Globs], ...] = ()
 
     def matches(self, scope: Scope, tags: Mapping[str, str]) -> bool:
@@ -194,6 +195,8 @@ class _Form(BaseModel):
 class HoursForm(_Form):
     """Hours of the week in local time. If `to` is not after `from`, they end on the day after."""
 
+    model_config = ConfigDict(title="Hours")
+
     days: _Days = Field(
         description="days and ranges of days with commas between, each day once, such as mon-fri,sun",
         examples=["mon-fri", "mon-thu,sat"],
@@ -220,9 +223,7 @@ class HoursForm(_Form):
     @classmethod
     def _some_time_is_left(cls, to: str, info: ValidationInfo) -> str:
         if to == info.data.get("from_"):
-            raise _wrong(
-                f"is {_quoted(to)}, as from is; should be another time, or 24:00 with from 00:00 for whole days"
-            )
+            raise _wrong(f"is {_quoted(to)}, as from is; whole days are from 00:00 to 24:00")
         return to
 
 
@@ -239,6 +240,8 @@ class _PolicyForm(_Form):
 class OutsideHoursForm(_PolicyForm):
     """A live session outside the hours, whether anybody is connected or not."""
 
+    model_config = ConfigDict(title="OUTSIDE_HOURS")
+
     kind: Literal[PolicyKind.OUTSIDE_HOURS]
     hours: _Name = Field(description="the name of hours of this document, such as office")
     grace_minutes: int = Field(
@@ -254,6 +257,8 @@ class OutsideHoursForm(_PolicyForm):
 class TooManySessionsForm(_PolicyForm):
     """More live sessions of one user than the limit, among those that the filters match."""
 
+    model_config = ConfigDict(title="TOO_MANY_SESSIONS")
+
     kind: Literal[PolicyKind.TOO_MANY_SESSIONS]
     limit: int = Field(strict=True, ge=1, le=99_999, description="a whole number from 1 to 99999")
 
@@ -261,12 +266,16 @@ class TooManySessionsForm(_PolicyForm):
 class TooLongForm(_PolicyForm):
     """A session that has lasted so many minutes since its start."""
 
+    model_config = ConfigDict(title="TOO_LONG")
+
     kind: Literal[PolicyKind.TOO_LONG]
     minutes: _Minutes
 
 
 class DrainingForm(_PolicyForm):
     """A session whose host has been seen draining for so many minutes."""
+
+    model_config = ConfigDict(title="DRAINING")
 
     kind: Literal[PolicyKind.DRAINING]
     minutes: _Minutes
@@ -316,7 +325,7 @@ def read_document(
         form = _parsed(text)
         problems = list(_contradictions(form, tag_keys, user_id_mode))
     except ValidationError as error:
-        problems = [_said(each) for each in error.errors(include_url=False)]
+        problems = _said(error)
     except RecursionError:
         problems = ["document: nested too deeply; policies need four levels"]
     if problems:
@@ -367,39 +376,49 @@ def _contradictions(
             yield f"{path}.hours: no such hours {_quoted(each.hours)}; known: {known}"
         if isinstance(each, TooManySessionsForm) and user_id_mode is UserIdMode.OMIT:
             yield f"{path}.kind: {each.kind} needs user ids; set UserIdMode to plain or hash, or take it out"
-        for key in each.tags if tag_keys is not None else ():
-            if key not in tag_keys:
-                known = ", ".join(sorted(tag_keys)) or "none"
-                yield f"{path}.tags: TagKeys has no {_quoted(key)}; known: {known}"
+        unknown = () if tag_keys is None else [key for key in each.tags if key not in tag_keys]
+        for key in unknown:
+            known = ", ".join(sorted(tag_keys or ())) or "none"
+            yield f"{path}.tags: TagKeys has no {_quoted(key)}; known: {known}"
     pairs = sum(len(_minutes(each)) for each in form.policies.values())
     if pairs > PAIRS_LIMIT:
         yield f"policies: {pairs} pairs of policy and threshold; at most {PAIRS_LIMIT} fit, so take some out"
 
 
-def _said(error: ErrorDetails) -> str:
-    """Return one line that says where a document is wrong, and what should be there."""
+def _said(error: ValidationError) -> list[str]:
+    """Return what is wrong in a document: of each place the first that was found."""
+    said: dict[str, str] = {}
+    for each in error.errors(include_url=False):
+        path, sentence = _problem(each)
+        said.setdefault(path, f"{path}: {sentence}")
+    return list(said.values())
+
+
+def _problem(error: ErrorDetails) -> tuple[str, str]:
+    """Return where a document is wrong, and what should be there."""
     place, kind, value = _place(error["loc"]), error["type"], error["input"]
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         # Pydantic locates it at the policy, whose kind is missing or wrong.
         place = place._replace(path=f"{place.path}.kind")
         value = value.get("kind")
     if value is _TWICE and kind != "extra_forbidden":
-        return f"{place.path}: is there twice; keep one"
+        return place.path, "is there twice; keep one"
     match kind:
         case "policies":
-            return f"{place.path}: {error['msg']}"
+            sentence = error["msg"]
         case "union_tag_not_found":
-            return f"{place.path}: is missing; should be one of {', '.join(_FORMS)}"
+            sentence = f"is missing; should be one of {', '.join(_FORMS)}"
         case "union_tag_invalid":
-            return f"{place.path}: no such kind {_quoted(value)}; known: {', '.join(_FORMS)}"
+            sentence = f"no such kind {_quoted(value)}; known: {', '.join(_FORMS)}"
         case "extra_forbidden":
-            return f"{place.path}: no such field; known: {', '.join(sorted(_descriptions(place.form)))}"
+            sentence = f"no such field; known: {', '.join(sorted(_descriptions(place.form)))}"
         case "missing":
-            return f"{place.path}: is missing; should be {place.should_be}"
+            sentence = f"is missing; should be {place.should_be}"
         case "string_unicode":
-            return f"{place.path}: {_quoted(value)} holds half a character, a lone surrogate; write it whole"
+            sentence = f"{_quoted(value)} holds half a character, a lone surrogate; write it whole"
         case _:
-            return f"{place.path}: is {_quoted(value)}; should be {place.should_be}"
+            sentence = f"is {_quoted(value)}; should be {place.should_be}"
+    return place.path, sentence
 
 
 class _Place(NamedTuple):

@@ -20,7 +20,7 @@ def violated(
     for each in sessions:
         if each.session.user_id:
             by_user[each.session.user_id].append(each)
-    found = {}
+    found: dict[str, tuple[Violation, ...]] = {}
     for theirs in by_user.values():
         if len(theirs) <= policy.limit:
             continue
