@@ -199,10 +199,12 @@ def report(summary: Summary) -> None:
         ("OutboxPending", MetricUnit.Count, summary.pending),
         ("OldestPendingAge", MetricUnit.Seconds, summary.oldest_pending_age),
         ("ItemsUnreadable", MetricUnit.Count, summary.items_unreadable),
-        ("PoliciesNotApplied", MetricUnit.Count, int(bool(summary.policies_problem))),
         ("UnknownAuthenticationTypes", MetricUnit.Count, summary.unknown_authentication_types),
     ):
         metrics.add_metric(name=name, unit=unit, value=value)
+    if settings.policies_parameter:
+        not_applied = int(bool(summary.policies_problem))
+        metrics.add_metric(name="PoliciesNotApplied", unit=MetricUnit.Count, value=not_applied)
     metrics.flush_metrics()
 
 
@@ -221,5 +223,4 @@ def result(summary: Summary) -> dict[str, Any]:
         "pending": summary.pending,
         "itemsUnreadable": summary.items_unreadable,
         "publishingStopped": summary.publishing_stopped,
-        "policiesProblem": summary.policies_problem,
-    }
+    } | ({"policiesProblem": summary.policies_problem} if summary.policies_problem else {})

@@ -14,6 +14,7 @@ from session_auditor.errors import ItemError, SnapshotError
 from session_auditor.model import NO_POLICIES, Facts, Fleet, Life, Scope, Snapshot, Stored, UserIdMode
 from session_auditor.states import SCHEMA
 from session_auditor.table import (
+    BESIDE,
     BY_USER,
     FLEETS_KEY,
     POLICIES_KEY,
@@ -70,7 +71,7 @@ class TableReader:
         with table_in_reach(self._table.name, "read"):
             for item in self._items("pk = :pk", {}):
                 key = _key(item)
-                if key.split("#")[0] in {TARGET_KEY, SCOPES_KEY}:
+                if key.split("#")[0] in BESIDE:
                     beside[key] = item
                     continue
                 session_id = key.removeprefix(SESSION_PREFIX)

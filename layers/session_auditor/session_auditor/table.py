@@ -41,6 +41,8 @@ TARGET_KEY = "TARGET"
 SCOPES_KEY = "SCOPES"
 FLEETS_KEY = "FLEETS"
 POLICIES_KEY = "POLICIES"
+# The items of a target's partition that are of no session.
+BESIDE = frozenset([TARGET_KEY, SCOPES_KEY, FLEETS_KEY, POLICIES_KEY])
 SESSION_PREFIX = "SESSION#"
 # What does not fit an item lies in further ones: TARGET#1, SCOPES#1, FLEETS#1 and so on. An item may have
 # 400 KB.
