@@ -90,11 +90,12 @@ class Tables(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.tables: list[list[list[str]]] = []
-        self.silent = False
+        self.inside = self.silent = False
         self.feed(page)
 
     def handle_starttag(self, tag: str, _: Any) -> None:
         if tag == "table":
+            self.inside = True
             self.tables.append([])
         elif tag == "tr":
             self.tables[-1].append([])
@@ -102,11 +103,12 @@ class Tables(HTMLParser):
             self.tables[-1][-1].append("")
         self.silent = tag == "cwdb-action"
 
-    def handle_endtag(self, _: str) -> None:
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "table"
         self.silent = False
 
     def handle_data(self, data: str) -> None:
-        if self.tables and self.tables[-1] and self.tables[-1][-1] and not self.silent:
+        if self.inside and self.tables[-1] and self.tables[-1][-1] and not self.silent:
             self.tables[-1][-1][-1] += data
 
 
