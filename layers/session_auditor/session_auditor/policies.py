@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta, tzinfo
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypedDict, TypeVar, assert_never
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -157,7 +158,7 @@ def _readable_days(text: str) -> str:
 
 def _known_zone(name: str) -> str:
     try:
-        _zone(name)
+        ZoneInfo(name)
     # A folder of zones is no zone, nor is a name that leaves the folder of all.
     except (KeyError, ValueError, OSError):
         raise _wrong(
@@ -534,7 +535,7 @@ def _hours(form: HoursForm, time_zone: str) -> Hours:
         begin=begin,
         end=end if end > begin else end + MINUTES_OF_A_DAY,
         skip=frozenset(date.fromisoformat(day) for day in form.skip),
-        zone=_zone(time_zone),
+        zone=ZoneInfo(time_zone),
         text=f"{days} {form.from_}-{form.to} {time_zone}",
     )
 
@@ -552,9 +553,3 @@ def _weekdays(text: str) -> tuple[int, ...]:
         # A range may pass the end of the week: sat-mon.
         found += [(begin + n) % 7 for n in range((end - begin) % 7 + 1)]
     return tuple(sorted(found))
-
-
-def _zone(name: str) -> tzinfo:
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 - a cold start without policies does not pay for it
-
-    return ZoneInfo(name)

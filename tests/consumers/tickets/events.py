@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 SCHEMAS: dict[str, dict[str, Any]] = {
     schema["title"]: schema
     for schema in (
-        json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "schemas").glob("*.json"))
+        json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "schemas").glob("AppStream-*.json"))
     )
 }
 OBSERVED_AT = "2026-03-02T10:00:00Z"

@@ -1,6 +1,7 @@
 """OUTSIDE_HOURS: a session lives outside the hours, whether anybody is connected to it or not."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from session_auditor.clocks import MINUTE, start_of
@@ -15,19 +16,21 @@ def violated(
     closed = closed_since(policy, now)
     if closed is None:
         return {}
-    limit, actual = policy.hours.text, f"{now.astimezone(policy.hours.zone):%Y-%m-%d %H:%M %Z}"
+    from_before = Violation(
+        policy=policy.name,
+        kind=policy.kind,
+        threshold=0,
+        since=closed,
+        limit=policy.hours.text,
+        actual=f"{now.astimezone(policy.hours.zone):%Y-%m-%d %H:%M %Z}",
+        edition=policy.edition,
+    )
     return {
         each.session.id: (
-            Violation(
-                policy=policy.name,
-                kind=policy.kind,
-                threshold=0,
-                # AWS's clock may be ahead of ours.
-                since=min(max(closed, start_of(each)), now),
-                limit=limit,
-                actual=actual,
-                edition=policy.edition,
-            ),
+            from_before
+            if (start := start_of(each)) <= closed
+            # AWS's clock may be ahead of ours.
+            else replace(from_before, since=min(start, now)),
         )
         for each in sessions
     }
