@@ -309,6 +309,8 @@ class TestFunction:
             "logs:PutLogEvents",
             "secretsmanager:GetSecretValue",
             "sqs:SendMessage",
+            "ssm:GetParameter",
+            "tag:GetResources",
             "xray:PutTelemetryRecords",
             "xray:PutTraceSegments",
         ]
@@ -323,9 +325,20 @@ class TestFunction:
         assert everywhere == {
             "appstream:DescribeStacks",
             "appstream:DescribeFleets",
+            "tag:GetResources",
             "xray:PutTraceSegments",
             "xray:PutTelemetryRecords",
         }
+
+    def test_tags_and_policies_are_read_only_where_they_are_asked_for(self) -> None:
+        actions = {"ReadTags": "tag:GetResources", "ApplyPolicies": "ssm:GetParameter"}
+        conditional = {
+            each["Fn::If"][0]: each["Fn::If"][1]["PolicyDocument"]["Statement"][0]["Action"]
+            for each in RESOURCES["AuditorRole"]["Properties"]["Policies"]
+            if "Fn::If" in each
+        }
+        assert actions.items() <= conditional.items()
+        assert PARAMETERS["TagKeys"]["Default"] == PARAMETERS["PoliciesParameter"]["Default"] == ""
 
     def test_it_publishes_as_the_auditor_only(self) -> None:
         (publish,) = (each for each in statements() if each["Action"] == "events:PutEvents")
@@ -474,8 +487,10 @@ class TestResources:
     def test_every_alarm_is_named_to_the_board(self) -> None:
         (comma, arns) = RESOURCES["AlarmArns"]["Properties"]["Value"]["Fn::Join"]
         assert comma == ","
-        assert [each["Fn::GetAtt"] for each in arns] == [
-            [name, "Arn"] for name in of_type("AWS::CloudWatch::Alarm")
+        # One is there only with policies.
+        named = [each["Fn::If"][1] if "Fn::If" in each else each for each in arns]
+        assert sorted(each["Fn::GetAtt"] for each in named) == [
+            [name, "Arn"] for name in sorted(of_type("AWS::CloudWatch::Alarm"))
         ]
 
     def test_the_table_is_kept(self) -> None:
