@@ -22,6 +22,10 @@ Sights = tuple["Sight", ...]
 # ("fleet" or "stack", its name)
 Resource = tuple[str, str]
 
+# What a reading may tell of.
+KINDS = ("fleets", "tags", "document")
+NO_POLICIES: Document = {"policies": {}}
+
 # In the order of the table of docs/events.md, which is the order within one observation.
 STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, CLEARED, VIOLATED, ENDED, UNWATCHED = (
     f"AppStream Session {word}"
@@ -93,7 +97,8 @@ class Sweep:
     could not write, or that another sweep wrote in the meantime. `uncommitted` are the scopes of sessions
     that were lost. `load` is when it read the table, in the same order.
     `unwanted` are scopes that the filters exclude. `kept_scopes` unless the list of scopes had to be
-    written and could not be. `unreadable` is why the topology could not be read: nothing was listed.
+    written and could not be, `kept_facts` the same of what was read. `unreadable` is why the topology could
+    not be read: nothing was listed.
     `types` are the AuthenticationTypes that were asked for, None if none was left out; `listed_as` is the
     type of the call that listed a session, if it had one; `refused` are types not taken for a scope.
     `reading` is what it read beside the sessions, `remembered` what its container had read before.
@@ -115,6 +120,7 @@ class Sweep:
     uncommitted: frozenset[Scope] = frozenset()
     unwanted: frozenset[Scope] = frozenset()
     kept_scopes: bool = True
+    kept_facts: bool = True
     unreadable: str = ""
     types: frozenset[str] | None = None
     listed_as: Mapping[str, str] = field(default_factory=dict)
@@ -207,6 +213,30 @@ class Life:
     over: bool = False
 
 
+@dataclass(frozen=True)
+class Known:
+    """The last that is known of each fleet and tagged resource and of the policies; `at` is when it was read."""
+
+    fleets: Mapping[str, Record] = field(default_factory=dict)
+    tags: Mapping[Resource, Mapping[str, str]] = field(default_factory=dict)
+    document: Document = field(default_factory=lambda: NO_POLICIES)
+    at: Mapping[str, int] = field(default_factory=dict)
+
+    def after(self, reading: Reading, sweep: Sweep) -> "Known":
+        """Return the same after a sweep has learned of a reading."""
+        tags = self.tags
+        if reading.tags is not None:
+            there = _resources(sweep.scopes) | {("fleet", fleet) for fleet in reading.fleets or {}}
+            # Of what is there and was not named, the tags were taken away.
+            tags = {resource: tags for resource, tags in self.tags.items() if resource not in there}
+        return Known(
+            {**self.fleets, **(reading.fleets or {})},
+            {**tags, **(reading.tags or {})},
+            self.document if reading.document is None else reading.document,
+            {**self.at, **{what: reading.begin for what in KINDS if getattr(reading, what) is not None}},
+        )
+
+
 class Oracle:
     """Answers for a whole history of sweeps, in the order in which they were committed."""
 
@@ -220,6 +250,8 @@ class Oracle:
         self._lives: dict[str, list[Life]] = {}
         self._holes: dict[tuple[Scope, int], list[tuple[int, int]]] = {}
         self._lasts: dict[tuple[Scope, int, bool], tuple[int | None, int | None]] = {}
+        self._knowns: dict[int, Known] = {}
+        self._tables: dict[int, Known] = {}
         self._companies: dict[int, list[Life]] = {}
 
     @cached_property
@@ -418,46 +450,60 @@ class Oracle:
         before = Oracle(until_then)
         return any(_scope(_last(before.lives(each)[-1].sights)) == scope for each in before.living())
 
-    def _known(self, sweep: Sweep, what: str) -> list[Any]:
-        """Return what a sweep could know of all that was ever read: its own, then the latest first.
+    def known(self, sweep: Sweep) -> "Known":
+        """Return what is known of fleets, tags and policies at a sweep: the last of what was ever read.
 
-        The table keeps what was read by those that were committed before it was read; what the container kept
-        counts if it is newer.
+        What its container kept counts if it is newer than what the table knows.
         """
-        own = getattr(sweep.reading, what)
-        before = [each.reading for each in self.all_committed if (each.order or 0) < sweep.load]
-        table = [each for each in reversed(before) if getattr(each, what) is not None]
-        kept = [each for each in sweep.remembered if getattr(each, what) is not None]
-        newer = [each for each in kept[-1:] if not table or each.begin > table[0].begin]
-        rest = [getattr(each, what) for each in (*newer, *table)]
-        return rest if own is None else [own, *rest]
+        if id(sweep) not in self._knowns:
+            before = sum((each.order or 0) < sweep.load for each in self.committed)
+            known = self._in_table(before)
+            for reading in sweep.remembered:
+                newer = {
+                    what: value
+                    for what in KINDS
+                    if (value := getattr(reading, what)) is not None
+                    and reading.begin > known.at.get(what, -1)
+                }
+                known = known.after(Reading(reading.begin, **newer), sweep)
+            self._knowns[id(sweep)] = known.after(sweep.reading, sweep)
+        return self._knowns[id(sweep)]
+
+    def _in_table(self, number: int) -> "Known":
+        """Return what the table knows after a number of commits, of what is in view or has sessions."""
+        if number == 0:
+            return Known()
+        if number not in self._tables:
+            sweep = self.committed[number - 1]
+            if not sweep.kept_facts:
+                return self._in_table(number - 1)
+            known = self.known(sweep)
+            names = _resources((*sweep.scopes, *sweep.failed))
+            if not known.tags.keys() | {("fleet", fleet) for fleet in known.fleets} <= names:
+                before = Oracle([each for each in self.history if each.first_write < sweep.load])
+                lives = [before.lives(identity)[-1].sights for identity in before.living()]
+                names |= _resources(_scope(_last(sights)) for sights in lives)
+            self._tables[number] = replace(
+                known,
+                fleets={name: record for name, record in known.fleets.items() if ("fleet", name) in names},
+                tags={resource: tags for resource, tags in known.tags.items() if resource in names},
+            )
+        return self._tables[number]
 
     def facts(self, fleet: str, sweep: Sweep) -> Expected:
         """Return what an event says of a fleet: the last that is known."""
-        readings = self._known(sweep, "fleets")
-        record: Record = next((fleets[fleet] for fleets in readings if fleet in fleets), {})
+        record = self.known(sweep).fleets.get(fleet, {})
         return {ours: record.get(theirs, nothing) for theirs, (ours, nothing) in FACTS.items()}
 
     def tags(self, scope: Scope, sweep: Sweep) -> dict[str, str]:
         """Return what an event says of tags: a fleet's before its stack's, the last that is known."""
-        stack, fleet = (self._tags_of(each, sweep) for each in (("stack", scope[0]), ("fleet", scope[1])))
+        known = self.known(sweep).tags
+        stack, fleet = (known.get(each, {}) for each in (("stack", scope[0]), ("fleet", scope[1])))
         return {key: fleet.get(key, stack.get(key, "")) for key in sweep.tag_keys}
-
-    def _tags_of(self, resource: Resource, sweep: Sweep) -> Mapping[str, str]:
-        read = self._known(sweep, "tags")
-        there = {("stack", stack) for stack, _ in sweep.scopes}
-        there |= {
-            ("fleet", fleet) for fleet in (*(each for _, each in sweep.scopes), *(sweep.reading.fleets or ()))
-        }
-        # Of what is there and was not named, the tags were taken away.
-        read = read[:1] if resource in there else read
-        return next((tags[resource] for tags in read if resource in tags), {})
 
     def document(self, sweep: Sweep) -> Document:
         """Return the policies that are in force for a sweep: the last good ones that are known to it."""
-        if not sweep.has_policies:
-            return {"policies": {}}
-        return next(iter(self._known(sweep, "document")), {"policies": {}})
+        return self.known(sweep).document if sweep.has_policies else NO_POLICIES
 
     def company(self, sweep: Sweep) -> list[Life]:
         """Return the sessions that live as far as a sweep knows, whatever of it could be committed."""
@@ -556,6 +602,10 @@ def _until(sweep: Sweep, load: int) -> Sweep | None:
     kept = {identity: place for identity, place in sweep.kept.items() if place < load}
     order = sweep.order if sweep.order is not None and sweep.order < load else None
     return replace(sweep, kept=kept, lost=sweep.lost | (sweep.kept.keys() - kept.keys()), order=order)
+
+
+def _resources(scopes: Iterable[Scope]) -> set[Resource]:
+    return {each for stack, fleet in scopes for each in (("stack", stack), ("fleet", fleet))}
 
 
 def _fleets_read(sweep: Sweep, before: int | None) -> Reading | None:

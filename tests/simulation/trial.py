@@ -53,7 +53,7 @@ from tests.simulation.oracle import (
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/auditor.py"
 PARTITION = f"TARGET#{ACCOUNT_ID}#{REGION}"
-TARGET_ITEM, SCOPES, SESSION = "TARGET", "SCOPES", "SESSION#"
+TARGET_ITEM, SCOPES, FLEETS, SESSION = "TARGET", "SCOPES", "FLEETS", "SESSION#"
 ENVIRONMENT = {
     "TABLE_NAME": "table",
     "EVENT_BUS_NAME": "bus",
@@ -605,6 +605,7 @@ class Trial:
             lost=each.failed_writes | overtaken,
             unwanted=unwanted,
             kept_scopes=each.kept_scopes,
+            kept_facts=each.kept_facts,
             unreadable=unreadable,
             types=self._types(each, enough),
             listed_as=each.listed_as,
@@ -736,6 +737,7 @@ class Digest:
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
     kept_scopes: bool = True
+    kept_facts: bool = True
     ends_waiting: frozenset[str] = frozenset()
     events: set[str] = field(default_factory=set)
 
@@ -832,6 +834,7 @@ def _digest(run: Run) -> Digest:
             # What is refused after the commit is the clearing of an outbox, which tells of nothing new.
             refused |= sessions if told.commit is None else set()
             told.kept_scopes &= SCOPES not in keys
+            told.kept_facts &= FLEETS not in keys
             continue
         if told.commit is None:
             told.writes |= dict.fromkeys(sessions, call.order)
