@@ -283,7 +283,7 @@ def _in_short(entry: Entry) -> tuple[Any, ...]:
     metadata, data = content["metadata"], content["data"]
     cause = data["deadline"]["cause"] if entry["DetailType"] == EXPIRING else "NONE"
     told = (metadata["sequence"], entry["DetailType"], metadata["observedAt"], metadata["previousObservedAt"])
-    return (*told, data.get("thresholdMinutes", 0), cause)
+    return (*told, data.get("thresholdMinutes", 0), cause, data.get("policy", {"name": ""})["name"])
 
 
 def _told(entry: Entry) -> Expected:

@@ -23,7 +23,7 @@ Sights = tuple["Sight", ...]
 Resource = tuple[str, str]
 
 # What a reading may tell of.
-KINDS = ("fleets", "tags", "document")
+KINDS = ("fleets", "tags")
 NO_POLICIES: Document = {"policies": {}}
 
 # In the order of the table of docs/events.md, which is the order within one observation.
@@ -76,14 +76,12 @@ class Rules:
 class Reading:
     """What was read beside the sessions by a sweep that began at `begin`; None where it could not be read.
 
-    `fleets` are AWS's records by name; `tags` are of each tagged fleet and stack; `document` is the one of
-    the policies, if it was a good one.
+    `fleets` are AWS's records by name; `tags` are of each tagged fleet and stack.
     """
 
     begin: int = 0
     fleets: Mapping[str, Record] | None = None
     tags: Mapping[Resource, Mapping[str, str]] | None = None
-    document: Document | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +100,7 @@ class Sweep:
     `types` are the AuthenticationTypes that were asked for, None if none was left out; `listed_as` is the
     type of the call that listed a session, if it had one; `refused` are types not taken for a scope.
     `reading` is what it read beside the sessions, `remembered` what its container had read before.
-    `has_policies` if a document of policies is to be read. `topology_whole` if no scope can have vanished
+    `document` are the policies in force. `topology_whole` if no scope can have vanished
     unread. `waiting` are sessions that came back before their end was published.
     """
 
@@ -128,7 +126,7 @@ class Sweep:
     reading: Reading = Reading()
     remembered: tuple[Reading, ...] = ()
     tag_keys: tuple[str, ...] = ()
-    has_policies: bool = False
+    document: Document = field(default_factory=lambda: NO_POLICIES)
     topology_whole: bool = True
     waiting: frozenset[str] = frozenset()
 
@@ -215,11 +213,10 @@ class Life:
 
 @dataclass(frozen=True)
 class Known:
-    """The last that is known of each fleet and tagged resource and of the policies; `at` is when it was read."""
+    """The last that is known of fleets and tags; `at` is when each was read."""
 
     fleets: Mapping[str, Record] = field(default_factory=dict)
     tags: Mapping[Resource, Mapping[str, str]] = field(default_factory=dict)
-    document: Document = field(default_factory=lambda: NO_POLICIES)
     at: Mapping[str, int] = field(default_factory=dict)
 
     def after(self, reading: Reading, sweep: Sweep) -> "Known":
@@ -232,7 +229,6 @@ class Known:
         return Known(
             {**self.fleets, **(reading.fleets or {})},
             {**tags, **(reading.tags or {})},
-            self.document if reading.document is None else reading.document,
             {**self.at, **{what: reading.begin for what in KINDS if getattr(reading, what) is not None}},
         )
 
@@ -451,7 +447,7 @@ class Oracle:
         return any(_scope(_last(before.lives(each)[-1].sights)) == scope for each in before.living())
 
     def known(self, sweep: Sweep) -> "Known":
-        """Return what is known of fleets, tags and policies at a sweep: the last of what was ever read.
+        """Return what is known of fleets and tags at a sweep: the last of what was ever read.
 
         What its container kept counts if it is newer than what the table knows.
         """
@@ -500,10 +496,6 @@ class Oracle:
         known = self.known(sweep).tags
         stack, fleet = (known.get(each, {}) for each in (("stack", scope[0]), ("fleet", scope[1])))
         return {key: fleet.get(key, stack.get(key, "")) for key in sweep.tag_keys}
-
-    def document(self, sweep: Sweep) -> Document:
-        """Return the policies that are in force for a sweep: the last good ones that are known to it."""
-        return self.known(sweep).document if sweep.has_policies else NO_POLICIES
 
     def company(self, sweep: Sweep) -> list[Life]:
         """Return the sessions that live as far as a sweep knows, whatever of it could be committed."""
@@ -930,7 +922,7 @@ def _violations(sights: Sights) -> Violations:
     if not _is_looked_at(sights[-1]):
         return Violations(before)
     sight = sights[-1]
-    document = sight.oracle.document(sight.sweep)
+    document = sight.sweep.document
     stays: list[Violation] = []
     cleared: list[tuple[Violation, str]] = []
     raised: list[Violation] = []

@@ -95,6 +95,9 @@ def _last_end(hours_text: str, zone: str, at: int) -> int | None:
         if DAYS[day.weekday()] not in _days(hours["days"]) or day.isoformat() in hours.get("skip", ()):
             continue
         begin, end = _span(hours, day, zone)
+        if end <= begin:
+            # In spring there are none, if clocks pass over them.
+            continue
         if begin <= at < end:
             return None
         if end <= at:

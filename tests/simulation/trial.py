@@ -38,6 +38,8 @@ from tests.simulation.aws import LAMBDA_SECONDS, Call, Cloud, Died, Fault, Run
 from tests.simulation.eventbridge import Entry
 from tests.simulation.oracle import (
     ENDED,
+    KINDS,
+    NO_POLICIES,
     TARGET,
     UNWATCHED,
     Oracle,
@@ -49,11 +51,12 @@ from tests.simulation.oracle import (
     Sweep,
     text,
 )
+from tests.simulation.policies import Document
 
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/auditor.py"
 PARTITION = f"TARGET#{ACCOUNT_ID}#{REGION}"
-TARGET_ITEM, SCOPES, FLEETS, SESSION = "TARGET", "SCOPES", "FLEETS", "SESSION#"
+TARGET_ITEM, SCOPES, FLEETS, POLICIES_ITEM, SESSION = "TARGET", "SCOPES", "FLEETS", "POLICIES", "SESSION#"
 ENVIRONMENT = {
     "TABLE_NAME": "table",
     "EVENT_BUS_NAME": "bus",
@@ -168,7 +171,7 @@ _PRINTED = io.StringIO()
 class Told:
     """What a container was told when it last could ask: the stacks, their fleets, the fleets' timeouts.
 
-    `readings` are the last of the fleets themselves, of the tags and of the policies.
+    `readings` are the last of the fleets themselves, and of the tags.
     """
 
     stacks: frozenset[str] = frozenset()
@@ -208,7 +211,7 @@ class Container:
 
     def _adapters(self) -> tuple[Any, ...]:
         auditor = self.app.auditor
-        return auditor.lister.topology, auditor.snapshots, auditor.publisher, self.told
+        return auditor.lister.topology, auditor.policies, auditor.snapshots, auditor.publisher, self.told
 
     def invoke(self, run: Run) -> None:
         """Let Lambda call the handler; what it printed is kept on the run, too."""
@@ -232,7 +235,7 @@ class Container:
             self.told.timeouts = told.timeouts
         self.told.stacks, self.told.fleets = _stacks_and_fleets(run)
         read = _reading(run)
-        anew = [what for what in ("fleets", "tags", "document") if getattr(read, what) is not None]
+        anew = [what for what in KINDS if getattr(read, what) is not None]
         alone = {what: Reading(read.begin, **{what: getattr(read, what)}) for what in anew}
         self.told.readings = {**self.told.readings, **alone}
 
@@ -428,12 +431,14 @@ class Trial:
         table = self.cloud.dynamodb.tables["table"]
         # A sweep that wrote nothing changed no state, whatever it read.
         digests = [
-            each for run in self.runs[since:] if (each := digest(run)).commit is not None or each.writes
+            each
+            for run in self.runs[since:]
+            if (each := digest(run)).commit is not None or each.writes or each.policies_taken
         ]
         orders = sorted(
             order
             for each in digests
-            for order in (each.load, each.commit, *each.writes.values())
+            for order in (each.load, each.commit, each.policies_taken, *each.writes.values())
             if order is not None
         )
         rank = {order: place for place, order in enumerate(orders)}
@@ -452,7 +457,7 @@ class Trial:
                     *(
                         repr((each.stacks_problem, each.unread, each.fleets)),
                         repr({key: rank[at] for key, at in each.writes.items()}),
-                        repr((each.reading, each.told.readings)),
+                        repr((each.reading, each.told.readings, each.good_text, rank[each.policies_taken])),
                     ),
                 )
                 for each in digests
@@ -527,6 +532,7 @@ class Trial:
                             timestamp(each.since),
                             each.threshold,
                             each.cause,
+                            each.policy,
                         )
                         for each in entries_of(life.timeline, life.first_seen)
                     ]
@@ -613,7 +619,7 @@ class Trial:
             reading=each.reading,
             remembered=tuple(each.told.readings.values()),
             tag_keys=tuple(key for key in each.environment["TAG_KEYS"].split(",") if key),
-            has_policies=bool(each.environment["POLICIES_PARAMETER"]),
+            document=self._document(each, digests),
             topology_whole=each.topology_whole,
         )
         # An id that came back while its end still waited to be published had to wait, too.
@@ -634,6 +640,22 @@ class Trial:
         )
         scopes = frozenset((record["StackName"], record["FleetName"]) for record in records if record)
         return replace(sweep, uncommitted=scopes)
+
+    def _document(self, each: "Digest", digests: Iterable["Digest"]) -> Document:
+        """Return the policies in force at a sweep: of the good documents the last one that the table took."""
+        if not each.environment["POLICIES_PARAMETER"]:
+            return NO_POLICIES
+        taken = sorted(
+            (other.policies_taken, other)
+            for other in digests
+            if other.policies_taken and other.policies_taken < each.load
+        )
+        text = ""
+        for _, other in taken:
+            text = _good_text(other, text)
+        if each.policies_taken:
+            text = _good_text(each, text)
+        return self.cloud.world.documents.get(text, NO_POLICIES)
 
     @staticmethod
     def _last_record(history: Sequence[Sweep], identity: str) -> Record | None:
@@ -734,6 +756,9 @@ class Digest:
     told: Told = field(default_factory=Told)
     fleets_whole: bool = False
     reading: Reading = field(default_factory=Reading)
+    # The document of policies that it read, if it was a good one, and when its choice was put into the table.
+    good_text: str | None = None
+    policies_taken: int = 0
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
     kept_scopes: bool = True
@@ -810,6 +835,10 @@ def digest(run: Run) -> Digest:
 
 def _digest(run: Run) -> Digest:
     told = Digest(int(run.begin), run.environment, told=run.told, reading=_reading(run))
+    for call in run.calls:
+        if call.operation == "GetParameter" and call.answer is not None:
+            text = call.answer["Parameter"]["Value"]
+            told.good_text = text if text in run.cloud.world.documents else None
     listing = [
         number for number, call in enumerate(run.calls) if call.operation.startswith(("Describe", "List"))
     ]
@@ -835,6 +864,9 @@ def _digest(run: Run) -> Digest:
             refused |= sessions if told.commit is None else set()
             told.kept_scopes &= SCOPES not in keys
             told.kept_facts &= FLEETS not in keys
+            continue
+        if POLICIES_ITEM in keys:
+            told.policies_taken = call.order
             continue
         if told.commit is None:
             told.writes |= dict.fromkeys(sessions, call.order)
@@ -935,13 +967,13 @@ def is_looking(operation: str) -> bool:
 
 
 def _reading(run: Run) -> Reading:
-    """Return what a sweep read whole of the fleets, the tags and the policies."""
+    """Return what a sweep read whole of the fleets and the tags."""
     answers: dict[str, list[Mapping[str, Any] | None]] = defaultdict(list)
     for call in run.calls:
         answers[call.operation].append(call.answer)
-    fleets, tags, texts = (
+    fleets, tags = (
         [answer or {} for answer in answers[operation]] if answers[operation][-1:] != [None] else []
-        for operation in ("DescribeFleets", "GetResources", "GetParameter")
+        for operation in ("DescribeFleets", "GetResources")
     )
     return Reading(
         int(run.begin),
@@ -955,8 +987,14 @@ def _reading(run: Run) -> Reading:
         }
         if tags and not tags[-1]["PaginationToken"]
         else None,
-        run.cloud.world.documents.get(texts[-1]["Parameter"]["Value"]) if texts else None,
     )
+
+
+def _good_text(each: Digest, before: str) -> str:
+    """Return the document that a sweep puts into the table: what is no good one changes nothing."""
+    if not each.environment["POLICIES_PARAMETER"]:
+        return ""
+    return before if each.good_text is None else each.good_text
 
 
 def _resource(arn: str) -> Resource:
