@@ -70,7 +70,7 @@ class TableReader:
         with table_in_reach(self._table.name, "read"):
             for item in self._items("pk = :pk", {}):
                 key = _key(item)
-                if key.split("#")[0] in {TARGET_KEY, SCOPES_KEY}:
+                if key.split("#")[0] in {TARGET_KEY, SCOPES_KEY, FLEETS_KEY, POLICIES_KEY}:
                     beside[key] = item
                     continue
                 session_id = key.removeprefix(SESSION_PREFIX)
