@@ -135,6 +135,8 @@ def one_id_per_transition(published: Sequence[Entry]) -> None:
         content = detail(entry["Detail"])
         about = content["data"].get("session", content["data"])
         told = tuple(str(about.get(name, "")) for name in ("id", "stackName", "fleetName", "since"))
+        if "policy" in content["data"]:
+            told += content["data"]["policy"]["name"], str(content["data"]["thresholdMinutes"])
         transition = (*told, entry["DetailType"], content["metadata"]["observedAt"])
         if transitions.setdefault(transition, identity) != identity:
             raise Broken(f"two ids for one transition: {_brief(entry)} of {told}")
