@@ -1,10 +1,12 @@
 """AppStream's listings over a world that tests change: who streams, where, and since when.
 
-It knows the four calls that find streaming sessions, with paging as AWS does it: a token is a place in
-the list as it is now, so a list that changes between two pages shifts under the reader. A record is
-replaced and never changed, so an answer that was given stays what it was.
+The world has tags and parameters, too, of which other services answer. This one knows the four calls that
+find streaming sessions, with paging as AWS does it: a token is a place in the list as it is now, so a list
+that changes between two pages shifts under the reader. A record is replaced and never changed, so an answer
+that was given stays what it was.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -26,9 +28,16 @@ def moment(seconds: float) -> datetime:
 
 
 class World:
-    """Stacks, fleets and the streaming sessions on them, with the verbs that change them."""
+    """Stacks, fleets and the streaming sessions on them, with the verbs that change them.
+
+    `tags` are those of ("fleet", name) and ("stack", name). `documents` are the good ones among the texts
+    that ever stood in a parameter, as whoever wrote them meant them.
+    """
 
     def __init__(self) -> None:
+        self.tags: dict[tuple[str, str], dict[str, str]] = {}
+        self.parameters: dict[str, str] = {}
+        self.documents: dict[str, Mapping[str, Any]] = {}
         self.stacks: dict[str, Record] = {}
         self.fleets: dict[str, Record] = {}
         self.associations: dict[str, list[str]] = {}
@@ -48,6 +57,8 @@ class World:
             "State": "RUNNING",
             "MaxUserDurationInSeconds": 57600,
             "InstanceType": "stream.standard.medium",
+            "FleetType": "ALWAYS_ON",
+            "Platform": "WINDOWS_SERVER_2022",
             "ComputeCapacityStatus": {"Desired": 1},
         } | attributes
         if disconnect_timeout is not None:
@@ -58,9 +69,36 @@ class World:
             if name not in self.associations[stack]:
                 self.associations[stack].append(name)
 
+    def change_fleet(self, name: str, **attributes: Any) -> None:
+        """Change attributes of a fleet."""
+        self.fleets[name] = self.fleets[name] | attributes
+
+    def fault(self, name: str, *codes: str) -> None:
+        """Let AWS name these errors of a fleet, or none."""
+        errors = [{"ErrorCode": code, "ErrorMessage": f"{code}, as simulated"} for code in codes]
+        self.change_fleet(name, FleetErrors=errors)
+
+    def tag(self, kind: str, name: str, **tags: str) -> None:
+        """Give a fleet or a stack these tags and no others."""
+        self.tags[kind, name] = tags
+
+    def write_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """Put a good document into a parameter."""
+        self.parameters[name] = json.dumps(document)
+        self.documents[self.parameters[name]] = document
+
+    def break_document(self, name: str, text: str) -> None:
+        """Put a text into a parameter that is no good document."""
+        self.parameters[name] = text
+
+    def remove_parameter(self, name: str) -> None:
+        """Delete a parameter."""
+        self.parameters.pop(name, None)
+
     def remove_fleet(self, name: str) -> None:
         """Delete a fleet with all that streams from it."""
         del self.fleets[name]
+        self.tags.pop(("fleet", name), None)
         for fleets in self.associations.values():
             if name in fleets:
                 fleets.remove(name)
@@ -74,6 +112,7 @@ class World:
     def remove_stack(self, name: str) -> None:
         """Delete a stack with all that streams from it."""
         del self.stacks[name], self.associations[name]
+        self.tags.pop(("stack", name), None)
         self._drop(scope for scope in self.scopes if scope[0] == name)
 
     def _drop(self, scopes: Iterable[Scope]) -> None:

@@ -21,6 +21,8 @@ from tests.simulation.appstream import ACCOUNT_ID, REGION, AppStream, World
 from tests.simulation.dynamodb import BY_USER, DynamoDB
 from tests.simulation.errors import AwsError
 from tests.simulation.eventbridge import EventBridge
+from tests.simulation.parameters import Parameters
+from tests.simulation.tagging import Tagging
 
 EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 LAMBDA_SECONDS = 60.0
@@ -167,10 +169,14 @@ class Cloud:
         self.dynamodb.create_table(table, indexes=BY_USER)
         self.eventbridge = EventBridge()
         self.eventbridge.buses.add(bus)
-        self.services: Mapping[str, AppStream | DynamoDB | EventBridge] = {
+        self.tagging = Tagging(self.world, self._fails)
+        self.parameters = Parameters(self.world, self._fails)
+        self.services: Mapping[str, AppStream | DynamoDB | EventBridge | Parameters | Tagging] = {
             "appstream": self.appstream,
             "dynamodb": self.dynamodb,
             "events": self.eventbridge,
+            "resourcegroupstaggingapi": self.tagging,
+            "ssm": self.parameters,
         }
         self.seconds_per_call = 0.05
         self.validates = False
@@ -180,6 +186,10 @@ class Cloud:
         self.runs = 0
         self.calls = 0
         self._real: Any = None
+
+    def _fails(self, operation: str, params: Mapping[str, Any]) -> str | None:
+        """Whoever lets AppStream fail lets what is asked beside it fail, too."""
+        return self.appstream.fails(operation, params)
 
     def __enter__(self) -> Self:
         self._real = getattr(BaseClient, _CALL)

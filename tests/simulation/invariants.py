@@ -8,18 +8,23 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from tests.simulation.dynamodb import Item, Table
 from tests.simulation.eventbridge import Entry
 from tests.simulation.oracle import (
     ABANDONED,
+    CLEARED,
     DEGRADED,
     DISCONNECTED,
     ENDED,
     EXPIRING,
+    FAULTED,
+    MENDED,
     RECOVERED,
     UNWATCHED,
+    VIOLATED,
     Expected,
     Oracle,
 )
@@ -130,6 +135,8 @@ def one_id_per_transition(published: Sequence[Entry]) -> None:
         content = detail(entry["Detail"])
         about = content["data"].get("session", content["data"])
         told = tuple(str(about.get(name, "")) for name in ("id", "stackName", "fleetName", "since"))
+        if "policy" in content["data"]:
+            told += content["data"]["policy"]["name"], str(content["data"]["thresholdMinutes"])
         transition = (*told, entry["DetailType"], content["metadata"]["observedAt"])
         if transitions.setdefault(transition, identity) != identity:
             raise Broken(f"two ids for one transition: {_brief(entry)} of {told}")
@@ -201,6 +208,58 @@ def published_is_expected(published: Sequence[Entry], oracle: Oracle, without: C
             )
     if dict(audits) != oracle.audits():
         raise Broken(f"audit events: expected {oracle.audits()}, published {dict(audits)}")
+    faults: dict[str, list[Expected]] = defaultdict(list)
+    for entry in once(published):
+        if entry["DetailType"] in {FAULTED, MENDED}:
+            faults[detail(entry["Detail"])["data"]["fleetName"]].append(_told(entry))
+    if dict(faults) != oracle.faults():
+        raise Broken(f"events of fleets: expected {oracle.faults()}, published {dict(faults)}")
+
+
+def violations_are_opened_and_closed(published: Sequence[Entry]) -> None:
+    """A violation is told once until it is cleared, and cleared once, as it was told, before the end."""
+    for identity, each in lives(published).items():
+        for life in each:
+            violated: dict[tuple[str, int], Any] = {}
+            for entry in life:
+                kind, data = entry["DetailType"], detail(entry["Detail"])["data"]
+                if kind in {ENDED, UNWATCHED} and violated:
+                    raise Broken(f"{identity}: {_brief(entry)} leaves {sorted(violated)} open")
+                if kind not in {VIOLATED, CLEARED}:
+                    continue
+                key = data["policy"]["name"], data["thresholdMinutes"]
+                if kind == VIOLATED and key in violated:
+                    raise Broken(f"{identity}: {_brief(entry)} of {key}, which is open")
+                if kind == CLEARED and violated.pop(key, None) != data["policy"]:
+                    raise Broken(f"{identity}: {_brief(entry)} of {key}, which is not open as it says")
+                if kind == VIOLATED:
+                    violated[key] = data["policy"]
+                    if data["policy"]["since"] > detail(entry["Detail"])["metadata"]["observedAt"]:
+                        raise Broken(f"{identity}: {_brief(entry)} began after it was observed")
+
+
+def faults_are_opened_and_closed(published: Sequence[Entry]) -> None:
+    """A fleet's fault is told as 1, 2, 3, each time with other codes, until it is over; once."""
+    faults: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in once(published):
+        if entry["DetailType"] in {FAULTED, MENDED}:
+            data = detail(entry["Detail"])["data"]
+            faults[data["fleetName"], data["since"]].append(entry)
+    for (fleet, _), told in faults.items():
+        contents = [detail(entry["Detail"]) for entry in told]
+        codes = [content["data"]["codes"] for content in contents]
+        kinds = [entry["DetailType"] for entry in told]
+        numbers = [content["metadata"]["sequence"] for content in contents]
+        if numbers != list(range(1, len(told) + 1)) or MENDED in kinds[:-1] or kinds[0] == MENDED:
+            raise Broken(f"{fleet}: its fault was told as {', '.join(map(_brief, told))}")
+        if kinds[-1] == MENDED and codes.pop() != codes[-1]:
+            raise Broken(f"{fleet}: it recovered from other errors than were told: {codes}")
+        if not all(codes) or any(one == other for one, other in pairwise(codes)):
+            raise Broken(f"{fleet}: a change was told that was none: {codes}")
+        for entry in told:
+            arns = entry["Resources"]
+            if len(arns) != 1 or not arns[0].endswith(f":fleet/{fleet}"):
+                raise Broken(f"{fleet}: {_brief(entry)} names {arns}")
 
 
 # Of a longer life the first and the last events are kept.
@@ -226,7 +285,7 @@ def _in_short(entry: Entry) -> tuple[Any, ...]:
     metadata, data = content["metadata"], content["data"]
     cause = data["deadline"]["cause"] if entry["DetailType"] == EXPIRING else "NONE"
     told = (metadata["sequence"], entry["DetailType"], metadata["observedAt"], metadata["previousObservedAt"])
-    return (*told, data.get("thresholdMinutes", 0), cause)
+    return (*told, data.get("thresholdMinutes", 0), cause, data.get("policy", {"name": ""})["name"])
 
 
 def _told(entry: Entry) -> Expected:

@@ -12,20 +12,30 @@ from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
+from tests.simulation import policies
+from tests.simulation.policies import DRAINING, OUTSIDE_HOURS, TOO_LONG, Document, Found
+
 Scope = tuple[str, str]
 Record = Mapping[str, Any]
 Expected = dict[str, Any]
 Sights = tuple["Sight", ...]
+# ("fleet" or "stack", its name)
+Resource = tuple[str, str]
+
+# What a reading may tell of.
+KINDS = ("fleets", "tags")
+NO_POLICIES: Document = {"policies": {}}
 
 # In the order of the table of docs/events.md, which is the order within one observation.
-STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, ENDED, UNWATCHED = (
+STARTED, CONNECTED, DISCONNECTED, RECONNECTED, EXPIRING, ABANDONED, CLEARED, VIOLATED, ENDED, UNWATCHED = (
     f"AppStream Session {word}"
     for word in (
-        *("Started", "Connected", "Disconnected", "Reconnected"),
-        *("Expiring", "Abandoned", "Ended", "Unwatched"),
+        *("Started", "Connected", "Disconnected", "Reconnected", "Expiring", "Abandoned"),
+        *("Policy Cleared", "Policy Violated", "Ended", "Unwatched"),
     )
 )
 DEGRADED, RECOVERED = "AppStream Audit Degraded", "AppStream Audit Recovered"
+FAULTED, MENDED = "AppStream Fleet Faulted", "AppStream Fleet Recovered"
 # Stands for the whole target where its topology cannot be read.
 TARGET: Scope = ("", "")
 
@@ -43,6 +53,13 @@ FIELDS = {
     "InstanceId": "instanceId",
     "InstanceDrainStatus": "instanceDrainStatus",
 }
+# The same of a fleet, with what stands where AWS says nothing.
+FACTS = {
+    "InstanceType": ("instanceType", ""),
+    "FleetType": ("fleetType", ""),
+    "Platform": ("platform", ""),
+    "MaxSessionsPerInstance": ("maxSessionsPerInstance", 0),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,18 @@ class Rules:
 
 
 @dataclass(frozen=True, eq=False)
+class Reading:
+    """What was read beside the sessions by a sweep that began at `begin`; None where it could not be read.
+
+    `fleets` are AWS's records by name; `tags` are of each tagged fleet and stack.
+    """
+
+    begin: int = 0
+    fleets: Mapping[str, Record] | None = None
+    tags: Mapping[Resource, Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Sweep:
     """What one sweep saw, and what of it was committed.
 
@@ -66,9 +95,13 @@ class Sweep:
     could not write, or that another sweep wrote in the meantime. `uncommitted` are the scopes of sessions
     that were lost. `load` is when it read the table, in the same order.
     `unwanted` are scopes that the filters exclude. `kept_scopes` unless the list of scopes had to be
-    written and could not be. `unreadable` is why the topology could not be read: nothing was listed.
+    written and could not be, `kept_facts` the same of what was read. `unreadable` is why the topology could
+    not be read: nothing was listed.
     `types` are the AuthenticationTypes that were asked for, None if none was left out; `listed_as` is the
     type of the call that listed a session, if it had one; `refused` are types not taken for a scope.
+    `reading` is what it read beside the sessions, `remembered` what its container had read before.
+    `document` are the policies in force. `topology_whole` if no scope can have vanished
+    unread. `waiting` are sessions that came back before their end was published.
     """
 
     begin: int
@@ -85,10 +118,17 @@ class Sweep:
     uncommitted: frozenset[Scope] = frozenset()
     unwanted: frozenset[Scope] = frozenset()
     kept_scopes: bool = True
+    kept_facts: bool = True
     unreadable: str = ""
     types: frozenset[str] | None = None
     listed_as: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[Scope, frozenset[str]] = field(default_factory=dict)
+    reading: Reading = Reading()
+    remembered: tuple[Reading, ...] = ()
+    tag_keys: tuple[str, ...] = ()
+    document: Document = field(default_factory=lambda: NO_POLICIES)
+    topology_whole: bool = True
+    waiting: frozenset[str] = frozenset()
 
     def place(self, identity: str) -> int | None:
         """Return where in the order of writes its sight of a session stands; None if it does not count."""
@@ -171,6 +211,28 @@ class Life:
     over: bool = False
 
 
+@dataclass(frozen=True)
+class Known:
+    """The last that is known of fleets and tags; `at` is when each was read."""
+
+    fleets: Mapping[str, Record] = field(default_factory=dict)
+    tags: Mapping[Resource, Mapping[str, str]] = field(default_factory=dict)
+    at: Mapping[str, int] = field(default_factory=dict)
+
+    def after(self, reading: Reading, sweep: Sweep) -> "Known":
+        """Return the same after a sweep has learned of a reading."""
+        tags = self.tags
+        if reading.tags is not None:
+            there = _resources(sweep.scopes) | {("fleet", fleet) for fleet in reading.fleets or {}}
+            # Of what is there and was not named, the tags were taken away.
+            tags = {resource: tags for resource, tags in self.tags.items() if resource not in there}
+        return Known(
+            {**self.fleets, **(reading.fleets or {})},
+            {**tags, **(reading.tags or {})},
+            {**self.at, **{what: reading.begin for what in KINDS if getattr(reading, what) is not None}},
+        )
+
+
 class Oracle:
     """Answers for a whole history of sweeps, in the order in which they were committed."""
 
@@ -184,6 +246,9 @@ class Oracle:
         self._lives: dict[str, list[Life]] = {}
         self._holes: dict[tuple[Scope, int], list[tuple[int, int]]] = {}
         self._lasts: dict[tuple[Scope, int, bool], tuple[int | None, int | None]] = {}
+        self._knowns: dict[int, Known] = {}
+        self._tables: dict[int, Known] = {}
+        self._companies: dict[int, list[Life]] = {}
 
     @cached_property
     def first(self) -> Sweep:
@@ -225,6 +290,8 @@ class Oracle:
                 or (now.record is not None and _timeout((*before, now)) != knew)
                 or now.sweep.listed_as.get(identity, "") not in {"", *kinds[-1:]}
                 or lives[-1].over
+                or _violations((*before, now)).open != (_violations(tuple(before)).open if before else ())
+                or _draining((*before, now)) != (_draining(tuple(before)) if before else None)
                 or _events(lives[-1], tail=True)
             ):
                 changed.add(identity)
@@ -379,6 +446,104 @@ class Oracle:
         before = Oracle(until_then)
         return any(_scope(_last(before.lives(each)[-1].sights)) == scope for each in before.living())
 
+    def known(self, sweep: Sweep) -> "Known":
+        """Return what is known of fleets and tags at a sweep: the last of what was ever read.
+
+        What its container kept counts if it is newer than what the table knows.
+        """
+        if id(sweep) not in self._knowns:
+            before = sum((each.order or 0) < sweep.load for each in self.committed)
+            known = self._in_table(before)
+            for reading in sweep.remembered:
+                newer = {
+                    what: value
+                    for what in KINDS
+                    if (value := getattr(reading, what)) is not None
+                    and reading.begin > known.at.get(what, -1)
+                }
+                known = known.after(Reading(reading.begin, **newer), sweep)
+            self._knowns[id(sweep)] = known.after(sweep.reading, sweep)
+        return self._knowns[id(sweep)]
+
+    def _in_table(self, number: int) -> "Known":
+        """Return what the table knows after a number of commits, of what is in view or has sessions."""
+        if number == 0:
+            return Known()
+        if number not in self._tables:
+            sweep = self.committed[number - 1]
+            if not sweep.kept_facts:
+                return self._in_table(number - 1)
+            known = self.known(sweep)
+            names = _resources((*sweep.scopes, *sweep.failed))
+            if not known.tags.keys() | {("fleet", fleet) for fleet in known.fleets} <= names:
+                before = Oracle([each for each in self.history if each.first_write < sweep.load])
+                lives = [before.lives(identity)[-1].sights for identity in before.living()]
+                names |= _resources(_scope(_last(sights)) for sights in lives)
+            self._tables[number] = replace(
+                known,
+                fleets={name: record for name, record in known.fleets.items() if ("fleet", name) in names},
+                tags={resource: tags for resource, tags in known.tags.items() if resource in names},
+            )
+        return self._tables[number]
+
+    def facts(self, fleet: str, sweep: Sweep) -> Expected:
+        """Return what an event says of a fleet: the last that is known."""
+        record = self.known(sweep).fleets.get(fleet, {})
+        return {ours: record.get(theirs, nothing) for theirs, (ours, nothing) in FACTS.items()}
+
+    def tags(self, scope: Scope, sweep: Sweep) -> dict[str, str]:
+        """Return what an event says of tags: a fleet's before its stack's, the last that is known."""
+        known = self.known(sweep).tags
+        stack, fleet = (known.get(each, {}) for each in (("stack", scope[0]), ("fleet", scope[1])))
+        return {key: fleet.get(key, stack.get(key, "")) for key in sweep.tag_keys}
+
+    def company(self, sweep: Sweep) -> list[Life]:
+        """Return the sessions that live as far as a sweep knows, whatever of it could be committed."""
+        if id(sweep) not in self._companies:
+            known = [_until(each, sweep.load) for each in self.history if each is not sweep]
+            now = replace(sweep, kept={}, lost=sweep.waiting, order=sweep.load)
+            until_now = Oracle([*(each for each in known if each is not None), now])
+            lives = [until_now.lives(identity)[-1] for identity in until_now.living()]
+            self._companies[id(sweep)] = lives
+        return self._companies[id(sweep)]
+
+    def faults(self) -> dict[str, list[Expected]]:
+        """Return the events of fleets that must have been published, by fleet, in order."""
+        told: dict[str, list[Expected]] = {}
+        fleets = [*(fleet for sweep in self.history for fleet in sweep.reading.fleets or {})]
+        for fleet in dict.fromkeys(fleets):
+            said: tuple[str, ...] = ()
+            since = sequence = 0
+            before: int | None = None
+            for sweep in self.committed:
+                read = _fleets_read(sweep, before)
+                codes = None if read is None else _new_codes(fleet, read, sweep)
+                if codes is not None and codes != said:
+                    since, sequence = (since, sequence + 1) if said else (sweep.observed, 1)
+                    told.setdefault(fleet, []).append(
+                        {
+                            "detailType": FAULTED if codes else MENDED,
+                            "metadata": {
+                                "sequence": sequence,
+                                "observedAt": text(sweep.observed),
+                                "previousObservedAt": ""
+                                if before is None
+                                else text(min(before, sweep.observed)),
+                            },
+                            "data": {
+                                "stackName": "",
+                                "fleetName": fleet,
+                                "since": text(since),
+                                "codes": ",".join(codes or said),
+                                "fleet": self.facts(fleet, sweep),
+                                "tags": self.tags(("", fleet), sweep),
+                            },
+                        }
+                    )
+                    said = codes
+                before = before if read is None else read.begin
+        return told
+
     def audits(self) -> dict[Scope, list[Expected]]:
         """Return the audit events that must have been published, by scope, in order."""
         told: dict[Scope, list[Expected]] = {}
@@ -397,11 +562,11 @@ class Oracle:
                     since = sweep.observed if since is None else since
                     if not reason and self._hole_is_open(scope, sweep):
                         reason = problem
-                        told.setdefault(scope, []).append(_audit(DEGRADED, scope, sweep, since, reason))
+                        told.setdefault(scope, []).append(self._audit(DEGRADED, scope, sweep, since, reason))
                     continue
                 if reason and since is not None:
                     reason = "FILTERED" if scope in sweep.unwanted else reason
-                    told.setdefault(scope, []).append(_audit(RECOVERED, scope, sweep, since, reason))
+                    told.setdefault(scope, []).append(self._audit(RECOVERED, scope, sweep, since, reason))
                 since, reason = None, ""
         return told
 
@@ -413,10 +578,50 @@ class Oracle:
             since = next((each.begin for each in failures if (each.order or 0) < sweep.load), None)
         return since is not None and sweep.begin - since > sweep.rules.hole
 
+    def _audit(self, kind: str, scope: Scope, sweep: Sweep, since: int, reason: str) -> Expected:
+        data = {"stackName": scope[0], "fleetName": scope[1], "since": text(since), "reason": reason}
+        about = {"fleet": self.facts(scope[1], sweep), "tags": self.tags(scope, sweep)}
+        metadata = {"observedAt": text(sweep.observed)}
+        return {"detailType": kind, "metadata": metadata, "data": data | about}
 
-def _audit(kind: str, scope: Scope, sweep: Sweep, since: int, reason: str) -> Expected:
-    data = {"stackName": scope[0], "fleetName": scope[1], "since": text(since), "reason": reason}
-    return {"detailType": kind, "metadata": {"observedAt": text(sweep.observed)}, "data": data}
+
+def _until(sweep: Sweep, load: int) -> Sweep | None:
+    """Return what of a sweep was written before another one read the table."""
+    if sweep.first_write >= load:
+        return None
+    if all(place < load for place in (*sweep.kept.values(), sweep.order or 0)):
+        return sweep
+    kept = {identity: place for identity, place in sweep.kept.items() if place < load}
+    order = sweep.order if sweep.order is not None and sweep.order < load else None
+    return replace(sweep, kept=kept, lost=sweep.lost | (sweep.kept.keys() - kept.keys()), order=order)
+
+
+def _resources(scopes: Iterable[Scope]) -> set[Resource]:
+    return {each for stack, fleet in scopes for each in (("stack", stack), ("fleet", fleet))}
+
+
+def _fleets_read(sweep: Sweep, before: int | None) -> Reading | None:
+    """Return what a sweep read of the fleets, or its container if that is newer than what the table knows."""
+    if sweep.reading.fleets is not None:
+        return sweep.reading
+    kept = [each for each in sweep.remembered if each.fleets is not None]
+    return next((each for each in kept[-1:] if before is None or each.begin > before), None)
+
+
+def _new_codes(fleet: str, read: Reading, sweep: Sweep) -> tuple[str, ...] | None:
+    """Return the codes of a fleet's errors; none if it is gone or out of view, None if that is not known."""
+    if fleet in (read.fleets or {}) and fleet in {each for _, each in sweep.scopes}:
+        return _codes((read.fleets or {})[fleet])
+    return () if sweep.topology_whole else None
+
+
+def _codes(record: Record) -> tuple[str, ...] | None:
+    """Return the distinct codes of a fleet's errors; None if they can't be read."""
+    errors = record.get("FleetErrors", [])
+    if not isinstance(errors, list) or not all(isinstance(each, dict) for each in errors):
+        return None
+    codes = [each.get("ErrorCode") for each in errors]
+    return tuple(sorted(set(codes))) if all(isinstance(code, str) and code for code in codes) else None
 
 
 # One session's life, replayed. The answers are kept for the same sights only: the log itself never changes.
@@ -679,6 +884,116 @@ def _abandoned(sights: Sights) -> int | None:
     return now[1] if not fired or now[1] > max(fired) else None
 
 
+# Policies: what is open after the last sight of a log, and what that sight opened and closed.
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A policy's threshold that a session violates, as it was told; `edition` as it was found last."""
+
+    policy: str
+    threshold: int
+    kind: str
+    found: Found
+    edition: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What it is told once by, and in the order of."""
+        return self.policy, self.threshold
+
+
+@dataclass(frozen=True)
+class Violations:
+    """The open violations after a sight, those that it raised, and those that it cleared, with the reason."""
+
+    open: tuple[Violation, ...] = ()
+    raised: tuple[Violation, ...] = ()
+    cleared: tuple[tuple[Violation, str], ...] = ()
+
+
+@lru_cache(maxsize=20_000)
+def _violations(sights: Sights) -> Violations:
+    before = _violations(sights[:-1]).open if len(sights) > 1 else ()
+    end = _end(sights)
+    if end is not None:
+        reason = "UNWATCHED" if end["reason"] == "UNWATCHED" else "ENDED"
+        return Violations(cleared=tuple((each, reason) for each in _in_order(before)))
+    if not _is_looked_at(sights[-1]):
+        return Violations(before)
+    sight = sights[-1]
+    document = sight.sweep.document
+    stays: list[Violation] = []
+    cleared: list[tuple[Violation, str]] = []
+    raised: list[Violation] = []
+    found = {name: _found(sights, document, name, before) for name in document["policies"]}
+    for each in before:
+        policy = document["policies"].get(each.policy, {})
+        now = policies.edition(document, each.policy) if policy else ""
+        if policy.get("kind") == each.kind and each.threshold in found[each.policy]:
+            stays.append(replace(each, edition=now))
+        else:
+            cleared.append((each, "RESOLVED" if now == each.edition else "POLICY_CHANGED"))
+    for name, of_policy in found.items():
+        # The largest alone; what is below one that is open counts as fired.
+        largest = max(of_policy, default=-1)
+        if largest > max((each.threshold for each in stays if each.policy == name), default=-1):
+            kind, edition = document["policies"][name]["kind"], policies.edition(document, name)
+            raised.append(Violation(name, largest, kind, of_policy[largest], edition))
+    in_order = sorted(cleared, key=lambda each: each[0].key)
+    return Violations((*stays, *raised), _in_order(raised), tuple(in_order))
+
+
+def _in_order(violations: Iterable[Violation]) -> tuple[Violation, ...]:
+    return tuple(sorted(violations, key=lambda each: each.key))
+
+
+def _is_looked_at(sight: Sight) -> bool:
+    """Return whether a sight can raise and clear: it was listed, in a scope that was listed whole."""
+    alive = sight.record is not None and sight.record.get("State") != "EXPIRED"
+    return alive and sight.sweep.covered(sight.scope)
+
+
+def _found(sights: Sights, document: Document, name: str, before: Sequence[Violation]) -> dict[int, Found]:
+    """Return how a session violates a policy at the last sight, by threshold; 0 where its kind has none."""
+    sight, policy, record = sights[-1], document["policies"][name], _last(sights)
+    oracle, sweep = sight.oracle, sight.sweep
+    if not policies.concerns(policy, _scope(record), oracle.tags(_scope(record), sweep)):
+        return {}
+    at, start = sweep.observed, _born(sights)
+    if policy["kind"] == OUTSIDE_HOURS:
+        outside = policies.outside_hours(document, name, at, start)
+        return {0: outside} if outside else {}
+    if policy["kind"] == TOO_LONG:
+        return policies.thresholds(policy, at, start)
+    if policy["kind"] == DRAINING:
+        since = _draining(sights)
+        clock = since if since is None or sight.hole_end is None else max(since, sight.hole_end)
+        # What has fired stays fired: a hole says nothing of it.
+        fired = [] if since is None else [each for each in before if each.policy == name]
+        kept = {each.threshold: each.found for each in fired if each.threshold in policy["minutes"]}
+        return kept | policies.thresholds(policy, at, clock)
+    company = [
+        (_born(life.sights), str(other["Id"]))
+        for life in oracle.company(sweep)
+        if (other := _last(life.sights))["UserId"] == record["UserId"]
+        and policies.concerns(policy, _scope(other), oracle.tags(_scope(other), sweep))
+    ]
+    beyond = policies.beyond(policy["limit"], company, str(record["Id"]), at) if record["UserId"] else None
+    return {0: beyond} if beyond else {}
+
+
+@lru_cache(maxsize=20_000)
+def _draining(sights: Sights) -> int | None:
+    """Return since when a session's host was seen draining; None if it is not."""
+    since: int | None = None
+    for sight in sights:
+        if sight.record is not None and _is_looked_at(sight):
+            draining = sight.record.get("InstanceDrainStatus") == "DRAINING"
+            since = (sight.sweep.observed if since is None else since) if draining else None
+    return since
+
+
 # Events
 
 
@@ -698,6 +1013,9 @@ def _happened(
     sights: Sights, end: Mapping[str, Any] | None, told: Sequence[Expected]
 ) -> Iterable[tuple[str, Expected]]:
     """Return what the last sight shows, in order."""
+    violations = _violations(sights)
+    if end is not None:
+        yield from _cleared(violations)
     if end is not None and end["reason"] == "UNWATCHED":
         if told:
             yield UNWATCHED, {}
@@ -718,6 +1036,21 @@ def _happened(
     for kind, minutes in ((EXPIRING, _expiring(sights)), (ABANDONED, _abandoned(sights))):
         if minutes is not None:
             yield kind, {"thresholdMinutes": minutes}
+    yield from _cleared(violations)
+    for each in violations.raised:
+        yield VIOLATED, _worded(each)
+
+
+def _cleared(violations: Violations) -> Iterable[tuple[str, Expected]]:
+    for each, reason in violations.cleared:
+        yield CLEARED, _worded(each) | {"clearReason": reason}
+
+
+def _worded(violation: Violation) -> Expected:
+    found = violation.found
+    policy = {"name": violation.policy, "kind": violation.kind, "since": text(found.since)}
+    policy |= {"limit": found.limit, "actual": found.actual}
+    return {"policy": policy, "thresholdMinutes": violation.threshold}
 
 
 def _event(
@@ -763,6 +1096,8 @@ def _event(
                 "disconnectedSeconds": presence.disconnected,
                 "disconnects": presence.disconnects,
             },
+            "fleet": sight.oracle.facts(record["FleetName"], sight.sweep),
+            "tags": sight.oracle.tags(_scope(record), sight.sweep),
         }
         | extra,
     }

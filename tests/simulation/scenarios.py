@@ -6,15 +6,19 @@ The tests let faults fall on the sweep of any moment.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from tests.simulation.oracle import Rules
-from tests.simulation.trial import Trial
+from tests.simulation.trial import POLICIES, Trial
 
 Change = Callable[[Trial], None]
 MINUTE = 60
 # For days in which many minutes pass between two sweeps: at this interval that alone is no hole.
 PATIENCE = {"SWEEP_SCHEDULE": "rate(60 minutes)"}
 PATIENT = Rules(hole=2 * 3600 + 50)
+RULED = {"POLICIES_PARAMETER": POLICIES}
+TAGGED = {"TAG_KEYS": "team"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,17 @@ class Scenario:
     rules: Rules = field(default_factory=Rules)
 
 
-def start(trial: Trial, identity: str, scope: str = "s1/f1", ago: float = 30, **attributes: object) -> None:
-    """Let a user of a name that would be noticed start to stream."""
+def start(
+    trial: Trial,
+    identity: str,
+    scope: str = "s1/f1",
+    ago: float = 30,
+    whose: str = "",
+    **attributes: object,
+) -> None:
+    """Let a user of a name that would be noticed start to stream; `whose` is a session of the same user."""
     stack, fleet = scope.split("/")
-    user = f"user-of-{identity}@example.com"
+    user = f"user-of-{whose or identity}@example.com"
     trial.users.add(user)
     at = trial.cloud.clock.now - ago
     trial.cloud.world.start(identity, stack, fleet, at=at, user=user, **attributes)  # type: ignore[arg-type]
@@ -130,6 +141,46 @@ def refusing(*types: str) -> Change:
 
     def change(trial: Trial) -> None:
         trial.cloud.appstream.refused_types = frozenset(types)
+
+    return change
+
+
+def policies(zone: str = "UTC", hours: str = "mon-sun 00:00 24:00", **named: dict[str, Any]) -> Change:
+    """Let an administrator store policies; hours are days, begin and end."""
+    days, begin, end = hours.split()
+    document = {
+        "version": 1,
+        "timeZone": zone,
+        "hours": {"office": {"days": days, "from": begin, "to": end}},
+        "policies": {name.replace("_", "-"): policy for name, policy in named.items()},
+    }
+    return world("write_document", POLICIES, document)
+
+
+def too_long(*minutes: int, **filters: Any) -> dict[str, Any]:
+    """Return a policy that no session lasts longer."""
+    return {"kind": "TOO_LONG", "minutes": list(minutes)} | filters
+
+
+AFTER_HOURS: dict[str, Any] = {"kind": "OUTSIDE_HOURS", "hours": "office", "graceMinutes": 2}
+BROKEN = '{"version": 1, "timeZone": "UTC", "policies": {"too-long": {"kind": "TOO_LONG", "minutes": []}}}'
+
+
+def begin_at(moment: str) -> Change:
+    """Let it be later, before anything has happened."""
+    return lambda trial: _wait_until(trial, datetime.fromisoformat(moment).timestamp())
+
+
+def _wait_until(trial: Trial, at: float) -> None:
+    trial.wait(at - trial.cloud.clock.now)
+
+
+def drain(*identities: str, status: str = "DRAINING") -> Change:
+    """Let the hosts of sessions drain, or not."""
+
+    def change(trial: Trial) -> None:
+        for identity in identities:
+            trial.cloud.world.change(identity, InstanceDrainStatus=status)
 
     return change
 
@@ -432,5 +483,169 @@ SCENARIOS = (
             Moment(MINUTE, lambda trial: trial.cloud.world.change("b", InstanceDrainStatus="DRAINING")),
             Moment(MINUTE, each("end", "a", "b")),
         ),
+    ),
+    Scenario(
+        "fleets that fail and mend",
+        (
+            Moment(
+                0,
+                all_of(
+                    world("fleet", "f1", "s1", MaxSessionsPerInstance=4),
+                    world("fleet", "f2", "s1", InstanceType="stream.standard.large"),
+                    world("tag", "stack", "s1", team="a"),
+                    world("tag", "fleet", "f1", team="b"),
+                ),
+            ),
+            Moment(MINUTE, all_of(world("fault", "f1", "DOMAIN_JOIN_ERROR"), arrive("a", scope="s1/f2"))),
+            Moment(
+                MINUTE,
+                all_of(
+                    world("fault", "f1", "DOMAIN_JOIN_ERROR", "A_ROLE"),
+                    world("fault", "f2", "A_ROLE"),
+                    world("tag", "fleet", "f1"),
+                ),
+            ),
+            Moment(MINUTE, all_of(world("fault", "f1"), denied("DescribeFleets"))),
+            Moment(MINUTE, all_of(denied("GetResources"), world("tag", "fleet", "f1", team="c"))),
+            Moment(MINUTE, all_of(failing(), world("remove_fleet", "f2"), world("fault", "f1", "A_ROLE"))),
+            Moment(),
+        ),
+        TAGGED,
+    ),
+    Scenario(
+        "an evening after hours",
+        (
+            # 01:00 in Berlin. Nobody is to stream from 01:10, or 01:12 with grace, to 02:00.
+            Moment(0, all_of(office, policies("Europe/Berlin", "mon-sun 02:00 01:10", late=AFTER_HOURS))),
+            Moment(11 * MINUTE, arrive("a")),
+            Moment(2 * MINUTE, arrive("b")),
+            Moment(20 * MINUTE, each("disconnect", "a")),
+            Moment(MINUTE, each("end", "b")),
+            Moment(26 * MINUTE),
+            Moment(MINUTE, each("end", "a")),
+        ),
+        PATIENCE | RULED,
+        PATIENT,
+    ),
+    Scenario(
+        "an evening on which clocks are put forward",
+        (
+            Moment(
+                0,
+                all_of(
+                    # 01:55 in Berlin; 02:00 is 03:00, and 03:20 is twenty-five minutes from now.
+                    begin_at("2026-03-29T00:55:00Z"),
+                    all_of(office, policies("Europe/Berlin", "sat,sun 04:10 03:20", late=AFTER_HOURS)),
+                    arrive("a", "b"),
+                ),
+            ),
+            Moment(20 * MINUTE),
+            Moment(8 * MINUTE, each("end", "b")),
+            Moment(46 * MINUTE),
+            Moment(2 * MINUTE, each("end", "a")),
+        ),
+        PATIENCE | RULED,
+        PATIENT,
+    ),
+    Scenario(
+        "an evening on which clocks are put back",
+        (
+            Moment(
+                0,
+                all_of(
+                    # 02:25 in Berlin, for the first time.
+                    begin_at("2026-10-25T00:25:00Z"),
+                    all_of(office, policies("Europe/Berlin", "sat,sun 03:15 02:30", late=AFTER_HOURS)),
+                    arrive("a"),
+                ),
+            ),
+            Moment(15 * MINUTE),
+            Moment(52 * MINUTE),
+            Moment(42 * MINUTE),
+            Moment(2 * MINUTE, each("end", "a")),
+        ),
+        PATIENCE | RULED,
+        PATIENT,
+    ),
+    Scenario(
+        "a user with sessions in two scopes, of which one fails",
+        (
+            Moment(
+                0,
+                all_of(
+                    world("fleet", "f1", "s1"),
+                    world("fleet", "f2", "s1"),
+                    policies(two={"kind": "TOO_MANY_SESSIONS", "limit": 2}),
+                    arrive("b", scope="s1/f2", whose="a"),
+                ),
+            ),
+            Moment(MINUTE, arrive("c", "d", whose="a")),
+            Moment(MINUTE, all_of(failing("s1/f2"), each("end", "b"), arrive("e", whose="a", ago=3600))),
+            Moment(MINUTE, failing()),
+            Moment(),
+            Moment(MINUTE, all_of(failing("s1/f1"), each("end", "d", "e"))),
+            Moment(MINUTE, failing()),
+        ),
+        RULED,
+    ),
+    Scenario(
+        "sessions that are too long",
+        (
+            Moment(0, all_of(office, policies(long=too_long(10, 20, fleets="f1")), arrive("a"))),
+            Moment(11 * MINUTE, arrive("b", ago=3600)),
+            Moment(10 * MINUTE, arrive("c", ago=700)),
+            Moment(MINUTE, each("expire", "a", "b")),
+            Moment(MINUTE, each("end", "c")),
+        ),
+        PATIENCE | RULED,
+        PATIENT,
+    ),
+    Scenario(
+        "hosts that drain, and a pause",
+        (
+            Moment(0, all_of(office, policies(host={"kind": "DRAINING", "minutes": [5]}))),
+            Moment(MINUTE, all_of(arrive("a", "b"), drain("a"))),
+            Moment(4 * MINUTE),
+            Moment(2 * MINUTE, drain("b")),
+            Moment(10 * MINUTE),
+            Moment(4 * MINUTE),
+            Moment(2 * MINUTE),
+            Moment(MINUTE, all_of(drain("b", status="ACTIVE"), failing("s1/f1"))),
+            Moment(MINUTE, all_of(failing(), each("end", "a"))),
+        ),
+        RULED,
+    ),
+    Scenario(
+        "policies that are edited, broken, and removed",
+        (
+            Moment(0, all_of(office, policies(long=too_long(10)), arrive("a", ago=1800))),
+            Moment(MINUTE, policies(long=too_long(10, 90))),
+            Moment(MINUTE, all_of(world("break_document", POLICIES, BROKEN), arrive("b", ago=900))),
+            Moment(MINUTE, all_of(world("remove_parameter", POLICIES), each("end", "b"))),
+            Moment(MINUTE, policies(long=too_long(60), other=too_long(30))),
+            Moment(MINUTE, deploy(POLICIES_PARAMETER="")),
+            Moment(MINUTE, deploy(POLICIES_PARAMETER=POLICIES)),
+        ),
+        RULED,
+    ),
+    Scenario(
+        "a policy for those of a tag, and a filter",
+        (
+            Moment(
+                0,
+                all_of(
+                    world("fleet", "f1", "s1"),
+                    world("tag", "fleet", "f1", team="a", other="x"),
+                    policies(long=too_long(10, tags={"team": "a*"})),
+                ),
+            ),
+            Moment(MINUTE, arrive("a", ago=1800)),
+            Moment(MINUTE, all_of(denied("GetResources"), world("tag", "fleet", "f1", other="x"))),
+            Moment(MINUTE, failing()),
+            Moment(MINUTE, world("tag", "stack", "s1", team="ab")),
+            Moment(MINUTE, deploy(STACK_FILTER="*,!s1")),
+            Moment(MINUTE, deploy(STACK_FILTER="*")),
+        ),
+        TAGGED | RULED,
     ),
 )

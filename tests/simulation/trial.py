@@ -36,12 +36,27 @@ from tests.simulation import invariants
 from tests.simulation.appstream import ACCOUNT_ID, REGION
 from tests.simulation.aws import LAMBDA_SECONDS, Call, Cloud, Died, Fault, Run
 from tests.simulation.eventbridge import Entry
-from tests.simulation.oracle import ENDED, TARGET, UNWATCHED, Oracle, Record, Rules, Scope, Sweep, text
+from tests.simulation.oracle import (
+    ENDED,
+    KINDS,
+    NO_POLICIES,
+    TARGET,
+    UNWATCHED,
+    Oracle,
+    Reading,
+    Record,
+    Resource,
+    Rules,
+    Scope,
+    Sweep,
+    text,
+)
+from tests.simulation.policies import Document
 
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/auditor.py"
 PARTITION = f"TARGET#{ACCOUNT_ID}#{REGION}"
-TARGET_ITEM, SCOPES, SESSION = "TARGET", "SCOPES", "SESSION#"
+TARGET_ITEM, SCOPES, FLEETS, POLICIES_ITEM, SESSION = "TARGET", "SCOPES", "FLEETS", "POLICIES", "SESSION#"
 ENVIRONMENT = {
     "TABLE_NAME": "table",
     "EVENT_BUS_NAME": "bus",
@@ -50,6 +65,8 @@ ENVIRONMENT = {
     "WORKERS": "2",
     "TOPOLOGY_MINUTES": "0",
     "AUTHENTICATION_TYPES": "API",
+    "TAG_KEYS": "",
+    "POLICIES_PARAMETER": "",
     "POWERTOOLS_SERVICE_NAME": "auditor",
     "POWERTOOLS_METRICS_NAMESPACE": "simulation",
     "AWS_ACCESS_KEY_ID": "test",
@@ -62,6 +79,8 @@ REFUSED_TYPE = "InvalidParameterCombinationException"
 # Errors that may pass by themselves.
 PASSING = {"ThrottlingException", "InternalFailure", "InternalServerError", "DEADLINE"}
 WRITES = {"PutItem", "DeleteItem", "TransactWriteItems"}
+# Where the policies stand in trials that have some.
+POLICIES = "/policies"
 
 NUMBERS = {2: "two", 3: "three"}
 # Stands among the numbers of sweeps for the world.
@@ -150,11 +169,15 @@ _PRINTED = io.StringIO()
 
 @dataclass
 class Told:
-    """What a container was told when it last could ask: the stacks, their fleets, the fleets' timeouts."""
+    """What a container was told when it last could ask: the stacks, their fleets, the fleets' timeouts.
+
+    `readings` are the last of the fleets themselves, and of the tags.
+    """
 
     stacks: frozenset[str] = frozenset()
     fleets: Mapping[str, frozenset[str]] = field(default_factory=dict)
     timeouts: Mapping[str, int] = field(default_factory=dict)
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
 
 class Container:
@@ -188,7 +211,7 @@ class Container:
 
     def _adapters(self) -> tuple[Any, ...]:
         auditor = self.app.auditor
-        return auditor.lister.topology, auditor.snapshots, auditor.publisher, self.told
+        return auditor.lister.topology, auditor.policies, auditor.snapshots, auditor.publisher, self.told
 
     def invoke(self, run: Run) -> None:
         """Let Lambda call the handler; what it printed is kept on the run, too."""
@@ -211,6 +234,10 @@ class Container:
             _timeouts(told, whole)
             self.told.timeouts = told.timeouts
         self.told.stacks, self.told.fleets = _stacks_and_fleets(run)
+        read = _reading(run)
+        anew = [what for what in KINDS if getattr(read, what) is not None]
+        alone = {what: Reading(read.begin, **{what: getattr(read, what)}) for what in anew}
+        self.told.readings = {**self.told.readings, **alone}
 
 
 @dataclass
@@ -254,7 +281,7 @@ class Trial:
 
         Before each call that another sweep could feel, `choose` is told which sweeps could go on, by number,
         with the operation that each is about to call, and says which does; WORLD among them is the change.
-        Calls to AppStream change nothing, so they are made without asking, unless the world changes.
+        Calls that look at the world are made without asking, unless it changes.
         """
         runs = [self._invocation() for _ in range(sweeps)]
         containers = [self.container or self._fresh(), *(self._fresh() for _ in runs[1:])]
@@ -262,7 +289,7 @@ class Trial:
         change_is_due = change is not None
 
         def wait_for_turn(_run: Run, operation: str, _params: Mapping[str, Any]) -> None:
-            if change is not None or not operation.startswith(("Describe", "List")):
+            if change is not None or not is_looking(operation):
                 hub.switch(operation)
 
         with _one_thread():
@@ -371,6 +398,8 @@ class Trial:
             {stack: list(fleets) for stack, fleets in world.associations.items()},
             dict(world.sessions),
             {scope: dict(records) for scope, records in world.scopes.items()},
+            dict(world.tags),
+            dict(world.parameters),
         )
         fails, environment = cloud.appstream.fails, self.environment
         now, accepted, runs = cloud.clock.now, len(cloud.eventbridge.accepted), len(self.runs)
@@ -386,7 +415,8 @@ class Trial:
                 container.remember(memory)
                 self.spare = [each for each in self.spare if each is not container]
             table.partitions, table.sizes, table.order = tables
-            world.stacks, world.fleets, world.associations, world.sessions, world.scopes = things
+            world.stacks, world.fleets, world.associations, world.sessions, world.scopes = things[:5]
+            world.tags, world.parameters = things[5:]
             cloud.appstream.fails, self.environment = fails, environment
             cloud.clock.now = now
             cloud.clock.show()
@@ -401,12 +431,14 @@ class Trial:
         table = self.cloud.dynamodb.tables["table"]
         # A sweep that wrote nothing changed no state, whatever it read.
         digests = [
-            each for run in self.runs[since:] if (each := digest(run)).commit is not None or each.writes
+            each
+            for run in self.runs[since:]
+            if (each := digest(run)).commit is not None or each.writes or each.policies_taken
         ]
         orders = sorted(
             order
             for each in digests
-            for order in (each.load, each.commit, *each.writes.values())
+            for order in (each.load, each.commit, each.policies_taken, *each.writes.values())
             if order is not None
         )
         rank = {order: place for place, order in enumerate(orders)}
@@ -414,7 +446,8 @@ class Trial:
             self.cloud.clock.now // 60,
             tuple(sorted(self.environment.items())),
             repr([table.partitions[key][sort] for key in sorted(table.order) for sort in table.order[key]]),
-            repr((self.cloud.world.sessions, self.cloud.world.associations)),
+            repr((self.cloud.world.sessions, self.cloud.world.associations, self.cloud.world.fleets)),
+            repr((self.cloud.world.tags, self.cloud.world.parameters)),
             self.container and repr(self.container.memory()),
             tuple(entry["Detail"] for entry in self.cloud.eventbridge.accepted),
             tuple(
@@ -424,6 +457,7 @@ class Trial:
                     *(
                         repr((each.stacks_problem, each.unread, each.fleets)),
                         repr({key: rank[at] for key, at in each.writes.items()}),
+                        repr((each.reading, each.told.readings, each.good_text, rank[each.policies_taken])),
                     ),
                 )
                 for each in digests
@@ -461,6 +495,8 @@ class Trial:
         invariants.one_id_per_transition(published)
         invariants.sequences_are_gapless_and_in_order(published)
         invariants.every_threshold_once(published)
+        invariants.violations_are_opened_and_closed(published)
+        invariants.faults_are_opened_and_closed(published)
         for run in self.runs:
             invariants.deadline_is_kept(run)
             invariants.nothing_names_a_user(run.printed, self.users, "what was printed")
@@ -496,6 +532,7 @@ class Trial:
                             timestamp(each.since),
                             each.threshold,
                             each.cause,
+                            each.policy,
                         )
                         for each in entries_of(life.timeline, life.first_seen)
                     ]
@@ -574,10 +611,16 @@ class Trial:
             lost=each.failed_writes | overtaken,
             unwanted=unwanted,
             kept_scopes=each.kept_scopes,
+            kept_facts=each.kept_facts,
             unreadable=unreadable,
             types=self._types(each, enough),
             listed_as=each.listed_as,
             refused=each.refused,
+            reading=each.reading,
+            remembered=tuple(each.told.readings.values()),
+            tag_keys=tuple(key for key in each.environment["TAG_KEYS"].split(",") if key),
+            document=self._document(each, digests),
+            topology_whole=each.topology_whole,
         )
         # An id that came back while its end still waited to be published had to wait, too.
         returned = frozenset(
@@ -585,7 +628,7 @@ class Trial:
             for identity in each.ends_waiting & each.records.keys()
             if each.records[identity]["State"] != "EXPIRED"
         )
-        sweep = replace(sweep, lost=sweep.lost | returned)
+        sweep = replace(sweep, lost=sweep.lost | returned, waiting=returned)
         uncommitted = each.failed_writes | returned
         if each.late and each.commit is not None:
             # It had no time to write all that it found; whatever it did not write, it lost.
@@ -597,6 +640,22 @@ class Trial:
         )
         scopes = frozenset((record["StackName"], record["FleetName"]) for record in records if record)
         return replace(sweep, uncommitted=scopes)
+
+    def _document(self, each: "Digest", digests: Iterable["Digest"]) -> Document:
+        """Return the policies in force at a sweep: of the good documents the last one that the table took."""
+        if not each.environment["POLICIES_PARAMETER"]:
+            return NO_POLICIES
+        taken = sorted(
+            (other.policies_taken, other)
+            for other in digests
+            if other.policies_taken and other.policies_taken < each.load
+        )
+        text = ""
+        for _, other in taken:
+            text = _good_text(other, text)
+        if each.policies_taken:
+            text = _good_text(each, text)
+        return self.cloud.world.documents.get(text, NO_POLICIES)
 
     @staticmethod
     def _last_record(history: Sequence[Sweep], identity: str) -> Record | None:
@@ -696,9 +755,14 @@ class Digest:
     timeouts: dict[str, int] = field(default_factory=dict)
     told: Told = field(default_factory=Told)
     fleets_whole: bool = False
+    reading: Reading = field(default_factory=Reading)
+    # The document of policies that it read, if it was a good one, and when its choice was put into the table.
+    good_text: str | None = None
+    policies_taken: int = 0
     writes: dict[str, int] = field(default_factory=dict)
     failed_writes: frozenset[str] = frozenset()
     kept_scopes: bool = True
+    kept_facts: bool = True
     ends_waiting: frozenset[str] = frozenset()
     events: set[str] = field(default_factory=set)
 
@@ -713,8 +777,13 @@ class Digest:
     @property
     def leans_on_the_table(self) -> bool:
         """Return whether it makes a difference which scopes the table knows."""
-        unread = self.stacks_problem or any(self.unread.values()) or self.unread.keys() != self.fleets.keys()
-        return bool(unread or excluded(self.environment))
+        return not self.topology_whole or bool(excluded(self.environment))
+
+    @property
+    def topology_whole(self) -> bool:
+        """Return whether all stacks and all their fleets were read."""
+        unread = any(self.unread.values()) or self.unread.keys() != self.fleets.keys()
+        return not self.stacks_problem and not unread
 
     def topology(self, known: Iterable[Scope], unwanted: frozenset[Scope]) -> Topology:
         """Return the scopes: as they were read, and as the table knows those of stacks that were not."""
@@ -765,7 +834,11 @@ def digest(run: Run) -> Digest:
 
 
 def _digest(run: Run) -> Digest:
-    told = Digest(int(run.begin), run.environment, told=run.told)
+    told = Digest(int(run.begin), run.environment, told=run.told, reading=_reading(run))
+    for call in run.calls:
+        if call.operation == "GetParameter" and call.answer is not None:
+            text = call.answer["Parameter"]["Value"]
+            told.good_text = text if text in run.cloud.world.documents else None
     listing = [
         number for number, call in enumerate(run.calls) if call.operation.startswith(("Describe", "List"))
     ]
@@ -790,6 +863,10 @@ def _digest(run: Run) -> Digest:
             # What is refused after the commit is the clearing of an outbox, which tells of nothing new.
             refused |= sessions if told.commit is None else set()
             told.kept_scopes &= SCOPES not in keys
+            told.kept_facts &= FLEETS not in keys
+            continue
+        if POLICIES_ITEM in keys:
+            told.policies_taken = call.order
             continue
         if told.commit is None:
             told.writes |= dict.fromkeys(sessions, call.order)
@@ -882,6 +959,47 @@ def _stacks_and_fleets(run: Run) -> tuple[frozenset[str], Mapping[str, frozenset
             # The stack itself may be gone.
             stacks = frozenset()
     return stacks, fleets
+
+
+def is_looking(operation: str) -> bool:
+    """Return whether a call looks at the world that is audited."""
+    return operation.startswith(("Describe", "List")) or operation in {"GetParameter", "GetResources"}
+
+
+def _reading(run: Run) -> Reading:
+    """Return what a sweep read whole of the fleets and the tags."""
+    answers: dict[str, list[Mapping[str, Any] | None]] = defaultdict(list)
+    for call in run.calls:
+        answers[call.operation].append(call.answer)
+    fleets, tags = (
+        [answer or {} for answer in answers[operation]] if answers[operation][-1:] != [None] else []
+        for operation in ("DescribeFleets", "GetResources")
+    )
+    return Reading(
+        int(run.begin),
+        {fleet["Name"]: fleet for page in fleets for fleet in page["Fleets"]}
+        if fleets and "NextToken" not in fleets[-1]
+        else None,
+        {
+            _resource(each["ResourceARN"]): {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+            for page in tags
+            for each in page["ResourceTagMappingList"]
+        }
+        if tags and not tags[-1]["PaginationToken"]
+        else None,
+    )
+
+
+def _good_text(each: Digest, before: str) -> str:
+    """Return the document that a sweep puts into the table: what is no good one changes nothing."""
+    if not each.environment["POLICIES_PARAMETER"]:
+        return ""
+    return before if each.good_text is None else each.good_text
+
+
+def _resource(arn: str) -> Resource:
+    kind, _, name = arn.rpartition(":")[2].partition("/")
+    return kind, name
 
 
 def _timeouts(told: Digest, calls: Iterable[Call]) -> None:

@@ -39,7 +39,7 @@ def judge(
 
 def cleared_by(violation: Violation, reason: ClearReason) -> Change:
     """Return that a violation is over."""
-    return Change(DetailType.POLICY_CLEARED, violation=violation, clear_reason=reason)
+    return Change(DetailType.POLICY_CLEARED, violation.threshold, violation, reason)
 
 
 def _compared(
@@ -61,7 +61,7 @@ def _compared(
     told = {each.policy: each.threshold for each in sorted(kept, key=_order)}
     largest = {each.policy: each for each in sorted(now.values(), key=_order)}
     new = [each for each in largest.values() if each.threshold > told.get(each.policy, -1)]
-    begun = [Change(DetailType.POLICY_VIOLATED, violation=each) for each in sorted(new, key=_order)]
+    begun = [Change(DetailType.POLICY_VIOLATED, each.threshold, each) for each in sorted(new, key=_order)]
     return tuple(sorted([*kept, *new], key=_order)), (*over, *begun)
 
 
