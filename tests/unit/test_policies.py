@@ -1,6 +1,7 @@
 """The policies document: read whole or not at all, and whatever is wrong is named with a remedy."""
 
 import json
+import re
 from copy import deepcopy
 from dataclasses import replace
 from datetime import date, timedelta
@@ -27,7 +28,8 @@ from session_auditor.policies import (
     read_document,
 )
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "policies"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "policies"
 DOCUMENT: dict[str, Any] = {
     "version": 1,
     "timeZone": "Europe/Berlin",
@@ -720,6 +722,17 @@ def test_examples_are_good(path: Path) -> None:
     assert read_document(text, user_id_mode=UserIdMode.PLAIN).policies
     document = json.loads(text)
     SCHEMA.validate(document)
-    assert (path.parent / document["$schema"]).resolve() == EXAMPLES.parents[1] / "docs/schemas/policies.json"
+    assert (path.parent / document["$schema"]).resolve() == ROOT / "docs/schemas/policies.json"
     # Beyond that a parameter of the standard tier holds no more.
     assert len(text.encode()) <= 4_096
+
+
+def test_the_docs_are_right() -> None:
+    docs = (ROOT / "docs" / "policies.md").read_text()
+    (text,) = re.findall(r"```json\n(.*?)```", docs, re.DOTALL)
+    document = json.loads(text)
+    SCHEMA.validate(document)
+    assert {each.kind for each in read_document(text).policies.values()} == set(PolicyKind)
+    document["policies"]["after-hours"]["hours"] = "ofice"
+    assert f"\n{problem(json.dumps(document))}\n" in docs
+    assert re.findall(r"^\| `([A-Z_]+)` \|", docs, re.MULTILINE) == list(PolicyKind)
