@@ -446,7 +446,7 @@ class Oracle:
         return any(_scope(_last(before.lives(each)[-1].sights)) == scope for each in before.living())
 
     def known(self, sweep: Sweep) -> "Known":
-        """Return what is known of fleets and tags at a sweep: the last that the table or its container has."""
+        """Return what is known of fleets and tags at a sweep: the last of the table and its container."""
         if id(sweep) not in self._knowns:
             known = self._in_table(sum((each.order or 0) < sweep.load for each in self.committed))
             kept = sweep.remembered
