@@ -1,12 +1,13 @@
 """Tags of fleets and stacks: one walk with the topology, and what of them each event carries."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from session_auditor.listing import SessionLister
-from session_auditor.model import Facts, Options, Snapshot, Target
+from session_auditor.model import Facts, Fleet, Options, Snapshot, Target
 from session_auditor.tags import TagReader
 from session_auditor.topology import TopologyReader
 from tests.shared.aws import Wire, boto_client, client_error, raising
@@ -134,11 +135,47 @@ def test_a_new_container_keeps_those_of_the_table(wire: Wire) -> None:
 
 def test_a_container_that_read_earlier_goes_by_the_table(wire: Wire) -> None:
     topology = reader("team")
-    facts(topology, 0)
-    newer = Facts({"cad": topology.read(Snapshot(), Options(), at(0), lambda: 60.0).facts.fleet("cad")})
+    read, _ = facts(topology, 0)
+    newer = Facts({"cad": replace(read.fleet("cad"), tags={})}, {"office": {}})
     snapshot = Snapshot(target=Target(at(0), fleets_read=at(2)), facts=newer)
     found, _ = facts(topology, 3, snapshot)
-    assert found is newer
+    assert found == newer
+
+
+def test_what_is_newer_in_the_table_is_completed_by_what_the_container_read(wire: Wire) -> None:
+    topology = reader("team")
+    read, _ = facts(topology, 0)
+    snapshot = Snapshot(target=Target(at(0), fleets_read=at(2)), facts=Facts({"gis": Fleet(900)}))
+    found, _ = facts(topology, 3, snapshot)
+    assert found.fleets == {"gis": Fleet(900), **read.fleets}
+
+
+def test_tags_are_known_without_the_fleets(wire: Wire) -> None:
+    wire.answers["DescribeFleets"] = raising(client_error("AccessDeniedException"))
+    found, _ = facts(reader("team"))
+    assert found.tags(SCOPE) == {"team": "cad"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "expected"),
+    [
+        pytest.param("DescribeFleets", {"Fleets": []}, {"team": "cad"}, id="a fleet that is gone keeps its"),
+        pytest.param(
+            "DescribeStacks", {"Stacks": []}, {"team": "it", "owner": "jane"}, id="and so does a stack"
+        ),
+        pytest.param("GetResources", {}, {}, id="what is there and is not named has none"),
+    ],
+)
+def test_only_from_what_is_there_tags_can_be_taken_away(
+    wire: Wire, operation: str, answer: dict[str, Any], expected: dict[str, str]
+) -> None:
+    known, _ = facts(reader("team", "owner"))
+    snapshot = Snapshot(target=Target(at(0), fleets_read=at(0)), facts=known, scopes=frozenset([SCOPE]))
+    wire.answers["GetResources"] = lambda _: {"ResourceTagMappingList": []}
+    if answer:
+        wire.answers[operation] = lambda _: answer
+    found, _ = facts(reader("team", "owner"), 1, snapshot)
+    assert found.tags(SCOPE) == expected
 
 
 def test_without_a_tag_there_is_none(wire: Wire) -> None:
