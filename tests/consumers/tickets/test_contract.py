@@ -11,7 +11,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.cloud import ROOT
 from tests.consumers.tickets.events import SCHEMAS, envelope, example
-from tickets.episode import CLOSING, AuditData, Event, Metadata, Session, SessionData
+from tickets.episode import CLOSING, AuditData, Event, FleetData, Metadata, Session, SessionData
 
 
 def paths(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -24,11 +24,12 @@ def paths(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str,
 
 
 OF_SESSIONS = (*paths(Metadata, ("metadata",)), *paths(SessionData, ("data",)))
+OF_FAULTS = (*paths(Metadata, ("metadata",)), *paths(FleetData, ("data",)))
 OF_GAPS = (*paths(Metadata, ("metadata",)), *paths(AuditData, ("data",)))
 USED = [
-    pytest.param(each, path, id=f"{each.rpartition(' ')[2]}-{'.'.join(path)}")
+    pytest.param(each, path, id=f"{each.removeprefix('AppStream ')}-{'.'.join(path)}")
     for each in SCHEMAS
-    for path in (OF_GAPS if "Audit" in each else OF_SESSIONS)
+    for path in (OF_GAPS if "Audit" in each else OF_FAULTS if "Fleet" in each else OF_SESSIONS)
 ]
 
 
@@ -42,7 +43,8 @@ def test_an_event_of_the_published_schema_is_understood(detail_type: str) -> Non
     schema = SCHEMAS[detail_type]
     understood = Event.model_validate(envelope(detail_type, example(schema, schema)))
     assert understood.detail_type == detail_type
-    assert isinstance(understood.detail.data, AuditData if "Audit" in detail_type else SessionData)
+    wanted = AuditData if "Audit" in detail_type else FleetData if "Fleet" in detail_type else SessionData
+    assert isinstance(understood.detail.data, wanted)
 
 
 @pytest.mark.parametrize(("detail_type", "path"), USED)
@@ -66,7 +68,8 @@ def test_an_administrator_can_choose_whatever_may_open_a_ticket(vendor: str) -> 
     """A new detail-type either may, and stands in OpenedBy's pattern, or is named here."""
     template = yaml_parse((ROOT / "examples" / "consumers" / vendor / "template.yaml").read_text())
     pattern = template["Parameters"]["OpenedBy"]["AllowedPattern"]
-    never = {f"AppStream Session {each}" for each in ("Started", "Connected", "Reconnected")}
+    harmless = ("Started", "Connected", "Reconnected", "Policy Cleared")
+    never = {f"AppStream Session {each}" for each in harmless}
     assert {each for each in SCHEMAS if re.fullmatch(pattern, each)} == set(SCHEMAS) - CLOSING - never
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.consumers.tickets.events import event, gap
+from tests.consumers.tickets.events import event, fault, gap
 from tickets.episode import Episode, Event, comment, description, plain, title, to_tell
 
-OPENED_BY = frozenset(["AppStream Session Abandoned", "AppStream Audit Degraded"])
+OPENED_BY = frozenset(["AppStream Session Abandoned", "AppStream Fleet Faulted", "AppStream Audit Degraded"])
 
 
 def parsed(raw: dict[str, Any]) -> Event:
@@ -40,6 +40,15 @@ def told(*events: dict[str, Any], opened: int = 0) -> list[int]:
             [event("Abandoned", 3), event("Disconnected", 4)], 6, [3, 4], id="an earlier opening, late"
         ),
         pytest.param([gap("Recovered"), gap("Degraded")], 0, [1, 2], id="a gap"),
+        pytest.param(
+            [fault("Recovered", 3), fault("Faulted", 2, "STS_DISABLED_IN_REGION"), fault("Faulted")],
+            0,
+            [1, 2, 3],
+            id="a fault and its changes",
+        ),
+        pytest.param([fault("Recovered", 2)], 0, [], id="a recovery alone"),
+        pytest.param([event("Policy Violated", 2), event("Policy Cleared", 3)], 0, [], id="a policy"),
+        pytest.param([event("Policy Violated", 4)], 3, [4], id="a policy, told to what is open"),
     ],
 )
 def test_what_is_told(events: list[dict[str, Any]], opened: int, expected: list[int]) -> None:
@@ -66,7 +75,17 @@ class TestKey:
         elsewhere["detail"]["metadata"]["region"] = "us-east-1"
         later = gap("Degraded", since="2026-03-02T11:00:00Z")
         others = [event("Abandoned", 1), event("Abandoned", 1, "s-2"), elsewhere, gap("Degraded"), later]
+        others += [fault("Faulted"), fault("Faulted", since="2026-03-02T11:00:00Z")]
         assert len({parsed(each).key for each in others}) == len(others)
+
+    def test_all_events_of_a_fault_share_it(self) -> None:
+        events = [fault("Faulted"), fault("Faulted", 2, "STS_DISABLED_IN_REGION"), fault("Recovered", 3)]
+        assert len({parsed(each).key for each in events}) == 1
+
+    def test_a_policy_belongs_to_its_session(self) -> None:
+        kinds = ("Abandoned", "Policy Violated", "Policy Cleared")
+        assert len({parsed(event(kind, 1)).key for kind in kinds}) == 1
+        assert [parsed(event(kind, 1)).closes for kind in kinds] == [False] * 3
 
     def test_it_is_safe_in_a_query(self) -> None:
         hostile = parsed(event("Abandoned", 1, session_id='s-1" OR labels = "x^state=1')).key
@@ -103,11 +122,21 @@ class TestWords:
 
     def test_a_gap_is_described_by_its_place(self) -> None:
         lines = description(parsed(gap("Degraded")))
-        assert lines[:4] == [
+        assert lines[:5] == [
             "Audit Degraded",
             "Stack: office",
             "Fleet: cad",
             "Not listed since: 2026-03-02T10:00:00Z",
+            "Reason: text",
+        ]
+
+    def test_a_fault_is_described_by_its_fleet_and_errors(self) -> None:
+        both = "DOMAIN_JOIN_ERROR_ACCESS_DENIED,STS_DISABLED_IN_REGION"
+        assert description(parsed(fault("Faulted", codes=both)))[:4] == [
+            "Fleet Faulted",
+            "Fleet: cad",
+            "Errors: DOMAIN_JOIN_ERROR_ACCESS_DENIED, STS_DISABLED_IN_REGION",
+            "Since: 2026-03-02T10:00:00Z",
         ]
 
     @pytest.mark.parametrize(

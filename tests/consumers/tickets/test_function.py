@@ -14,7 +14,7 @@ from sandbox.vendors.jira import LocalJira
 from sandbox.vendors.servicenow import CLOSED, LocalServiceNow
 from sandbox.vendors.ticketing import Answer, Fault, Request
 from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, TRIES, Consumer, load_app, template, tickets
-from tests.consumers.tickets.events import event, gap
+from tests.consumers.tickets.events import event, fault, gap
 from tests.shared.aws import Wire, client_error, raising
 from tickets.episode import Event
 from tickets.vendor import TryLaterError
@@ -88,16 +88,35 @@ class TestEpisode:
         degraded["detail"]["data"] |= {"stackName": "", "fleetName": ""}
         consumer.deliver(degraded)
         (ticket,) = tickets(consumer.vendor)
-        assert ticket.lines[:4] == [
+        assert ticket.lines[:5] == [
             "Audit Degraded",
             "Not listed since: 2026-03-02T10:00:00Z",
+            "Reason: text",
             "Account: text",
             "Region: text",
         ]
 
+    def test_a_fleets_fault_is_opened_told_of_its_changes_and_closed(self, consumer: Consumer) -> None:
+        faulted, changed, recovered = fault("Faulted"), fault("Faulted", 2, "OTHER"), fault("Recovered", 3)
+        consumer.deliver(faulted, changed)
+        (open_ticket,) = tickets(consumer.vendor)
+        assert open_ticket.open
+        consumer.deliver(recovered, fault("Faulted", since="2026-03-02T12:00:00Z"))
+        over, again = tickets(consumer.vendor)
+        assert (over.open, again.open) == (False, True)
+        assert over.marks == [mark(faulted), mark(changed), mark(recovered)]
+
+    def test_a_policy_is_told_to_the_ticket_of_its_session(self, consumer: Consumer) -> None:
+        violated, cleared = event("Policy Violated", 4), event("Policy Cleared", 5)
+        consumer.deliver(ABANDONED, violated, cleared)
+        (ticket,) = tickets(consumer.vendor)
+        assert ticket.open
+        assert ticket.marks == [mark(each) for each in (ABANDONED, violated, cleared)]
+
     def test_what_opens_nothing_asks_nobody(self, consumer: Consumer) -> None:
         consumer.deliver(
-            event("Disconnected", 2), event("Reconnected", 3), event("Expiring", 4), event("Ended", 5)
+            *(event("Disconnected", 2), event("Reconnected", 3), event("Policy Violated", 4)),
+            *(event("Policy Cleared", 5), event("Expiring", 6), event("Ended", 7)),
         )
         assert not consumer.vendor.requests
 
