@@ -173,7 +173,7 @@ class TestDigest:
             notice(number, DetailType.POLICY_VIOLATED, policy="<!channel>\n@here") for number in range(4)
         ]
         (message,) = told(*batch)
-        assert message.lines[1] == "(!channel) here 4"
+        assert message.lines[1] == "(!channel)here 4"
 
     def test_it_says_when(self) -> None:
         batch = [notice(number, minute=number // 2) for number in range(4)]
