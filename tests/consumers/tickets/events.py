@@ -77,6 +77,17 @@ def event(
     return envelope(detail_type, detail)
 
 
+def violation(
+    kind: str, sequence: int, session_id: str = "s-1", policy: str = "too-long", since: str = OBSERVED_AT
+) -> dict[str, Any]:
+    """Return an event of a session that has violated a policy since then, by its threshold of ten hours."""
+    told = event(f"Policy {kind}", sequence, session_id)
+    told["detail"]["metadata"]["eventId"] = event_id(f"{session_id} {policy}", kind, sequence)
+    told["detail"]["data"]["policy"] |= {"name": policy, "since": since, "limit": "600", "actual": "603"}
+    told["detail"]["data"]["thresholdMinutes"] = 600
+    return told
+
+
 def gap(kind: str, since: str = OBSERVED_AT) -> dict[str, Any]:
     """Return an event of a stack and fleet that could not be listed since then."""
     detail_type = f"AppStream Audit {kind}"

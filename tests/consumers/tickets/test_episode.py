@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.consumers.tickets.events import event, fault, gap
+from tests.consumers.tickets.events import event, fault, gap, violation
 from tickets.episode import Episode, Event, comment, description, plain, title, to_tell
 
 OPENED_BY = frozenset(["AppStream Session Abandoned", "AppStream Fleet Faulted", "AppStream Audit Degraded"])
@@ -47,8 +47,7 @@ def told(*events: dict[str, Any], opened: int = 0) -> list[int]:
             id="a fault and its changes",
         ),
         pytest.param([fault("Recovered", 2)], 0, [], id="a recovery alone"),
-        pytest.param([event("Policy Violated", 2), event("Policy Cleared", 3)], 0, [], id="a policy"),
-        pytest.param([event("Policy Violated", 4)], 3, [4], id="a policy, told to what is open"),
+        pytest.param([violation("Cleared", 3), violation("Violated", 2)], 0, [], id="a violation"),
     ],
 )
 def test_what_is_told(events: list[dict[str, Any]], opened: int, expected: list[int]) -> None:
@@ -82,10 +81,16 @@ class TestKey:
         events = [fault("Faulted"), fault("Faulted", 2, "STS_DISABLED_IN_REGION"), fault("Recovered", 3)]
         assert len({parsed(each).key for each in events}) == 1
 
-    def test_a_policy_belongs_to_its_session(self) -> None:
-        kinds = ("Abandoned", "Policy Violated", "Policy Cleared")
-        assert len({parsed(event(kind, 1)).key for kind in kinds}) == 1
-        assert [parsed(event(kind, 1)).closes for kind in kinds] == [False] * 3
+    def test_a_violation_shares_it_with_its_end(self) -> None:
+        assert parsed(violation("Violated", 2)).key == parsed(violation("Cleared", 5)).key
+
+    def test_each_violation_has_its_own(self) -> None:
+        tighter = violation("Violated", 2)
+        tighter["detail"]["data"]["thresholdMinutes"] = 720
+        others = [event("Abandoned", 2), violation("Violated", 2), tighter, violation("Violated", 2, "s-2")]
+        others += [violation("Violated", 2, policy="two-at-most")]
+        others += [violation("Violated", 2, since="2026-03-03T10:00:00Z")]
+        assert len({parsed(each).key for each in others}) == len(others)
 
     def test_it_is_safe_in_a_query(self) -> None:
         hostile = parsed(event("Abandoned", 1, session_id='s-1" OR labels = "x^state=1')).key
@@ -128,6 +133,16 @@ class TestWords:
             "Fleet: cad",
             "Not listed since: 2026-03-02T10:00:00Z",
             "Reason: text",
+        ]
+
+    def test_a_violation_is_described_by_its_session_and_policy(self) -> None:
+        lines = description(parsed(violation("Violated", 2)))
+        assert lines[1:6] == description(parsed(event("Abandoned", 3)))[1:6]
+        assert lines[6:10] == [
+            "Policy: too-long",
+            "Limit: 600",
+            "Actual: 603",
+            "Since: 2026-03-02T10:00:00Z",
         ]
 
     def test_a_fault_is_described_by_its_fleet_and_errors(self) -> None:

@@ -13,8 +13,16 @@ import pytest
 from sandbox.vendors.jira import LocalJira
 from sandbox.vendors.servicenow import CLOSED, LocalServiceNow
 from sandbox.vendors.ticketing import Answer, Fault, Request
-from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, TRIES, Consumer, load_app, template, tickets
-from tests.consumers.tickets.events import event, fault, gap
+from tests.consumers.tickets.conftest import (
+    BEGIN,
+    CREDENTIALS,
+    TRIES,
+    Consumer,
+    load_app,
+    template,
+    tickets,
+)
+from tests.consumers.tickets.events import event, fault, gap, violation
 from tests.shared.aws import Wire, client_error, raising
 from tickets.episode import Event
 from tickets.vendor import TryLaterError
@@ -106,17 +114,13 @@ class TestEpisode:
         assert (over.open, again.open) == (False, True)
         assert over.marks == [mark(faulted), mark(changed), mark(recovered)]
 
-    def test_a_policy_is_told_to_the_ticket_of_its_session(self, consumer: Consumer) -> None:
-        violated, cleared = event("Policy Violated", 4), event("Policy Cleared", 5)
-        consumer.deliver(ABANDONED, violated, cleared)
-        (ticket,) = tickets(consumer.vendor)
-        assert ticket.open
-        assert ticket.marks == [mark(each) for each in (ABANDONED, violated, cleared)]
+    def test_a_violation_opens_nothing_unless_it_shall(self, consumer: Consumer) -> None:
+        consumer.deliver(violation("Violated", 2), violation("Cleared", 3))
+        assert not consumer.vendor.requests
 
     def test_what_opens_nothing_asks_nobody(self, consumer: Consumer) -> None:
         consumer.deliver(
-            *(event("Disconnected", 2), event("Reconnected", 3), event("Policy Violated", 4)),
-            *(event("Policy Cleared", 5), event("Expiring", 6), event("Ended", 7)),
+            event("Disconnected", 2), event("Reconnected", 3), event("Expiring", 4), event("Ended", 5)
         )
         assert not consumer.vendor.requests
 

@@ -1,9 +1,10 @@
 """What a ticket has to say: the fields of an event that it needs, the event's episode, the words.
 
-An episode is all that the auditor tells of one session, of one fault of a fleet, or of one gap in its
-coverage: of a stack and fleet, or of a whole account and region. The first event of a detail-type that opens
-tickets opens its ticket, and whatever follows is added. Ended, Unwatched, Fleet Recovered or Audit Recovered
-closes it, whatever the reason; Reconnected and Policy Cleared do not, for the session lives on.
+An episode is all that the auditor tells of one session, of one violation of a policy, of one fault of a
+fleet, or of one gap in its coverage: of a stack and fleet, or of a whole account and region. The first event
+of a detail-type that opens tickets opens its ticket, and whatever follows is added. Ended, Unwatched, Policy
+Cleared, Fleet Recovered or Audit Recovered closes it, whatever the reason; Reconnected does not, for the
+session lives on.
 Plain data in, plain data out: no AWS, no vendor, no clock. Of the auditor it knows docs/schemas alone.
 """
 
@@ -25,6 +26,7 @@ CLOSING = frozenset(
     [
         "AppStream Session Ended",
         "AppStream Session Unwatched",
+        "AppStream Session Policy Cleared",
         "AppStream Fleet Recovered",
         "AppStream Audit Recovered",
     ]
@@ -66,6 +68,25 @@ class SessionData(_Part):
     summary: Text
 
 
+class Policy(_Part):
+    """Which policy a session violates, since when and by how much."""
+
+    name: Annotated[Text, Field(min_length=1)]
+    since: Text
+    limit: Text
+    actual: Text
+
+
+class ViolationData(_Part):
+    """What an event says of a session that violates a policy, or does so no more; 0 without a threshold."""
+
+    session: Session
+    policy: Policy
+    # Numbers of more than 38 digits can't be kept in DynamoDB.
+    threshold_minutes: Annotated[int, Field(ge=0, le=10**15)]
+    summary: Text
+
+
 class FleetData(_Part):
     """What an event says of a fleet that has had errors since then."""
 
@@ -89,7 +110,7 @@ class Detail(_Part):
     """The `detail` of an event."""
 
     metadata: Metadata
-    data: Annotated[SessionData | FleetData | AuditData, Field(union_mode="left_to_right")]
+    data: Annotated[ViolationData | SessionData | FleetData | AuditData, Field(union_mode="left_to_right")]
 
 
 class Event(_Part):
@@ -121,6 +142,10 @@ class Event(_Part):
         """
         metadata, data = self.detail.metadata, self.detail.data
         match data:
+            case ViolationData(policy=policy):
+                # Cleared says since when as its Violated did; the same session may violate the policy again.
+                violation = [policy.name, data.threshold_minutes, policy.since]
+                identity = ["violation", data.session.id, *violation]
             case SessionData():
                 identity = ["session", data.session.id]
             case FleetData():
@@ -169,14 +194,15 @@ def description(event: Event) -> list[str]:
     """Describe the ticket that the event opens, in lines of plain text."""
     metadata, data = event.detail.metadata, event.detail.data
     match data:
-        case SessionData(session=session):
-            facts = {
-                "User": session.user_id,
-                "Stack": session.stack_name,
-                "Fleet": session.fleet_name,
-                "Session": session.id,
-                "Instance": session.instance_id,
+        case ViolationData(session=session, policy=policy):
+            facts = _facts(session) | {
+                "Policy": policy.name,
+                "Limit": policy.limit,
+                "Actual": policy.actual,
+                "Since": policy.since,
             }
+        case SessionData(session=session):
+            facts = _facts(session)
         case FleetData():
             facts = {"Fleet": data.fleet_name, "Errors": data.codes.replace(",", ", "), "Since": data.since}
         case AuditData():
@@ -200,6 +226,16 @@ def plain(text: str) -> str:
     """Keep what prints, on one line: no text from outside can add a line, or a mark, of its own."""
     line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return line if len(line) <= TEXT_LIMIT else f"{line[: TEXT_LIMIT - 3]}..."
+
+
+def _facts(session: Session) -> dict[str, str]:
+    return {
+        "User": session.user_id,
+        "Stack": session.stack_name,
+        "Fleet": session.fleet_name,
+        "Session": session.id,
+        "Instance": session.instance_id,
+    }
 
 
 def _signature(event: Event) -> list[str]:
