@@ -1,17 +1,13 @@
 """`appstream-auditor`: the command line. Each command asks, and shows what it was answered.
 
-It is the only place with a clock. What is asked for is read from the auditor's table, so that no question
-costs a sweep anything.
+What is asked for is read from the auditor's table, so that no question costs a sweep anything.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import wraps
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
+from typing import NoReturn
 
 import botocore
 import click
@@ -20,7 +16,6 @@ from rich.text import Text
 
 from appstream_auditor.answers import (
     EventRow,
-    Failure,
     HistoryAnswer,
     LifeRow,
     SessionRow,
@@ -31,11 +26,11 @@ from appstream_auditor.answers import (
     life_row,
     status_row,
 )
-from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find, sign_in
+from appstream_auditor.deployment import Deployment, sign_in
 from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow
 from appstream_auditor.doctor.report import report as doctor_report
 from appstream_auditor.doctor.runner import examine, verdict
-from appstream_auditor.errors import Exit, QuestionError, asking, reading
+from appstream_auditor.errors import Exit, QuestionError, asking
 from appstream_auditor.explain import answer_of, explained, shown
 from appstream_auditor.history import Asked, Grouping, life_columns, past_of, sum_columns, summed
 from appstream_auditor.parameters import (
@@ -48,6 +43,7 @@ from appstream_auditor.parameters import (
     month_of,
     presences,
 )
+from appstream_auditor.policies import policies
 from appstream_auditor.printing import (
     Output,
     counted,
@@ -57,12 +53,12 @@ from appstream_auditor.printing import (
     table,
     to_errors,
     to_terminal,
-    zone_of,
 )
 from appstream_auditor.probe.calls import client_of
 from appstream_auditor.probe.looking import CALLS_LIMIT, SCOPES_LIMIT, observe
 from appstream_auditor.probe.observations import Stop
 from appstream_auditor.probe.report import probe_answer, report
+from appstream_auditor.questions import Question, asks, now, patience
 from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__
@@ -72,107 +68,8 @@ from session_auditor.views import Filter, Sort, live
 from session_auditor.views import status as status_of
 from session_auditor.wording import zone_name
 
-# As a shell says of a program that was interrupted.
-INTERRUPTED = 130
 # The table is a sweep's work, which comes once a minute.
 WATCH_SECONDS = 15
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Question:
-    """Where a question goes, and in which form its answer is shown."""
-
-    profile: str | None
-    regions: tuple[str, ...]
-    stack_name: str
-    table_name: str | None
-    output: Output
-    zone: tzinfo | None
-
-    def everywhere(self, ask: Callable[[Deployment], T]) -> tuple[list[T], list[Failure]]:
-        """Ask in each region; a region that fails is said, and does not hide the others.
-
-        Raises QuestionError where only one was to be asked.
-        """
-        answers, failures = [], []
-        for region in self.regions or (None,):
-            try:
-                with reading():
-                    answers.append(ask(find(self.profile, region, self.stack_name, self.table_name)))
-            except QuestionError as problem:
-                if len(self.regions) < 2:
-                    raise
-                to_errors().print(f"{region}: {problem}")
-                failures.append(Failure(region=region or "", reason=str(problem)))
-        return answers, failures
-
-    def one(self) -> Deployment:
-        """Return the one deployment that is asked; raise QuestionError."""
-        if len(self.regions) > 1:
-            raise QuestionError("this command asks one region at a time", Exit.USAGE)
-        return find(self.profile, self.regions[0] if self.regions else None, self.stack_name, self.table_name)
-
-
-def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
-    """Give a command the options that all share, its Question as the first argument, and its exit code."""
-
-    @click.option("--profile", help="AWS profile to ask with.")
-    @click.option(
-        "--region",
-        "regions",
-        multiple=True,
-        envvar="AWS_REGION",
-        help="AWS region of the auditor; repeatable.",
-    )
-    @click.option(
-        "--stack-name",
-        default=DEFAULT_STACK,
-        show_default=True,
-        envvar="APPSTREAM_AUDITOR_STACK",
-        help="CloudFormation stack of the auditor.",
-    )
-    @click.option("--table", "table_name", help="Its DynamoDB table, instead of the stack.")
-    @click.option(
-        "-o",
-        "--output",
-        type=click.Choice([each.value for each in Output]),
-        default=Output.TABLE.value,
-        show_default=True,
-        help="Form of the answer.",
-    )
-    @click.option("--utc", is_flag=True, help="Show times in UTC, not in your zone.")
-    @wraps(command)
-    def asked(
-        *,
-        profile: str | None,
-        regions: tuple[str, ...],
-        stack_name: str,
-        table_name: str | None,
-        output: str,
-        utc: bool,
-        **options: Any,
-    ) -> NoReturn:
-        question = Question(profile, regions, stack_name, table_name, Output(output), zone_of(utc=utc))
-        try:
-            with reading():
-                code = command(question, **options)
-            # A reader that is gone, such as head, is noticed here, where Click ends quietly.
-            sys.stdout.flush()
-        except QuestionError as problem:
-            to_errors().print(f"Error: {problem}")
-            code = problem.exit_code
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-        sys.exit(code)
-
-    return asked
-
-
-def now() -> datetime:
-    """Return the time, in whole seconds."""
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -463,13 +360,6 @@ def explain(question: Question, *, session: str) -> Exit:
     return Exit.OK
 
 
-@contextmanager
-def patience(words: str) -> Iterator[Callable[[str], None]]:
-    """Say what takes so long, on a terminal; give a function that says how far it is."""
-    with to_errors().status(words) as status:
-        yield lambda more: status.update(f"{words} {more}")
-
-
 @cli.command("probe")
 @click.option("--profile", help="AWS profile to ask with.")
 @click.option("--region", envvar="AWS_REGION", help="AWS region of the AppStream stacks.")
@@ -546,3 +436,6 @@ def doctor(question: Question) -> Exit:
                 console.print(line, soft_wrap=True)
     code = verdict(rows)
     return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
+
+
+cli.add_command(policies)
