@@ -5,7 +5,7 @@ scope counts as vanished only when the whole topology was read.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -115,7 +115,7 @@ class TopologyReader:
             stacks |= {scope.stack for scope in known}
             if not stacks:
                 raise TopologyError(failure.reason)
-        fleets, problems = self._current_fleets(snapshot, now, reading_left, in_doubt=bool(doubtful))
+        fleets, problems = self._current_fleets(snapshot, stacks, now, reading_left, in_doubt=bool(doubtful))
         due = [
             stack
             for stack in stacks
@@ -224,7 +224,13 @@ class TopologyReader:
         return names | (set(kept.what) if failure and kept else set()), failure
 
     def _current_fleets(
-        self, snapshot: Snapshot, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
+        self,
+        snapshot: Snapshot,
+        stacks: Collection[str],
+        now: datetime,
+        time_left: Callable[[], float],
+        *,
+        in_doubt: bool,
     ) -> tuple[Facts, Mapping[str, str]]:
         """Return what is known of fleets and tags, and what of it could not be read now, and why."""
         kept, known = self._fleets, snapshot.facts
@@ -245,11 +251,14 @@ class TopologyReader:
                     problems["fleets"] = MALFORMED
         except CutShortError as error:
             problems["fleets"] = error.reason
-        gone = _last_known(snapshot, known)
-        facts = Facts((dict(known.fleets) if problems else {}) | gone | fleets, known.stack_tags)
-        facts, problem = self._with_tags(facts, known, time_left)
+        there = (dict(known.fleets) if problems else {}) | fleets
+        gone = {name: fleet for name, fleet in _last_known(snapshot, known).items() if name not in there}
+        facts, problem = self._with_tags(Facts(there, known.stack_tags), known, time_left)
         if problem:
             problems["tags"] = problem
+        left = {stored.remembered.session.scope.stack for stored in snapshot.sessions.values()} - set(stacks)
+        stack_tags = {name: tags for name, tags in known.stack_tags.items() if name in left}
+        facts = Facts({**gone, **facts.fleets}, {**stack_tags, **facts.stack_tags})
         if "fleets" not in problems:
             self._fleets = _Read(now, _Described(facts, errors))
         return facts, problems
@@ -261,14 +270,8 @@ class TopologyReader:
         try:
             tags = self._tags.read(time_left)
         except CutShortError as error:
-            fleets = {
-                name: replace(fleet, tags=known.fleet(name).tags) for name, fleet in facts.fleets.items()
-            }
-            return replace(facts, fleets=fleets), error.reason
-        fleets = {
-            name: replace(fleet, tags=tags.fleets.get(name, {})) for name, fleet in facts.fleets.items()
-        }
-        return Facts(fleets, tags.stacks), ""
+            return _tagged(facts, {name: fleet.tags for name, fleet in known.fleets.items()}), error.reason
+        return _tagged(replace(facts, stack_tags=tags.stacks), tags.fleets), ""
 
     def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[_Associated]:
         """Return the names of a stack's fleets, or those that were read and why they are not all."""
@@ -288,6 +291,12 @@ class TopologyReader:
         except CutShortError as error:
             problem = error.reason
         return _Associated(frozenset(fleets), problem)
+
+
+def _tagged(facts: Facts, tags: Mapping[str, Mapping[str, str]]) -> Facts:
+    """Return the fleets with these tags, by name."""
+    fleets = {name: replace(fleet, tags=tags.get(name, {})) for name, fleet in facts.fleets.items()}
+    return replace(facts, fleets=fleets)
 
 
 def _deserted(snapshot: Snapshot) -> set[Scope]:
