@@ -46,8 +46,19 @@ class DegradedScope(Answer):
     since: Time
 
 
+class FaultedFleet(Answer):
+    """A fleet of which AppStream names errors; `codes` have commas between."""
+
+    fleet_name: str
+    codes: str
+    since: Time
+
+
 class StatusRow(Answer):
-    """One target at a glance; times in seconds."""
+    """One target at a glance; times in seconds. `violating` sessions violate a policy.
+
+    `faultedFleets` are no fault of the audit.
+    """
 
     account_id: str
     region: str
@@ -55,6 +66,8 @@ class StatusRow(Answer):
     connected: int
     away: int
     abandoned: int
+    violating: int
+    faulted_fleets: tuple[FaultedFleet, ...]
     degraded: tuple[DegradedScope, ...]
     swept_at: Time | None
     swept_seconds_ago: int | None
@@ -80,6 +93,11 @@ def status_row(target_id: TargetId, status: Status, faults: Sequence[Fault], now
         connected=status.totals[Presence.CONNECTED],
         away=status.away,
         abandoned=status.abandoned,
+        violating=status.violating,
+        faulted_fleets=tuple(
+            FaultedFleet(fleet_name=fault.fleet, codes=fault.codes, since=fault.since)
+            for fault in status.faulted
+        ),
         degraded=tuple(
             DegradedScope(
                 stack_name=gap.scope.stack, fleet_name=gap.scope.fleet, reason=gap.reason, since=gap.since
@@ -94,8 +112,22 @@ def status_row(target_id: TargetId, status: Status, faults: Sequence[Fault], now
     )
 
 
+class ViolationRow(Answer):
+    """A policy that a session violates; `limit` and `actual` are texts as in the event."""
+
+    policy: str
+    kind: PolicyKind
+    threshold_minutes: int
+    since: Time
+    limit: str
+    actual: str
+
+
 class SessionRow(Answer):
-    """A live session; seconds are whole. `watched` is false while its stack and fleet are not listed."""
+    """A live session; seconds are whole. `watched` is false while its stack and fleet are not listed.
+
+    `policies` names those that it violates, with commas between; `violations` says how.
+    """
 
     account_id: str
     region: str
@@ -120,6 +152,8 @@ class SessionRow(Answer):
     instance_drain_status: str
     seen_at: Time | None
     watched: bool
+    policies: str
+    violations: tuple[ViolationRow, ...]
 
 
 class SessionsAnswer(Answer):
@@ -159,6 +193,18 @@ def session_row(target_id: TargetId, row: Row, now: datetime) -> SessionRow:
         instance_drain_status=session.instance_drain_status,
         seen_at=row.seen,
         watched=row.watched,
+        policies=",".join(row.policies),
+        violations=tuple(
+            ViolationRow(
+                policy=each.policy,
+                kind=each.kind,
+                threshold_minutes=each.threshold,
+                since=each.since,
+                limit=each.limit,
+                actual=each.actual,
+            )
+            for each in row.remembered.violations
+        ),
     )
 
 
@@ -241,6 +287,7 @@ class EventRow(Answer):
     since: Time | None
     threshold_minutes: int
     cause: Cause
+    policy: str
 
 
 class ComingRow(Answer):

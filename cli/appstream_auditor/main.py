@@ -5,7 +5,7 @@ What is asked for is read from the auditor's table, so that no question costs a 
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import NoReturn
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from appstream_auditor.answers import (
     EventRow,
+    FaultedFleet,
     HistoryAnswer,
     LifeRow,
     SessionRow,
@@ -94,7 +95,8 @@ def status(question: Question) -> Exit:
     """Sum up who is on, and whether the audit works, in one line.
 
     Ends with 1 when no sweep was completed within three intervals, when a stack and fleet cannot be listed,
-    or when an event has waited five minutes for the event bus: a check for your monitoring.
+    or when an event has waited five minutes for the event bus: a check for your monitoring. Fleets of which
+    AppStream names errors are named, and do not count: the audit works.
 
     \b
     Example, of two regions:
@@ -115,7 +117,7 @@ def status(question: Question) -> Exit:
         case Output.TABLE:
             for row in rows:
                 place = f"{row.region}: " if len(question.regions) > 1 else ""
-                to_terminal().print(place + _line(row), soft_wrap=True)
+                to_terminal().print(harmless(place + _line(row)), soft_wrap=True)
     if failures:
         return Exit.OUT_OF_REACH
     return Exit.FAULT if any(row.faults for row in rows) else Exit.OK
@@ -126,10 +128,21 @@ def _line(row: StatusRow) -> str:
     names = ", ".join(f"{each.stack_name}/{each.fleet_name}" for each in row.degraded[:3])
     swept = "never swept" if row.swept_seconds_ago is None else f"swept {row.swept_seconds_ago} s ago"
     waiting = f", {row.pending_events} events wait" if row.pending_events else ""
+    violating = f"{row.violating} violating, " if row.violating else ""
     return (
-        f"{row.live} live, {row.connected} connected, {row.away} away, {row.abandoned} abandoned, "
+        f"{row.live} live, {row.connected} connected, {row.away} away, {row.abandoned} abandoned, {violating}"
         f"{len(row.degraded)} degraded {scopes}{f' ({names})' if names else ''}, {swept}{waiting}"
+        f"{_fleets(row.faulted_fleets)}"
     )
+
+
+def _fleets(faulted: Sequence[FaultedFleet]) -> str:
+    if not faulted:
+        return ""
+    shown = ", ".join(f"{each.fleet_name} ({each.codes})" for each in faulted[:3])
+    more = f" and {len(faulted) - 3} more" if len(faulted) > 3 else ""
+    fleets = counted(len(faulted), "fleet")
+    return f"; no fault of the audit, but AppStream names errors of {fleets}: {shown}{more}"
 
 
 def footer(answer: SessionsAnswer, zone: tzinfo | None) -> str:
@@ -153,6 +166,7 @@ def filters(command: Callable[..., Exit]) -> Callable[..., Exit]:
 @cli.command()
 @filters
 @click.option("--host", default="", help="Instance id, or private IP address.")
+@click.option("--policy", default="", help="Who violates a policy: its name, or a glob such as '*'.")
 @click.option("--state", "states", multiple=True, type=click.Choice(list(STATES)), help="Repeatable.")
 @click.option("--away-longer-than", type=Span(), default="0", help="Nobody connected for longer.")
 @click.option("--ends-within", type=Span(), help="Ends within, such as 2h; a bare number is minutes.")
@@ -169,6 +183,7 @@ def sessions(
     fleets: tuple[str, ...],
     user: str,
     host: str,
+    policy: str,
     states: tuple[str, ...],
     away_longer_than: timedelta,
     ends_within: timedelta | None,
@@ -182,9 +197,10 @@ def sessions(
     old; --now asks AppStream itself. A span of time is 90s, 15m, 2h or 7d; a bare number is minutes.
 
     \b
-    Examples: who is on fleet cad, who left a machine running, who is on a host
+    Examples: who is on a fleet, is away, violates a policy, is on a host
       appstream-auditor sessions --fleet cad
       appstream-auditor sessions --state away --away-longer-than 15m
+      appstream-auditor sessions --policy after-hours
       appstream-auditor sessions --host i-0123456789abcdef0 --now
     """
     wanted = Filter(
@@ -194,6 +210,7 @@ def sessions(
         host=host,
         presences=presences(states),
         abandoned=ABANDONED in states,
+        policy=policy,
         away_longer_than=away_longer_than,
         ends_within=ends_within,
     )
