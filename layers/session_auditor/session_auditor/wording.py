@@ -164,7 +164,7 @@ def _violation(change: Change) -> str:
     policy = f"policy {harmless(violation.policy, 40)}"
     match change.clear_reason:
         case None:
-            return f"violates {policy}: {_excess(violation)}"
+            return f"violates {policy}: {excess(violation)}"
         case ClearReason.RESOLVED:
             return f"no longer violates {policy}"
         case ClearReason.ENDED:
@@ -177,7 +177,8 @@ def _violation(change: Change) -> str:
             assert_never(change.clear_reason)
 
 
-def _excess(violation: Violation) -> str:
+def excess(violation: Violation) -> str:
+    """Return how a session violates a policy, or did when it was told."""
     limit, actual = harmless(violation.limit, 60), harmless(violation.actual, 30)
     match violation.kind:
         case PolicyKind.OUTSIDE_HOURS:
