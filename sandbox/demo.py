@@ -4,6 +4,7 @@ The code that runs is the function's own, with the environment of the deployed s
 notifiers tell Slack and Teams. Only the time is passed in, so that ten hours take half a minute.
 """
 
+import json
 import os
 import re
 import sys
@@ -26,7 +27,7 @@ from appstream_auditor.main import cli
 from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.console import BOARD, deployed_board
 from sandbox.console import console as widget_console
-from sandbox.day import BEGIN, END, FORGOTTEN, STEPS, expected, opening, time_of_day
+from sandbox.day import BEGIN, END, FORGOTTEN, POLICIES, STEPS, expected, opening, time_of_day
 from sandbox.meter import Meter, metered
 from sandbox.vendors.slack import Slack, slack
 from sandbox.vendors.teams import Teams, teams
@@ -40,12 +41,19 @@ TOLD = {
     "TeamsWebhook": "/demo/teams-webhook",
     "Notices": "everything",
     "DigestSeconds": "20",
+    "PoliciesParameter": "/appstream/policies",
+    "TagKeys": "department",
     "Sweeps": "DISABLED",
 }
 EVERYTHING = {"source": ["appstream.auditor"]}
 TICKETS = {
     "source": ["appstream.auditor"],
-    "detail-type": ["AppStream Session Abandoned", "AppStream Audit Degraded"],
+    "detail-type": [
+        "AppStream Session Abandoned",
+        "AppStream Session Policy Violated",
+        "AppStream Audit Degraded",
+        "AppStream Fleet Faulted",
+    ],
 }
 # When the help desk asks who is on: the one who forgot a session has ten minutes left.
 ASKED_AT = "14:50"
@@ -148,6 +156,9 @@ def office() -> Iterator[Office]:
     with slack(second=0) as in_slack, teams() as in_teams, local_cloud(second=SECOND) as cloud:
         for name, url in ((TOLD["SlackWebhook"], in_slack.url), (TOLD["TeamsWebhook"], in_teams.url)):
             cloud.client("ssm").put_parameter(Name=name, Value=url, Type="SecureString")
+        cloud.client("ssm").put_parameter(
+            Name=TOLD["PoliciesParameter"], Value=json.dumps(POLICIES), Type="String"
+        )
         yield Office(cloud, cloud.deploy(TOLD, name=DEFAULT_STACK), in_slack, in_teams)
 
 
@@ -309,7 +320,8 @@ def figures(reported: Counter[str], tickets: int, meter: Meter, sweeps: int) -> 
 
 def counted(kinds: Counter[str]) -> str:
     """Describe how many there are of each detail-type, the most frequent first."""
-    return ", ".join(f"{number} {kind.split()[-1]}" for kind, number in kinds.most_common()) or "none"
+    names = {kind: kind.removeprefix("AppStream ").removeprefix("Session ") for kind in kinds}
+    return ", ".join(f"{number} {names[kind]}" for kind, number in kinds.most_common()) or "none"
 
 
 if __name__ == "__main__":
