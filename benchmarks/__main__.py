@@ -20,6 +20,7 @@ QUIET = (Scenario.QUIET,)
 STEADY = (Scenario.QUIET, Scenario.CHURN)
 AUDITOR = ("auditor",)
 EVERYBODY = ("auditor", "floor", "usual script")
+POLICED = ("auditor", "with policies", "floor")
 # Seconds that every call takes.
 HERE, NEAR, FAR = 0.0, 0.02, 0.05
 
@@ -32,7 +33,7 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield Case(1_000, scopes, STEADY, (HERE, FAR))
     yield Case(1_000, 20, STEADY, (HERE, NEAR), contestants=EVERYBODY, rounds=1)
     yield Case(1_000, 20, TIDE, (HERE, FAR), contestants=AUDITOR, rounds=1)
-    yield Case(10_000, 20, STEADY, (HERE, NEAR, FAR))
+    yield Case(10_000, 20, STEADY, (HERE, NEAR, FAR), contestants=POLICED)
     if quick:
         return
     # Right after a tenth of it, to be held against it.

@@ -4,9 +4,8 @@ Each is made once, as in a warm container, and then sweeps as often as it is ask
 in a process of its own, whose clients `services.Wire` answers.
 """
 
-import importlib
+import importlib.util
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,16 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from benchmarks.services import ACCOUNT_ID, BUS, PAGE_SIZE, REGION, TABLE, USUAL_TABLE
+from benchmarks.services import (
+    ACCOUNT_ID,
+    BUS,
+    PAGE_SIZE,
+    POLICED_TABLE,
+    POLICIES,
+    REGION,
+    TABLE,
+    USUAL_TABLE,
+)
 
 ROOT = Path(__file__).parents[1]
 # A sweep is measured to its end, however long it takes.
@@ -58,8 +66,27 @@ class _Invocation:
 def auditor(workers: int, outcomes: tuple[str, ...] = ("COMPLETED",)) -> Sweep:
     """The function's own handler; its environment has to be set. Any other outcome is an error."""
     del workers
-    sys.path.insert(0, str(ROOT / "functions/auditor"))
-    app: Any = importlib.import_module("auditor")
+    return _handler("auditor", outcomes)
+
+
+def with_policies(workers: int) -> Sweep:
+    """The same with a policy of each kind, and a table of its own; a fleet in twenty violates one."""
+    usual = environment(workers)
+    os.environ.update(usual | {"TABLE_NAME": POLICED_TABLE, "POLICIES_PARAMETER": POLICIES})
+    try:
+        return _handler("auditor_with_policies")
+    finally:
+        del os.environ["POLICIES_PARAMETER"]
+        os.environ.update(usual)
+
+
+def _handler(name: str, outcomes: tuple[str, ...] = ("COMPLETED",)) -> Sweep:
+    """Load the function as a module of that name, with the environment as it is."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "functions/auditor/auditor.py")
+    assert spec
+    assert spec.loader
+    app: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(app)
 
     def sweep() -> None:
         answer = app.handler({}, _Invocation())
@@ -141,6 +168,7 @@ def _scopes(appstream: Any) -> list[tuple[str, str]]:
 
 CONTESTANTS: dict[str, Callable[[int], Sweep]] = {
     "auditor": auditor,
+    "with policies": with_policies,
     "floor": floor,
     "usual script": usual_script,
 }

@@ -77,6 +77,7 @@ def rows(figures: list[Figures], peaks: list[Figures], starts: dict[str, float])
         _pages(board),
         *_wall(board),
         *_processor(board),
+        *_policies(board),
         _writes(board),
         _reads(board),
         _churn(board),
@@ -112,6 +113,20 @@ def _processor(board: Board) -> Iterator[Row]:
         if floor and each.case.sessions >= 1_000 and board.beside(each, "usual script") is None:
             ratio = each.cpu / floor.cpu
             yield Row(f"processor, quiet, {place(each)}", "<= 1.35 x floor", f"{ratio:.2f} x", ratio <= 1.35)
+
+
+def _policies(board: Board) -> Iterator[Row]:
+    for each in board.all("with policies"):
+        without = board.beside(each, "auditor")
+        if without:
+            ratio = each.cpu / without.cpu
+            units = [each.counts[name] for name in ("read units", "write units")]
+            yield Row(
+                f"processor with four policies, quiet, {place(each)}",
+                "<= 1.15 x without",
+                f"{ratio:.2f} x, {units[0]:.0f} and {units[1]:.0f} unit",
+                ratio <= 1.15 and units == [1, 1],
+            )
 
 
 def _writes(board: Board) -> Row:

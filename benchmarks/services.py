@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.simulation.eventbridge import EventBridge
 
 ACCOUNT_ID, REGION = "123456789012", "eu-west-1"
 TABLE, BUS, USUAL_TABLE = "sessions", "bus", "usual"
+POLICED_TABLE, POLICIES = "policed", "/policies"
 PAGE_SIZE = 50
 HOURS_16 = 57_600
 
@@ -93,6 +95,25 @@ class Estate:
         return pages
 
 
+def policies() -> str:
+    """Return a document with a policy of each kind; these days are outside the hours of `fleet-1`."""
+    days = [f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}" for day in range(-2, 3)]
+    hours = {"days": "mon-sun", "from": "07:00", "to": "19:00", "skip": days}
+    return json.dumps(
+        {
+            "version": 1,
+            "timeZone": "Europe/Berlin",
+            "hours": {"office": hours},
+            "policies": {
+                "after-hours": {"kind": "OUTSIDE_HOURS", "hours": "office", "fleets": "fleet-1"},
+                "two-at-most": {"kind": "TOO_MANY_SESSIONS", "limit": 2},
+                "too-long": {"kind": "TOO_LONG", "minutes": [600, 720]},
+                "draining": {"kind": "DRAINING", "minutes": [30]},
+            },
+        }
+    )
+
+
 class Services:
     """AppStream over an estate, a table for each contestant, a bus; counts what is asked of them."""
 
@@ -106,6 +127,7 @@ class Services:
         # A page is full at 1 MB; nothing else limits it.
         self.dynamodb.page_items = 1_000_000
         self.dynamodb.create_table(TABLE, indexes=BY_USER)
+        self.dynamodb.create_table(POLICED_TABLE, indexes=BY_USER)
         self.dynamodb.create_table(USUAL_TABLE)
         self.eventbridge = EventBridge()
         self.eventbridge.buses.add(BUS)
@@ -137,6 +159,8 @@ class Services:
         parameters = json.loads(body)
         if service == "PhotonAdminProxyService":
             return self._appstream(operation, parameters)
+        if service == "AmazonSSM":
+            return json.dumps({"Parameter": {"Name": parameters["Name"], "Value": policies()}}).encode()
         if service == "AWSEvents":
             answer = self.eventbridge.call(operation, parameters)
             self.counts["events"] += len(parameters["Entries"])

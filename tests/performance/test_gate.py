@@ -3,6 +3,7 @@
 Times are no matter of a test; `make bench` measures them.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 
 from benchmarks.contestants import ROOT, environment
 from benchmarks.runs import Case, Figures, Scenario, run
+from benchmarks.services import POLICED_TABLE, Estate, Services
 from sandbox.meter import item_size
-from session_auditor.model import Options, Scope, Stored
+from session_auditor.model import Facts, Fleet, Options, Scope, Stored
+from session_auditor.policies import NO_DOCUMENT, read_document
 from session_auditor.table import Table
 from tests.shared.history import AWAY, CONNECTED, TARGET, History, at, session
 
@@ -82,6 +85,18 @@ def test_a_quiet_sweep_lists_reads_one_item_and_writes_one(steady: dict[Scenario
     assert quiet.counts["bytes logged"] < 1_500
 
 
+def test_open_violations_cost_a_quiet_sweep_nothing() -> None:
+    case = Case(SESSIONS, SCOPES, (Scenario.QUIET,), contestants=("with policies",), rounds=2)
+    services = Services(Estate(SESSIONS, SCOPES))
+    _, quiet = run(case, services)
+    # Every session of one fleet in twenty is outside its hours.
+    items = services.dynamodb.tables[POLICED_TABLE].items()
+    assert sum('"after-hours"' in str(item["state"]) for item in items) == SESSIONS / SCOPES
+    assert [quiet.counts[each] for each in ("read units", "write units", "item writes")] == [1, 1, 1]
+    # Neither of these two read the topology anew, nor the policies with it.
+    assert quiet.calls() == quiet.calls("DescribeSessions") + 2
+
+
 def test_what_is_asked_of_the_table_grows_with_changes(steady: dict[Scenario, Figures]) -> None:
     churn = steady[Scenario.CHURN]
     assert churn.counts["events"] == CHANGED
@@ -95,21 +110,37 @@ def test_what_is_asked_of_the_table_grows_with_changes(steady: dict[Scenario, Fi
     assert churn.counts["write units"] <= 8 * CHANGED + 3
 
 
-@pytest.mark.parametrize(("events", "units"), [(4, 8), (40, 8)])
-def test_a_change_costs_no_more_in_a_long_life(events: int, units: int) -> None:
-    """With a timeline of four entries, and with a full one; whatever AppStream says of it, in names of 26."""
+@pytest.mark.parametrize(
+    ("events", "tags", "policies", "units"),
+    [
+        pytest.param(4, 0, 0, 8, id="four events"),
+        pytest.param(40, 0, 0, 8, id="a full timeline"),
+        pytest.param(40, 3, 0, 12, id="a full timeline and three tags"),
+        pytest.param(40, 3, 3, 12, id="three violations open, too"),
+    ],
+)
+def test_a_change_costs_no_more_in_a_long_life(events: int, tags: int, policies: int, units: int) -> None:
+    """Whatever AppStream says of a session, in names of 26 characters."""
     scope = Scope("engineering-production-euw", "engineering-graphics-g4dn1")
-    history = History(options=Options())
+    keys = {f"cost-centre-{number}": f"engineering-{number:08}" for number in range(tags)}
+    many = {f"policy-{number}": {"kind": "TOO_LONG", "minutes": [1]} for number in range(policies)}
+    document = {"version": 1, "timeZone": "Europe/Berlin", "policies": many}
+    history = History(
+        options=Options(tag_keys=tuple(keys)),
+        policies=read_document(json.dumps(document)) if many else NO_DOCUMENT,
+    )
+    described = Fleet(3600, "ON_DEMAND", "stream.graphics-g4dn.xlarge", "WINDOWS_SERVER_2022", 50, keys)
     history.observe(0, scopes=frozenset([scope]))
     items: list[list[dict[str, Any]]] = []
     for minute in range(1, events + 1):
         seen = session(AWAY if minute % 2 else CONNECTED, scope=scope, **WHOLE)
-        history.observe(minute, seen, scopes=frozenset([scope]))
+        history.observe(minute, seen, scopes=frozenset([scope]), facts=Facts({scope.fleet: described}))
         after = history.snapshot.sessions[seen.id].remembered
         states = [(), history.events[-1:], ()]
         items.append([put(Stored(after, tuple(outbox), int(at(minute).timestamp()))) for outbox in states])
     before, (_, committed, cleared) = items[-2][-1], items[-1]
-    assert after.sequence == events
+    assert after.sequence == events + policies
+    assert len(after.violations) == policies
     # Each write counts by the larger of what is there before and after, and twice, as they are transactions.
     written = [max(item_size(before), item_size(committed)), max(item_size(committed), item_size(cleared))]
     assert sum(2 * ceil(each / 1024) for each in written) <= units

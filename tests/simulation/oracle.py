@@ -22,8 +22,6 @@ Sights = tuple["Sight", ...]
 # ("fleet" or "stack", its name)
 Resource = tuple[str, str]
 
-# What a reading may tell of.
-KINDS = ("fleets", "tags")
 NO_POLICIES: Document = {"policies": {}}
 
 # In the order of the table of docs/events.md, which is the order within one observation.
@@ -76,7 +74,7 @@ class Rules:
 class Reading:
     """What was read beside the sessions by a sweep that began at `begin`; None where it could not be read.
 
-    `fleets` are AWS's records by name; `tags` are of each tagged fleet and stack.
+    `fleets` are AWS's records by name; `tags` are of each fleet and stack that was there, or was tagged.
     """
 
     begin: int = 0
@@ -99,7 +97,8 @@ class Sweep:
     not be read: nothing was listed.
     `types` are the AuthenticationTypes that were asked for, None if none was left out; `listed_as` is the
     type of the call that listed a session, if it had one; `refused` are types not taken for a scope.
-    `reading` is what it read beside the sessions, `remembered` what its container had read before.
+    `reading` is what it read beside the sessions, `remembered` what its container read when it last could
+    read the fleets.
     `document` are the policies in force. `topology_whole` if no scope can have vanished
     unread. `waiting` are sessions that came back before their end was published.
     """
@@ -124,7 +123,7 @@ class Sweep:
     listed_as: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[Scope, frozenset[str]] = field(default_factory=dict)
     reading: Reading = Reading()
-    remembered: tuple[Reading, ...] = ()
+    remembered: Reading = Reading()
     tag_keys: tuple[str, ...] = ()
     document: Document = field(default_factory=lambda: NO_POLICIES)
     topology_whole: bool = True
@@ -213,24 +212,24 @@ class Life:
 
 @dataclass(frozen=True)
 class Known:
-    """The last that is known of fleets and tags; `at` is when each was read."""
+    """The last that is known of fleets and tags; `at` is when the fleets were read."""
 
     fleets: Mapping[str, Record] = field(default_factory=dict)
     tags: Mapping[Resource, Mapping[str, str]] = field(default_factory=dict)
-    at: Mapping[str, int] = field(default_factory=dict)
+    at: int = -1
 
-    def after(self, reading: Reading, sweep: Sweep) -> "Known":
-        """Return the same after a sweep has learned of a reading."""
-        tags = self.tags
-        if reading.tags is not None:
-            there = _resources(sweep.scopes) | {("fleet", fleet) for fleet in reading.fleets or {}}
-            # Of what is there and was not named, the tags were taken away.
-            tags = {resource: tags for resource, tags in self.tags.items() if resource not in there}
+    def after(self, reading: Reading) -> "Known":
+        """Return the same after a sweep has learned of a reading; what is gone stays known as it was."""
         return Known(
             {**self.fleets, **(reading.fleets or {})},
-            {**tags, **(reading.tags or {})},
-            {**self.at, **{what: reading.begin for what in KINDS if getattr(reading, what) is not None}},
+            {**self.tags, **(reading.tags or {})},
+            self.at if reading.fleets is None else reading.begin,
         )
+
+    def beside(self, reading: Reading) -> "Known":
+        """Return the same, and what an older reading knows of others."""
+        fleets, tags = {**(reading.fleets or {}), **self.fleets}, {**(reading.tags or {}), **self.tags}
+        return replace(self, fleets=fleets, tags=tags)
 
 
 class Oracle:
@@ -447,22 +446,13 @@ class Oracle:
         return any(_scope(_last(before.lives(each)[-1].sights)) == scope for each in before.living())
 
     def known(self, sweep: Sweep) -> "Known":
-        """Return what is known of fleets and tags at a sweep: the last of what was ever read.
-
-        What its container kept counts if it is newer than what the table knows.
-        """
+        """Return what is known of fleets and tags at a sweep: the last of the table and its container."""
         if id(sweep) not in self._knowns:
-            before = sum((each.order or 0) < sweep.load for each in self.committed)
-            known = self._in_table(before)
-            for reading in sweep.remembered:
-                newer = {
-                    what: value
-                    for what in KINDS
-                    if (value := getattr(reading, what)) is not None
-                    and reading.begin > known.at.get(what, -1)
-                }
-                known = known.after(Reading(reading.begin, **newer), sweep)
-            self._knowns[id(sweep)] = known.after(sweep.reading, sweep)
+            known = self._in_table(sum((each.order or 0) < sweep.load for each in self.committed))
+            kept = sweep.remembered
+            if kept.fleets is not None:
+                known = known.after(kept) if kept.begin >= known.at else known.beside(kept)
+            self._knowns[id(sweep)] = known.after(sweep.reading)
         return self._knowns[id(sweep)]
 
     def _in_table(self, number: int) -> "Known":
@@ -471,9 +461,10 @@ class Oracle:
             return Known()
         if number not in self._tables:
             sweep = self.committed[number - 1]
-            if not sweep.kept_facts:
-                return self._in_table(number - 1)
             known = self.known(sweep)
+            if not sweep.kept_facts:
+                # When the fleets were read stands with the target.
+                return replace(self._in_table(number - 1), at=known.at)
             names = _resources((*sweep.scopes, *sweep.failed))
             if not known.tags.keys() | {("fleet", fleet) for fleet in known.fleets} <= names:
                 before = Oracle([each for each in self.history if each.first_write < sweep.load])
@@ -604,8 +595,8 @@ def _fleets_read(sweep: Sweep, before: int | None) -> Reading | None:
     """Return what a sweep read of the fleets, or its container if that is newer than what the table knows."""
     if sweep.reading.fleets is not None:
         return sweep.reading
-    kept = [each for each in sweep.remembered if each.fleets is not None]
-    return next((each for each in kept[-1:] if before is None or each.begin > before), None)
+    kept = sweep.remembered
+    return kept if kept.fleets is not None and (before is None or kept.begin > before) else None
 
 
 def _new_codes(fleet: str, read: Reading, sweep: Sweep) -> tuple[str, ...] | None:

@@ -491,7 +491,11 @@ def test_faults_of_fleets(oracle: Oracle, expected: list[tuple[str, int, str]]) 
 def test_an_event_of_a_fleet() -> None:
     kind = {"InstanceType": "stream.standard.large", "FleetType": "ON_DEMAND"}
     tags = {("fleet", "f1"): {"team": "a"}, ("stack", "s1"): {"team": "b"}}
-    told = [fleet(), fleet("A", **kind) | {"tags": tags}, fleet("B", **kind) | {"tags": {}}]
+    told = [
+        fleet(),
+        fleet("A", **kind) | {"tags": tags},
+        fleet("B", **kind) | {"tags": {resource: {} for resource in tags}},
+    ]
     oracle = reading(day(*FIVE[:3]), *told, tag_keys=("team", "cost"))
     first, second = oracle.faults()["f1"]
     assert first == {
@@ -541,7 +545,7 @@ def test_what_a_container_kept_counts_if_it_is_newer_than_what_the_table_knows()
     kept = Reading(FIRST + 30, fleets=fleet("A")["fleets"])
     old = Reading(FIRST - 30, fleets=fleet("B")["fleets"])
     first, second, third = oracle.history
-    told = faults(Oracle([first, replace(second, remembered=(kept,)), replace(third, remembered=(old,))]))
+    told = faults(Oracle([first, replace(second, remembered=kept), replace(third, remembered=old)]))
     assert told == [("Faulted", 1, "A")]
 
 

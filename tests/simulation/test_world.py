@@ -4,6 +4,7 @@ hypothesis draws what happens and shrinks what breaks a promise to the shortest 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -12,9 +13,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.simulation.aws import Blow, Cloud, Fault, Run
 from tests.simulation.oracle import Rules
-from tests.simulation.scenarios import denied, failing, refusing
+from tests.simulation.scenarios import BROKEN, denied, failing, refusing
 from tests.simulation.test_crashes import settle
-from tests.simulation.trial import ENVIRONMENT, PARTITION, SESSION, TALLY, TARGET_ITEM, WORLD, Trial
+from tests.simulation.trial import (
+    ENVIRONMENT,
+    PARTITION,
+    POLICIES,
+    SESSION,
+    TALLY,
+    TARGET_ITEM,
+    WORLD,
+    Trial,
+)
 
 SCOPES = ("s1/f1", "s1/f2", "s2/f2")
 IDENTITIES = "abcdefgh"
@@ -30,6 +40,43 @@ faults = st.builds(
     code=st.sampled_from(["ThrottlingException", "InternalFailure", "InternalServerError", "NotAuthorized"]),
     mask=st.integers(0, 7),
     seconds=st.sampled_from([0.3, 1.0, 5.5, 20.0]),
+)
+
+# Nights on which clocks are put forward and back, and one like any other.
+begins = st.sampled_from(["2026-01-01T00:00:00Z", "2026-03-28T23:00:00Z", "2026-10-24T23:00:00Z"])
+hours = st.fixed_dictionaries(
+    {
+        "days": st.sampled_from(["mon-sun", "sat-mon", "sun", "thu,sat"]),
+        "from": st.sampled_from(["00:00", "02:30", "03:15"]),
+        "to": st.sampled_from(["01:30", "02:15", "24:00"]),
+    },
+    optional={"skip": st.sampled_from([["2026-03-29"], ["2026-10-25", "2026-01-01"]])},
+)
+minutes = st.sampled_from([[3], [10], [3, 10], [10, 60, 300]])
+filters: dict[str, Any] = {
+    "stacks": st.sampled_from(["s1", "!s1"]),
+    "fleets": st.sampled_from(["f2", "!f2,f*"]),
+    "tags": st.sampled_from([{"team": "a"}, {"team": "!a*"}]),
+}
+kinds = st.one_of(
+    st.fixed_dictionaries(
+        {"kind": st.just("OUTSIDE_HOURS"), "hours": st.just("office")},
+        optional=filters | {"graceMinutes": st.sampled_from([0, 7, 90])},
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["TOO_LONG", "DRAINING"]), "minutes": minutes}, optional=filters
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("TOO_MANY_SESSIONS"), "limit": st.sampled_from([1, 2])}, optional=filters
+    ),
+)
+documents = st.fixed_dictionaries(
+    {
+        "version": st.just(1),
+        "timeZone": st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
+        "hours": st.fixed_dictionaries({"office": hours}),
+        "policies": st.dictionaries(st.sampled_from(["p", "q", "r"]), kinds, min_size=1),
+    }
 )
 
 
@@ -51,6 +98,8 @@ class Estate(RuleBasedStateMachine):
         # A session may be missed once by a listing that shifts; twice in a row would end it, as it should.
         self.seen_whole = False
         self.stalled: Callable[[], None] = nothing
+        # How many users the sessions are of.
+        self.users = len(IDENTITIES)
 
     @initialize(
         authentication=st.sampled_from(["auto", "API,SAML"]),
@@ -59,6 +108,10 @@ class Estate(RuleBasedStateMachine):
         refused=st.sampled_from([(), ("USERPOOL",), ("AWS_AD", "USERPOOL")]),
         baseline_events=st.booleans(),
         here=several,
+        tag_keys=st.sampled_from(["", "team"]),
+        document=st.none() | documents,
+        users=st.sampled_from([8, 2]),
+        begin=begins,
     )
     def open(
         self,
@@ -69,12 +122,22 @@ class Estate(RuleBasedStateMachine):
         refused: tuple[str, ...],
         baseline_events: bool,
         here: set[str],
+        tag_keys: str,
+        document: dict[str, Any] | None,
+        users: int,
+        begin: str,
     ) -> None:
         """Set the estate up, with some who are there before the auditor is."""
+        self.trial.wait(datetime.fromisoformat(begin).timestamp() - self.cloud.clock.now)
+        self.users = users
         self.trial.environment = ENVIRONMENT | {
             "AUTHENTICATION_TYPES": authentication,
             "BASELINE_EVENTS": str(baseline_events).lower(),
+            "TAG_KEYS": tag_keys,
+            "POLICIES_PARAMETER": POLICIES if document else "",
         }
+        if document:
+            self.store(document)
         self.trial.rules = Rules(baseline_events=baseline_events)
         self.cloud.appstream.unfiltered_lists_all = unfiltered_lists_all
         self.cloud.appstream.most_a_page = a_page
@@ -94,7 +157,7 @@ class Estate(RuleBasedStateMachine):
         world = self.cloud.world
         if identity in world.sessions or fleet not in world.associations.get(stack, []):
             return
-        user = f"user-of-{identity}@example.com"
+        user = f"user-of-{IDENTITIES[IDENTITIES.index(identity) % self.users]}@example.com"
         self.trial.users.add(user)
         world.start(
             *(identity, stack, fleet),
@@ -136,6 +199,7 @@ class Estate(RuleBasedStateMachine):
             [
                 {"UserId": "user-of-somebody-else@example.com"},
                 {"InstanceDrainStatus": "DRAINING"},
+                {"InstanceDrainStatus": "ACTIVE"},
                 {"ConnectionState": "SLEEPING"},
                 {"State": "REBOOTING"},
                 {},
@@ -148,6 +212,61 @@ class Estate(RuleBasedStateMachine):
             without: Iterable[str] = () if attributes else ("ConnectionState",)
             self.trial.users.add("user-of-somebody-else@example.com")
             self.cloud.world.change(identity, without, **attributes)
+
+    @rule(who=several, status=st.sampled_from(["DRAINING", "ACTIVE"]))
+    def drain(self, who: set[str], status: str) -> None:
+        """Let the hosts of sessions drain, or not."""
+        for identity in sorted(who & self.cloud.world.sessions.keys()):
+            self.cloud.world.change(identity, InstanceDrainStatus=status)
+
+    @rule(
+        fleet=st.sampled_from(["f1", "f2"]),
+        codes=st.sets(st.sampled_from(["A", "B"])),
+        size=st.integers(0, 2),
+    )
+    def fault(self, fleet: str, codes: set[str], size: int) -> None:
+        """Let a fleet have errors, or none, and be of another kind."""
+        if fleet in self.cloud.world.fleets:
+            self.cloud.world.fault(fleet, *sorted(codes))
+            self.cloud.world.change_fleet(fleet, MaxSessionsPerInstance=size)
+
+    @precondition(lambda self: self.trial.environment["TAG_KEYS"])
+    @rule(
+        resource=st.sampled_from([("fleet", "f1"), ("fleet", "f2"), ("stack", "s1")]),
+        team=st.sampled_from(["a", "b", ""]),
+    )
+    def tag(self, resource: tuple[str, str], team: str) -> None:
+        """Tag a fleet or a stack, or take its tag away."""
+        world = self.cloud.world
+        kind, name = resource
+        if name in (world.fleets if kind == "fleet" else world.stacks):
+            world.tag(kind, name, **({"team": team} if team else {}))
+
+    @precondition(lambda self: self.trial.environment["POLICIES_PARAMETER"])
+    @rule(document=documents)
+    def store(self, document: dict[str, Any]) -> None:
+        """Store policies; those that name tags are good ones only if these are asked for."""
+        named = {name: dict(policy) for name, policy in document["policies"].items()}
+        if not self.trial.environment["TAG_KEYS"]:
+            named = {
+                name: {word: value for word, value in policy.items() if word != "tags"}
+                for name, policy in named.items()
+            }
+        self.cloud.world.write_document(POLICIES, document | {"policies": named})
+
+    @precondition(lambda self: self.trial.environment["POLICIES_PARAMETER"])
+    @rule(text=st.sampled_from(["", "{}", BROKEN, "gone"]))
+    def break_policies(self, text: str) -> None:
+        """Store what is no good document, or delete it."""
+        if text == "gone":
+            self.cloud.world.remove_parameter(POLICIES)
+        else:
+            self.cloud.world.break_document(POLICIES, text)
+
+    @rule(parameter=st.sampled_from(["", POLICIES]))
+    def change_the_parameter(self, parameter: str) -> None:
+        """Deploy without policies, or with them."""
+        self.trial.deploy(POLICIES_PARAMETER=parameter)
 
     @rule(scope=scopes)
     def open_fleet(self, scope: str) -> None:
@@ -178,7 +297,11 @@ class Estate(RuleBasedStateMachine):
         """From now on a scope is listed up to its first page."""
         failing(scope, after_a_page=True)(self.trial)
 
-    @rule(operation=st.sampled_from(["DescribeStacks", "DescribeFleets", "ListAssociatedFleets"]))
+    @rule(
+        operation=st.sampled_from(
+            ["DescribeStacks", "DescribeFleets", "ListAssociatedFleets", "GetResources", "GetParameter"]
+        )
+    )
     def deny(self, operation: str) -> None:
         """From now on an operation on the topology is refused."""
         denied(operation)(self.trial)

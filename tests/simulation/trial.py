@@ -38,7 +38,6 @@ from tests.simulation.aws import LAMBDA_SECONDS, Call, Cloud, Died, Fault, Run
 from tests.simulation.eventbridge import Entry
 from tests.simulation.oracle import (
     ENDED,
-    KINDS,
     NO_POLICIES,
     TARGET,
     UNWATCHED,
@@ -171,13 +170,13 @@ _PRINTED = io.StringIO()
 class Told:
     """What a container was told when it last could ask: the stacks, their fleets, the fleets' timeouts.
 
-    `readings` are the last of the fleets themselves, and of the tags.
+    `reading` is the last of the fleets themselves, with the tags if they were read beside them.
     """
 
     stacks: frozenset[str] = frozenset()
     fleets: Mapping[str, frozenset[str]] = field(default_factory=dict)
     timeouts: Mapping[str, int] = field(default_factory=dict)
-    readings: Mapping[str, Reading] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
 
 
 class Container:
@@ -234,10 +233,9 @@ class Container:
             _timeouts(told, whole)
             self.told.timeouts = told.timeouts
         self.told.stacks, self.told.fleets = _stacks_and_fleets(run)
-        read = _reading(run)
-        anew = [what for what in KINDS if getattr(read, what) is not None]
-        alone = {what: Reading(read.begin, **{what: getattr(read, what)}) for what in anew}
-        self.told.readings = {**self.told.readings, **alone}
+        reading = _reading(run)
+        if reading.fleets is not None:
+            self.told.reading = reading
 
 
 @dataclass
@@ -457,7 +455,7 @@ class Trial:
                     *(
                         repr((each.stacks_problem, each.unread, each.fleets)),
                         repr({key: rank[at] for key, at in each.writes.items()}),
-                        repr((each.reading, each.told.readings, each.good_text, rank[each.policies_taken])),
+                        repr((each.reading, each.told.reading, each.good_text, rank[each.policies_taken])),
                     ),
                 )
                 for each in digests
@@ -617,7 +615,7 @@ class Trial:
             listed_as=each.listed_as,
             refused=each.refused,
             reading=each.reading,
-            remembered=tuple(each.told.readings.values()),
+            remembered=each.told.reading,
             tag_keys=tuple(key for key in each.environment["TAG_KEYS"].split(",") if key),
             document=self._document(each, digests),
             topology_whole=each.topology_whole,
@@ -842,7 +840,7 @@ def _digest(run: Run) -> Digest:
     listing = [
         number for number, call in enumerate(run.calls) if call.operation.startswith(("Describe", "List"))
     ]
-    last = max(listing, default=len(run.calls))
+    last = max((number for number, call in enumerate(run.calls) if is_listing(call.operation)), default=0)
     for call in run.calls:
         if call.operation in WRITES and call.answer is not None:
             told.events.update(invariants.ids_in(call.params))
@@ -963,7 +961,12 @@ def _stacks_and_fleets(run: Run) -> tuple[frozenset[str], Mapping[str, frozenset
 
 def is_looking(operation: str) -> bool:
     """Return whether a call looks at the world that is audited."""
-    return operation.startswith(("Describe", "List")) or operation in {"GetParameter", "GetResources"}
+    return is_listing(operation) or operation == "GetParameter"
+
+
+def is_listing(operation: str) -> bool:
+    """Return whether a call looks at the sessions, or at where they may be."""
+    return operation.startswith(("Describe", "List")) or operation == "GetResources"
 
 
 def _reading(run: Run) -> Reading:
@@ -975,18 +978,21 @@ def _reading(run: Run) -> Reading:
         [answer or {} for answer in answers[operation]] if answers[operation][-1:] != [None] else []
         for operation in ("DescribeFleets", "GetResources")
     )
+    there: set[Resource] = {("fleet", fleet["Name"]) for page in fleets for fleet in page["Fleets"]}
+    stacks = [answer or {} for answer in answers["DescribeStacks"]]
+    there |= {("stack", stack["Name"]) for page in stacks for stack in page.get("Stacks", [])}
+    tagged = {
+        _resource(each["ResourceARN"]): {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+        for page in tags
+        for each in page["ResourceTagMappingList"]
+    }
     return Reading(
         int(run.begin),
         {fleet["Name"]: fleet for page in fleets for fleet in page["Fleets"]}
         if fleets and "NextToken" not in fleets[-1]
         else None,
-        {
-            _resource(each["ResourceARN"]): {tag["Key"]: tag["Value"] for tag in each["Tags"]}
-            for page in tags
-            for each in page["ResourceTagMappingList"]
-        }
-        if tags and not tags[-1]["PaginationToken"]
-        else None,
+        # What is there and is not named has no tags.
+        {resource: {} for resource in there} | tagged if tags and not tags[-1]["PaginationToken"] else None,
     )
 
 

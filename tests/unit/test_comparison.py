@@ -983,3 +983,26 @@ class TestFleetType:
         assert (transition.before.fleet_type, transition.after.fleet_type) == ("ON_DEMAND", "ALWAYS_ON")
         (unknown,) = compare(history.snapshot, self.listed(2, "", AWAY), PATIENT).transitions
         assert unknown.after.fleet_type == "ON_DEMAND"
+
+
+@pytest.mark.parametrize(
+    ("sights", "expected"),
+    [
+        pytest.param(["ACTIVE"], None, id="it does not drain"),
+        pytest.param(["DRAINING", "DRAINING"], 1, id="the first sight counts"),
+        pytest.param(["DRAINING", "ACTIVE"], None, id="taken back"),
+        pytest.param(["DRAINING", "ACTIVE", "DRAINING"], 3, id="and draining again"),
+        pytest.param(["DRAINING in part"], None, id="a scope that is not listed whole starts nothing"),
+        pytest.param(["ACTIVE", "DRAINING in part", "DRAINING"], 3, id="until it is whole"),
+        pytest.param(["DRAINING", "ACTIVE in part"], 1, id="and takes nothing back"),
+    ],
+)
+def test_since_when_a_host_was_seen_draining(sights: list[str], expected: float | None) -> None:
+    history = History()
+    history.observe(0)
+    for minute, sight in enumerate(sights, start=1):
+        status, _, in_part = sight.partition(" ")
+        failed = {SCOPE: "ThrottlingException"} if in_part else {}
+        history.observe(minute, session(instance_drain_status=status), failed=failed)
+    since = None if expected is None else at(expected)
+    assert history.snapshot.sessions["s-1"].remembered.draining_since == since

@@ -55,6 +55,7 @@ def remembered(
     user: str = "jane",
     first_seen: datetime = NOW - 59 * MINUTE,
     draining_since: datetime | None = None,
+    violations: tuple[Violation, ...] = (),
 ) -> Remembered:
     return Remembered(
         session=session(session_id=session_id, user_id=user, start_time=start),
@@ -63,6 +64,7 @@ def remembered(
         presence=Presence.CONNECTED,
         presence_since=first_seen,
         draining_since=draining_since,
+        violations=violations,
     )
 
 
@@ -128,6 +130,37 @@ class TestDraining:
             (each.threshold, each.since, each.limit, each.actual) for each in found.get("s-1", ())
         ] == expected
         assert all(each.kind is PolicyKind.DRAINING for each in found.get("s-1", ()))
+
+    @pytest.mark.parametrize(
+        ("since", "minutes", "expected"),
+        [
+            pytest.param(NOW, [30, 60], [60], id="a hole has just put the clock off"),
+            pytest.param(NOW - 31 * MINUTE, [30, 60], [30, 60], id="a smaller one is crossed again"),
+            pytest.param(NOW - 90 * MINUTE, [30, 60, 90], [30, 60, 90], id="a larger one is crossed"),
+            pytest.param(NOW, [30], [], id="edited out"),
+            pytest.param(None, [30, 60], [], id="it drains no more"),
+        ],
+    )
+    def test_what_is_open_stays_crossed_while_the_host_drains(
+        self, since: datetime | None, minutes: list[int], expected: list[int]
+    ) -> None:
+        rule = policy(kind="DRAINING", minutes=minutes)
+        told = Violation("it", PolicyKind.DRAINING, 60, NOW - 5 * MINUTE, "60", "62", "of before")
+        found = violated(rule, [remembered(draining_since=since, violations=(told,))], NOW).get("s-1", ())
+        assert [each.threshold for each in found] == expected
+        assert {each.edition for each in found} <= {rule.edition}
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            pytest.param(("another", PolicyKind.DRAINING), id="of another policy"),
+            pytest.param(("it", PolicyKind.TOO_LONG), id="of another kind"),
+        ],
+    )
+    def test_what_is_open_of_another_policy_does_not_count(self, told: tuple[str, PolicyKind]) -> None:
+        open_one = Violation(*told, 30, NOW - 5 * MINUTE, "30", "35", "of before")
+        each = remembered(draining_since=NOW, violations=(open_one,))
+        assert violated(policy(kind="DRAINING", minutes=[30]), [each], NOW) == {}
 
 
 class TestTooManySessions:

@@ -12,6 +12,7 @@ from session_auditor.publisher import Publisher
 from session_auditor.republishing import Answer, republish
 from session_auditor.snapshots import Snapshots
 from tests.shared.aws import Wire, boto_client
+from tests.shared.events import TOO_LONG
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 from tests.shared.table import Table
 from tests.shared.table import table as mocked_table
@@ -140,6 +141,47 @@ def test_a_gap_that_has_closed_is_only_named(refusals: Refusals, recovered: bool
         ([kept.event_id], []) if recovered else ([], [kept.event_id])
     )
     assert degraded["type"] == "Audit Degraded"
+
+
+@pytest.mark.parametrize(
+    ("codes", "closed"),
+    [
+        pytest.param(("A",), [], id="the fault is open"),
+        pytest.param(("A", "A,B"), [], id="its codes have changed"),
+        pytest.param(("A", ""), [0], id="the fleet has recovered"),
+        pytest.param(("A", "", "A"), [0], id="another fault of the fleet is open"),
+    ],
+)
+def test_a_fault_that_is_over_is_only_named(
+    refusals: Refusals, codes: tuple[str, ...], closed: list[int]
+) -> None:
+    history = History()
+    for minute, each in enumerate(codes):
+        history.observe(minute, fleets_read=at(minute), fleet_errors={SCOPE.fleet: each})
+    refusals.live(history)
+    refusals.keep(history.events[0])
+    assert refusals.ask("all").closed == [history.events[number].event_id for number in closed]
+
+
+def test_a_whole_fault_is_put_back_in_order(refusals: Refusals) -> None:
+    history = History()
+    for minute, each in enumerate(("A", "B", "")):
+        history.observe(minute, fleets_read=at(minute), fleet_errors={SCOPE.fleet: each})
+    refusals.live(history)
+    refusals.keep(*reversed(history.events))
+    refusals.ask("all")
+    assert refusals.bus == ["Faulted", "Faulted", "Recovered"]
+
+
+def test_a_violation_is_put_back_among_its_sessions_events(refusals: Refusals) -> None:
+    history = History(policies=TOO_LONG)
+    history.observe(0)
+    history.observe(1, session())
+    history.observe(31, session())
+    refusals.live(history)
+    refusals.keep(*reversed(history.events))
+    refusals.ask("all")
+    assert refusals.bus == ["Started", "Violated"]
 
 
 def test_what_is_refused_again_stays_with_its_code(refusals: Refusals) -> None:

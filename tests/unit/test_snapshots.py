@@ -19,9 +19,11 @@ from session_auditor.model import (
     AuthenticationMode,
     EndReason,
     Facts,
+    Fault,
     Fleet,
     Gap,
     Hole,
+    KnownPolicies,
     Life,
     Listing,
     Options,
@@ -692,6 +694,104 @@ class TestParts:
         target = snapshots.load(at(9)).target
         assert target
         assert target.gaps == (Gap(SCOPE, at(1), at(0), "ThrottlingException", announced=True),)
+
+
+class TestBeside:
+    """What is known of fleets and policies lies beside the target's item, and is written when it changes."""
+
+    FACTS = Facts(
+        {"cad": Fleet(3600, "ON_DEMAND", "stream.standard.medium", "WINDOWS_SERVER_2022", 4, {"team": "a"})},
+        {"office": {"team": "b"}},
+    )
+    POLICIES = KnownPolicies('{"version": 1}', "policies.a: no such hours")
+
+    def plan(self, facts: Facts = FACTS) -> TargetPlan:
+        return TargetPlan(LATER, frozenset([SCOPE]), (), facts)
+
+    def test_facts_are_loaded_as_they_were_committed(self, table: Table, snapshots: Snapshots) -> None:
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), self.plan())
+        assert snapshot.facts == self.FACTS
+        assert table.snapshots().load(at(9)) == snapshot
+
+    def test_what_does_not_change_is_not_written_again(self, snapshots: Snapshots, wire: Wire) -> None:
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), self.plan())
+        wire.calls.clear()
+        snapshots.commit_target(snapshot, self.plan(replace(self.FACTS)))
+        assert wire.operations() == ["PutItem"]
+
+    def test_thousands_of_fleets_lie_in_several_items(self, table: Table, snapshots: Snapshots) -> None:
+        tags = {f"key-{number}": "value" * 20 for number in range(5)}
+        names = [f"fleet-{number:05}" for number in range(500)]
+        facts = Facts({name: replace(self.FACTS.fleet("cad"), tags=tags) for name in names})
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), self.plan(facts))
+        assert "FLEETS#1" in {item["sk"]["S"] for item in table.items()}
+        assert max(len(str(item)) for item in table.items()) < 400_000
+        assert table.snapshots().load(at(9)).facts == snapshot.facts == facts
+        snapshots.commit_target(snapshot, self.plan())
+        assert table.snapshots().load(at(9)).facts == self.FACTS
+
+    def test_what_fits_no_transaction_is_left_out(self, table: Table, snapshots: Snapshots) -> None:
+        tags = {f"key-{number}": "value" * 50 for number in range(10)}
+        facts = Facts({f"fleet-{number:05}": Fleet(tags=tags) for number in range(2_000)})
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), self.plan(facts))
+        loaded = table.snapshots().load(at(9))
+        assert loaded.facts == snapshot.facts
+        assert 0 < len(loaded.facts.fleets) < 2_000
+
+    @pytest.mark.parametrize("key", ["FLEETS", "POLICIES"])
+    @pytest.mark.parametrize(
+        "change", [{"schema": {"N": "2"}}, {"state": {"S": "[7]"}}], ids=["newer", "broken"]
+    )
+    def test_items_that_cannot_be_read_are_left_as_they_are(
+        self, table: Table, snapshots: Snapshots, key: str, change: dict[str, Any]
+    ) -> None:
+        snapshot = snapshots.adopt(snapshots.load(at(9)), self.POLICIES, at(9))
+        snapshots.commit_target(snapshot, self.plan())
+        strange = table.item(key) | change
+        table.put(strange)
+        snapshot = snapshots.load(at(9))
+        assert snapshot.unreadable == {key}
+        snapshot = snapshots.adopt(snapshot, KnownPolicies("other"), at(10))
+        snapshots.commit_target(snapshot, self.plan(Facts({"cad": Fleet(60)})))
+        assert table.item(key) == strange
+
+    def test_policies_are_in_the_table_before_anything_is_judged(
+        self, table: Table, snapshots: Snapshots
+    ) -> None:
+        snapshot = snapshots.adopt(snapshots.load(at(9)), self.POLICIES, at(9))
+        assert snapshot.policies == self.POLICIES
+        loaded = table.snapshots().load(at(9))
+        assert (loaded.policies, loaded.version) == (self.POLICIES, snapshot.version)
+
+    def test_those_of_a_moment_ago_are_not_written_again(self, snapshots: Snapshots, wire: Wire) -> None:
+        snapshot = snapshots.adopt(snapshots.load(at(9)), self.POLICIES, at(9))
+        wire.calls.clear()
+        snapshot = snapshots.adopt(snapshot, replace(self.POLICIES), at(14))
+        assert wire.operations() == []
+        assert snapshot.target
+        assert snapshot.target.policies_read == at(14)
+
+    def test_who_read_before_that_is_fenced_off(self, table: Table, snapshots: Snapshots) -> None:
+        stalled = table.snapshots().load(at(9))
+        snapshots.adopt(snapshots.load(at(9)), self.POLICIES, at(9))
+        with pytest.raises(FencedError):
+            table.snapshots().adopt(stalled, KnownPolicies("older"), at(8))
+        with pytest.raises(FencedError):
+            table.snapshots().commit_target(stalled, self.plan())
+        assert table.snapshots().load(at(9)).policies == self.POLICIES
+
+    def test_faults_that_do_not_fit_the_item_lie_in_further_ones(
+        self, table: Table, snapshots: Snapshots
+    ) -> None:
+        codes = ",".join("ERROR_CODE_" + str(number) for number in range(20))
+        faults = tuple(Fault(f"fleet-{number:04}", at(1), codes, 3) for number in range(500))
+        target = replace(LATER, faults=faults, fleets_read=at(5))
+        snapshot = snapshots.commit_target(snapshots.load(at(9)), TargetPlan(target, frozenset([SCOPE]), ()))
+        assert snapshot.parts
+        loaded = table.snapshots().load(at(9))
+        assert loaded == snapshot
+        assert loaded.target
+        assert loaded.target.faults == faults
 
 
 class TestOvertaken:

@@ -34,6 +34,7 @@ class Estate:
         self.sessions: dict[tuple[str, str], dict[str, dict[str, Any]]] = {("office", "cad"): {}}
         self.bus: list[dict[str, Any]] = []
         self.refuse: dict[str, str] = {}
+        self.document = ""
         self.wire.answers = {
             "DescribeStacks": lambda _: {
                 "Stacks": [{"Name": each} for each in {stack for stack, _ in self.sessions}]
@@ -44,17 +45,22 @@ class Estate:
             "ListAssociatedFleets": lambda p: {"Names": [f for s, f in self.sessions if s == p["StackName"]]},
             "DescribeSessions": self.describe_sessions,
             "PutEvents": self.put_events,
+            "GetParameter": lambda _: {"Parameter": {"Value": self.document}},
         }
         self.auditor = self.container()
 
-    def container(self, **options: Any) -> Auditor:
-        """A new container: fresh clients, nothing kept."""
+    def container(self, parameter: str = "", **options: Any) -> Auditor:
+        """A new container: fresh clients, nothing kept; with policies if a parameter is named."""
         client = boto_client("appstream")
         topology = TopologyReader(client, workers=1, keep_for=timedelta(minutes=5))
         return Auditor(
             SessionLister(client, topology, workers=1, user_id=str),
             PoliciesReader(
-                None, "", tag_keys=(), user_id_mode=UserIdMode.PLAIN, keep_for=timedelta(minutes=5)
+                boto_client("ssm") if parameter else None,
+                parameter,
+                tag_keys=(),
+                user_id_mode=UserIdMode.PLAIN,
+                keep_for=timedelta(minutes=5),
             ),
             self.table.snapshots(),
             Publisher(boto_client("events"), "bus", workers=1),
@@ -74,6 +80,10 @@ class Estate:
             "StartTime": at(self.minute),
             "MaxExpirationTime": at(self.minute + 600),
         }
+
+    def store(self, **policies: dict[str, Any]) -> None:
+        """Store a document of these policies in the parameter."""
+        self.document = json.dumps({"version": 1, "timeZone": "UTC", "policies": policies})
 
     def sweep(self, time_left: float = 60.0, minutes: float = 1) -> Summary:
         self.wire.calls.clear()
@@ -430,3 +440,208 @@ def test_many_sessions_are_published_slice_by_slice(estate: Estate, monkeypatch:
     assert estate.sweep().events_published == {"AppStream Session Started": 50}
     calls = [call for call in estate.wire.operations() if call in ("PutEvents", "TransactWriteItems")]
     assert calls[1:] == [*["PutEvents"] * 2, "TransactWriteItems"] * 2 + ["PutEvents", "TransactWriteItems"]
+
+
+LONG = {"kind": "TOO_LONG", "minutes": [8]}
+
+
+class TestPolicies:
+    """The document is read with the topology, every five minutes; the table says which is in force."""
+
+    @pytest.fixture
+    def policed(self, estate: Estate) -> Estate:
+        """A target with a policy and a session of minute 0, before its first sweep."""
+        estate.store(long=LONG)
+        estate.auditor = estate.container("/policies")
+        return estate
+
+    def pass_minutes(self, estate: Estate, minutes: int) -> list[Summary]:
+        return [estate.sweep() for _ in range(minutes)]
+
+    def test_it_is_read_with_the_topology(self, policed: Estate) -> None:
+        asked = []
+        for _ in range(11):
+            policed.sweep()
+            asked.append("GetParameter" in policed.wire.operations())
+        assert [minute for minute, each in enumerate(asked) if each] == [0, 5, 10]
+
+    def test_without_its_name_nothing_is_asked(self, estate: Estate) -> None:
+        estate.sweep()
+        assert "GetParameter" not in estate.wire.operations()
+
+    def test_what_it_says_is_told(self, policed: Estate) -> None:
+        self.pass_minutes(policed, 7)
+        assert policed.told() == []
+        policed.sweep()
+        assert policed.told() == ["Violated"]
+
+    def test_a_new_one_is_in_force_within_five_minutes(self, policed: Estate) -> None:
+        self.pass_minutes(policed, 9)
+        policed.store(long={"kind": "TOO_LONG", "minutes": [9, 500]})
+        policed.told()
+        # It is read in minute 11, after minutes 1 and 6.
+        self.pass_minutes(policed, 1)
+        assert policed.told() == []
+        policed.sweep()
+        assert policed.told() == ["Cleared", "Violated"]
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            pytest.param("", "", id="empty"),
+            pytest.param("no JSON", "", id="no JSON"),
+            pytest.param('{"version": 1}', "timeZone", id="no zone"),
+            pytest.param(
+                '{"version": 1, "timeZone": "UTC", "policies": {"a": {"kind": "TOO_LONG", "minutes": 30}}}',
+                "policies.a.minutes",
+                id="a number for a list",
+            ),
+        ],
+    )
+    def test_one_that_is_not_good_is_not_applied(self, policed: Estate, text: str, problem: str) -> None:
+        self.pass_minutes(policed, 3)
+        policed.document = text
+        summaries = self.pass_minutes(policed, 7)
+        assert policed.told() == ["Violated"], "the last good one stays in force"
+        assert problem in summaries[-1].policies_problem
+
+    @pytest.mark.parametrize(
+        ("code", "remedy"),
+        [
+            pytest.param("ParameterNotFound", "store the document", id="not there"),
+            pytest.param("AccessDeniedException", "ssm:GetParameter", id="denied"),
+            pytest.param("ThrottlingException", "tried again", id="throttled"),
+        ],
+    )
+    def test_one_that_cannot_be_read_changes_nothing(self, policed: Estate, code: str, remedy: str) -> None:
+        self.pass_minutes(policed, 3)
+        policed.fail("GetParameter", code)
+        summaries = self.pass_minutes(policed, 7)
+        assert policed.told() == ["Violated"]
+        assert code in summaries[-1].policies_problem
+        assert remedy in summaries[-1].policies_problem
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param({}, id="nothing"),
+            pytest.param({"Parameter": None}, id="null"),
+            pytest.param({"Parameter": {"Value": 7}}, id="a number"),
+        ],
+    )
+    def test_an_answer_of_another_form_changes_nothing(self, policed: Estate, answer: dict[str, Any]) -> None:
+        self.pass_minutes(policed, 3)
+        policed.wire.answers["GetParameter"] = lambda _: answer
+        summaries = self.pass_minutes(policed, 7)
+        assert policed.told() == ["Violated"]
+        assert summaries[-1].policies_problem
+
+    def test_a_good_one_ends_the_problem(self, policed: Estate) -> None:
+        good, policed.document = policed.document, "{"
+        assert policed.sweep().policies_problem
+        policed.document = good
+        assert not self.pass_minutes(policed, 5)[-1].policies_problem
+
+    def test_another_container_reads_it_once_and_goes_by_the_tables(self, policed: Estate) -> None:
+        self.pass_minutes(policed, 9)
+        policed.told()
+        policed.document = "{"
+        policed.auditor = policed.container("/policies")
+        assert policed.sweep().policies_problem
+        policed.auditor = policed.container("/policies")
+        policed.fail("GetParameter", "ThrottlingException")
+        policed.sweep()
+        policed.sessions["office", "cad"].clear()
+        self.pass_minutes(policed, 2)
+        assert policed.told() == ["Cleared", "Ended"]
+
+    def test_without_the_setting_what_is_open_is_over(self, policed: Estate) -> None:
+        self.pass_minutes(policed, 9)
+        policed.told()
+        policed.auditor = policed.container()
+        policed.sweep()
+        assert policed.told() == ["Cleared"]
+
+    def test_a_quiet_sweep_with_open_violations_writes_one_item(self, policed: Estate) -> None:
+        self.pass_minutes(policed, 11)
+        quiet = [each for each in policed.wire.operations() if each in {"PutItem", "TransactWriteItems"}]
+        assert quiet == ["PutItem"]
+
+    def test_a_document_that_the_table_did_not_take_is_not_in_force(self, policed: Estate) -> None:
+        policed.sweep()
+        policed.store(long={"kind": "TOO_LONG", "minutes": [1]})
+        self.pass_minutes(policed, 4)
+        policed.fail("TransactWriteItems", "TransactionCanceledException")
+        policed.sweep()
+        assert policed.told() == []
+        del policed.wire.answers["TransactWriteItems"]
+        self.pass_minutes(policed, 5)
+        assert policed.told() == ["Violated"]
+
+    def test_an_item_of_policies_that_somebody_broke_is_left_alone(self, policed: Estate) -> None:
+        policed.sweep()
+        item = policed.table.item("POLICIES")
+        policed.table.put(item | {"state": {"S": "broken"}})
+        policed.auditor = policed.container("/policies")
+        self.pass_minutes(policed, 9)
+        assert policed.table.item("POLICIES")["state"] == {"S": "broken"}
+        # What this container reads is in force all the same.
+        assert policed.told() == ["Violated"]
+
+
+class TestPreview:
+    @pytest.fixture
+    def crowd(self, estate: Estate) -> Estate:
+        for number in range(30):
+            estate.put(f"s-{number:02}")
+        estate.sweep(minutes=40)
+        return estate
+
+    def test_it_counts_what_the_next_sweep_tells(self, crowd: Estate) -> None:
+        crowd.store(long=LONG, many={"kind": "TOO_MANY_SESSIONS", "limit": 2}, never={**LONG, "stacks": "x"})
+        policies = crowd.auditor.policies.check(crowd.document)
+        preview = crowd.auditor.preview(policies, lambda: at(crowd.minute), lambda: 60.0)
+        crowd.auditor = crowd.container("/policies")
+        crowd.bus.clear()
+        crowd.sweep()
+        told = Counter(
+            json.loads(entry["Detail"])["data"]["policy"]["name"]
+            for entry in crowd.bus
+            if entry["DetailType"].endswith("Violated")
+        )
+        assert {name: each.violated for name, each in preview.policies.items()} == {
+            "long": 31,
+            "many": 29,
+            "never": 0,
+        }
+        assert told == Counter({name: each.violated for name, each in preview.policies.items()})
+        assert [len(each.sessions) for each in preview.policies.values()] == [20, 20, 0]
+        assert (preview.sessions, preview.scopes_failed) == (31, 0)
+
+    def test_it_writes_and_publishes_nothing(self, crowd: Estate) -> None:
+        before = crowd.table.items()
+        crowd.wire.calls.clear()
+        crowd.store(long=LONG)
+        policies = crowd.auditor.policies.check(crowd.document)
+        crowd.auditor.preview(policies, lambda: at(crowd.minute), lambda: 60.0)
+        assert crowd.table.items() == before
+        assert not {"PutItem", "TransactWriteItems", "PutEvents"} & set(crowd.wire.operations())
+
+    def test_it_tells_what_would_be_over(self, crowd: Estate) -> None:
+        crowd.store(long=LONG)
+        crowd.auditor = crowd.container("/policies")
+        crowd.sweep()
+        crowd.store(other=LONG)
+        policies = crowd.auditor.policies.check(crowd.document)
+        preview = crowd.auditor.preview(policies, lambda: at(crowd.minute), lambda: 60.0)
+        assert {name: (each.violated, each.cleared) for name, each in preview.policies.items()} == {
+            "other": (31, 0),
+            "long": (0, 31),
+        }
+
+    def test_a_scope_that_fails_is_counted(self, crowd: Estate) -> None:
+        crowd.fail("DescribeSessions", "AccessDeniedException")
+        crowd.store(long=LONG)
+        policies = crowd.auditor.policies.check(crowd.document)
+        preview = crowd.auditor.preview(policies, lambda: at(crowd.minute), lambda: 60.0)
+        assert (preview.policies["long"].violated, preview.scopes_failed) == (0, 1)

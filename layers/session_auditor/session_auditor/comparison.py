@@ -181,7 +181,7 @@ def _first_seen(session: Session, sight: _Sight) -> Found | None:
         listed_as=listing.listed_as.get(session.id),
         user_id_hashed=hash_mark(session.user_id, options.user_id_mode),
         watched=presence not in NEVER_SEEN_CONNECTED or _was_watched_before(session, sight),
-        draining_since=_draining(None, session, listing.observed_at),
+        draining_since=_draining(None, session, listing),
     )
     started = (Change(DetailType.STARTED),) if options.baseline_events or not baseline else ()
     return _with_what_is_due(remembered, started, sight)
@@ -221,7 +221,7 @@ def _seen_again(stored: Stored, before: Remembered, session: Session, sight: _Si
         before.draining_since,
     )
     unlisted_since = None if sight.watch.running else before.unlisted_since
-    draining_since = _draining(before.draining_since, session, listing.observed_at)
+    draining_since = _draining(before.draining_since, session, listing)
     if known != (session, None, timeout, listed_as, hashed, unlisted_since, draining_since):
         after = replace(
             before,
@@ -283,9 +283,11 @@ def _with_fleet(after: Remembered, listing: Listing) -> Remembered:
     return replace(after, fleet_type=known) if known and known != after.fleet_type else after
 
 
-def _draining(since: datetime | None, session: Session, now: datetime) -> datetime | None:
-    """Return since when the host was seen draining."""
-    return (since or now) if session.instance_drain_status == DRAINING else None
+def _draining(since: datetime | None, session: Session, listing: Listing) -> datetime | None:
+    """Return since when the host was seen draining; a scope that was not listed whole changes nothing."""
+    if session.scope in listing.failed:
+        return since
+    return (since or listing.observed_at) if session.instance_drain_status == DRAINING else None
 
 
 def _unlisted(before: Remembered, sight: _Sight) -> Found | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS, error_code
+from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS, error_code, is_refusal
 from session_auditor.errors import PoliciesError
 from session_auditor.model import NO_POLICIES, KnownPolicies, Snapshot, UserIdMode
 from session_auditor.policies import NO_DOCUMENT, Document, read_document
@@ -62,9 +62,12 @@ class PoliciesReader:
             problem = str(error)
         except (ClientError, BotoCoreError) as error:
             code = error_code(error)
-            remedy = (
-                "store the document in it" if code == NOT_THERE else "the function needs ssm:GetParameter"
-            )
+            if code == NOT_THERE:
+                remedy = "store the document in it"
+            elif is_refusal(error):
+                remedy = "the function needs ssm:GetParameter"
+            else:
+                remedy = "it is tried again in the next sweeps"
             problem = f"parameter {self._parameter} cannot be read ({code}); {remedy}"
         except MALFORMED_ERRORS:
             problem = f"parameter {self._parameter} cannot be read ({MALFORMED})"

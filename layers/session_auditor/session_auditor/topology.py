@@ -5,7 +5,7 @@ scope counts as vanished only when the whole topology was read.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -25,7 +25,7 @@ from session_auditor.model import (
     Snapshot,
 )
 from session_auditor.paging import DEADLINE, Paged, Result, answers, in_one_go, side_by_side
-from session_auditor.tags import TagReader
+from session_auditor.tags import TagReader, Tags
 
 if TYPE_CHECKING:
     from mypy_boto3_appstream import AppStreamClient
@@ -115,7 +115,7 @@ class TopologyReader:
             stacks |= {scope.stack for scope in known}
             if not stacks:
                 raise TopologyError(failure.reason)
-        fleets, problems = self._current_fleets(snapshot, now, reading_left, in_doubt=bool(doubtful))
+        facts, problems = self._current_facts(snapshot, stacks, now, reading_left, in_doubt=bool(doubtful))
         due = [
             stack
             for stack in stacks
@@ -164,7 +164,7 @@ class TopologyReader:
         news = self._fleets if self._fleets and (known_at is None or self._fleets.at > known_at) else None
         return Topology(
             frozenset(scopes),
-            fleets,
+            facts,
             news.at if news else None,
             news.what.errors if news else {},
             failed,
@@ -223,16 +223,21 @@ class TopologyReader:
             self._stacks = _Read(now, frozenset(names))
         return names | (set(kept.what) if failure and kept else set()), failure
 
-    def _current_fleets(
-        self, snapshot: Snapshot, now: datetime, time_left: Callable[[], float], *, in_doubt: bool
+    def _current_facts(
+        self,
+        snapshot: Snapshot,
+        stacks: Collection[str],
+        now: datetime,
+        time_left: Callable[[], float],
+        *,
+        in_doubt: bool,
     ) -> tuple[Facts, Mapping[str, str]]:
-        """Return what is known of fleets and tags, and what of it could not be read now, and why."""
-        kept, known = self._fleets, snapshot.facts
-        known_at = snapshot.target.fleets_read if snapshot.target else None
-        if kept and (known_at is None or kept.at >= known_at):
-            known = kept.what.facts
-        # Another container may have read them since: what the table knows is newer then.
-        if kept and not in_doubt and self._is_fresh(kept, now):
+        """Return the last that is known of fleets and tags, and what could not be read now, and why.
+
+        Of what is gone the last stays known: it is still told of.
+        """
+        known = self._known_facts(snapshot)
+        if self._fleets and not in_doubt and self._is_fresh(self._fleets, now):
             return known, {}
         fleets: dict[str, Fleet] = {}
         errors: dict[str, str | None] = {}
@@ -245,30 +250,29 @@ class TopologyReader:
                     problems["fleets"] = MALFORMED
         except CutShortError as error:
             problems["fleets"] = error.reason
-        gone = _last_known(snapshot, known)
-        facts = Facts((dict(known.fleets) if problems else {}) | gone | fleets, known.stack_tags)
-        facts, problem = self._with_tags(facts, known, time_left)
-        if problem:
-            problems["tags"] = problem
+        # Tags are read beside the fleets that bear them.
+        fleets = {name: replace(fleet, tags=known.fleet(name).tags) for name, fleet in fleets.items()}
+        read = Facts(fleets)
+        if self._tags:
+            try:
+                tags = self._tags.read(time_left)
+            except CutShortError as error:
+                problems["tags"] = error.reason
+            else:
+                read = _tagged(read, tags, known, stacks)
         if "fleets" not in problems:
-            self._fleets = _Read(now, _Described(facts, errors))
-        return facts, problems
+            self._fleets = _Read(now, _Described(read, errors))
+        return _newest(known, read), problems
 
-    def _with_tags(self, facts: Facts, known: Facts, time_left: Callable[[], float]) -> tuple[Facts, str]:
-        """Add the tags of fleets and stacks, the last known if they cannot be read, and say why."""
-        if self._tags is None:
-            return facts, ""
-        try:
-            tags = self._tags.read(time_left)
-        except CutShortError as error:
-            fleets = {
-                name: replace(fleet, tags=known.fleet(name).tags) for name, fleet in facts.fleets.items()
-            }
-            return replace(facts, fleets=fleets), error.reason
-        fleets = {
-            name: replace(fleet, tags=tags.fleets.get(name, {})) for name, fleet in facts.fleets.items()
-        }
-        return Facts(fleets, tags.stacks), ""
+    def _known_facts(self, snapshot: Snapshot) -> Facts:
+        """Return what the table or this container knows of fleets and tags; the newer goes before."""
+        table = Facts({**_known_of_sessions(snapshot), **snapshot.facts.fleets}, snapshot.facts.stack_tags)
+        if self._fleets is None:
+            return table
+        kept = self._fleets.what.facts
+        known_at = snapshot.target.fleets_read if snapshot.target else None
+        is_newer = known_at is None or self._fleets.at >= known_at
+        return _newest(table, kept) if is_newer else _newest(kept, table)
 
     def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[_Associated]:
         """Return the names of a stack's fleets, or those that were read and why they are not all."""
@@ -312,17 +316,23 @@ def _names(records: Any) -> tuple[set[str], bool]:
     return names, all(isinstance(record, dict) and is_name(record.get("Name")) for record in records)
 
 
-def _last_known(snapshot: Snapshot, known: Facts) -> dict[str, Fleet]:
-    """Return what is known of fleets that have sessions: one that is gone is still told of at their end.
-
-    Earlier releases kept no facts but these two with each session.
-    """
+def _known_of_sessions(snapshot: Snapshot) -> dict[str, Fleet]:
+    """Return what is known of fleets by their sessions: earlier releases kept two facts with each."""
     return {
-        each.session.scope.fleet: known.fleets.get(
-            each.session.scope.fleet, Fleet(each.disconnect_timeout, each.fleet_type)
-        )
+        each.session.scope.fleet: Fleet(each.disconnect_timeout, each.fleet_type)
         for each in (stored.remembered for stored in snapshot.sessions.values())
     }
+
+
+def _tagged(read: Facts, tags: Tags, known: Facts, stacks: Iterable[str]) -> Facts:
+    """Return fleets and stacks with their tags: those that are there and are not named have none now."""
+    named = {name: replace(known.fleet(name), tags=tags.fleets[name]) for name in tags.fleets}
+    fleets = {name: replace(fleet, tags=tags.fleets.get(name, {})) for name, fleet in read.fleets.items()}
+    return Facts({**named, **fleets}, {**{stack: {} for stack in stacks}, **tags.stacks})
+
+
+def _newest(older: Facts, newer: Facts) -> Facts:
+    return Facts({**older.fleets, **newer.fleets}, {**older.stack_tags, **newer.stack_tags})
 
 
 def _fleets(records: Any) -> dict[str, Fleet]:

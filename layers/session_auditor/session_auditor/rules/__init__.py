@@ -5,8 +5,8 @@ threshold fires once; if several are crossed at once, only the tightest fires. W
 may fire again after the next one: `lifecycle.observe` forgets then that it fired.
 
 What a policy forbids has a rule for each kind: `violated` takes the policy, all live sessions that it matches
-and the time, and answers what they violate now. These rules remember nothing, so whoever asks compares the
-answer with what is open.
+and the time, and answers what they violate now. Whoever asks compares the answer with what is open. Of these
+rules DRAINING alone looks at what is open, since a hole puts its clock off.
 """
 
 from collections.abc import Callable, Iterable
