@@ -31,6 +31,7 @@ from sandbox.day import BEGIN, END, FORGOTTEN, POLICIES, STEPS, expected, openin
 from sandbox.meter import Meter, metered
 from sandbox.vendors.slack import Slack, slack
 from sandbox.vendors.teams import Teams, teams
+from session_auditor.model import DetailType
 
 MINUTE = timedelta(minutes=1)
 # Notices gather for twenty seconds; here a second is a fiftieth of ours.
@@ -85,7 +86,7 @@ class Notice:
     @property
     def kind(self) -> str:
         """The detail-type that it opens with."""
-        return re.split(" on stack | in account |: ", self.heading)[0]
+        return next(each.value for each in DetailType if self.heading.startswith(each))
 
     @property
     def events(self) -> int:
@@ -101,7 +102,7 @@ class Notice:
 
 def told_by(heading: str) -> int:
     """Return how many events a message with such a heading tells of."""
-    number = re.search(r": ([0-9,]+) (?:sessions|stacks and fleets)$", heading)
+    number = re.search(r": ([0-9,]+) (?:sessions|stacks and fleets|fleets)$", heading)
     return int(number[1].replace(",", "")) if number else 1
 
 
