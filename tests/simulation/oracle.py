@@ -469,7 +469,8 @@ class Oracle:
             if not known.tags.keys() | {("fleet", fleet) for fleet in known.fleets} <= names:
                 before = Oracle([each for each in self.history if each.first_write < sweep.load])
                 lives = [before.lives(identity)[-1].sights for identity in before.living()]
-                names |= _resources(_scope(_last(sights)) for sights in lives)
+                names |= _resources({_scope(_last(sights)) for sights in lives} - sweep.unwanted)
+                names |= {("fleet", fleet) for fleet in known.fleets if self._has_fault(fleet, number)}
             self._tables[number] = replace(
                 known,
                 fleets={name: record for name, record in known.fleets.items() if ("fleet", name) in names},
@@ -505,10 +506,7 @@ class Oracle:
         for fleet in dict.fromkeys(fleets):
             said: tuple[str, ...] = ()
             since = sequence = 0
-            before: int | None = None
-            for sweep in self.committed:
-                read = _fleets_read(sweep, before)
-                codes = None if read is None else _new_codes(fleet, read, sweep)
+            for sweep, before, codes in self._codes_of(fleet):
                 if codes is not None and codes != said:
                     since, sequence = (since, sequence + 1) if said else (sweep.observed, 1)
                     told.setdefault(fleet, []).append(
@@ -532,8 +530,20 @@ class Oracle:
                         }
                     )
                     said = codes
-                before = before if read is None else read.begin
         return told
+
+    def _codes_of(self, fleet: str) -> Iterable[tuple[Sweep, int | None, tuple[str, ...] | None]]:
+        """Return of each commit when the fleets were read before, and the codes that it found, if it did."""
+        before: int | None = None
+        for sweep in self.committed:
+            read = _fleets_read(sweep, before)
+            yield sweep, before, None if read is None else _new_codes(fleet, read, sweep)
+            before = before if read is None else read.begin
+
+    def _has_fault(self, fleet: str, number: int) -> bool:
+        """Return whether a fleet's errors are not over after a number of commits."""
+        codes = [codes for _, _, codes in list(self._codes_of(fleet))[:number] if codes is not None]
+        return bool(codes and codes[-1])
 
     def audits(self) -> dict[Scope, list[Expected]]:
         """Return the audit events that must have been published, by scope, in order."""
