@@ -507,7 +507,7 @@ class Oracle:
             said: tuple[str, ...] = ()
             since = sequence = 0
             for sweep, before, codes in self._codes_of(fleet):
-                if codes is not None and codes != said:
+                if codes != said:
                     since, sequence = (since, sequence + 1) if said else (sweep.observed, 1)
                     told.setdefault(fleet, []).append(
                         {
@@ -532,18 +532,19 @@ class Oracle:
                     said = codes
         return told
 
-    def _codes_of(self, fleet: str) -> Iterable[tuple[Sweep, int | None, tuple[str, ...] | None]]:
-        """Return of each commit when the fleets were read before, and the codes that it found, if it did."""
+    def _codes_of(self, fleet: str) -> Iterable[tuple[Sweep, int | None, tuple[str, ...]]]:
+        """Return of each commit when the fleets were read before, and the errors that a fleet has since."""
         before: int | None = None
+        codes: tuple[str, ...] = ()
         for sweep in self.committed:
             read = _fleets_read(sweep, before)
-            yield sweep, before, None if read is None else _new_codes(fleet, read, sweep)
+            codes = codes if read is None else _new_codes(fleet, read, sweep, codes)
+            yield sweep, before, codes
             before = before if read is None else read.begin
 
     def _has_fault(self, fleet: str, number: int) -> bool:
         """Return whether a fleet's errors are not over after a number of commits."""
-        codes = [codes for _, _, codes in list(self._codes_of(fleet))[:number] if codes is not None]
-        return bool(codes and codes[-1])
+        return any(codes for _, _, codes in list(self._codes_of(fleet))[number - 1 : number])
 
     def audits(self) -> dict[Scope, list[Expected]]:
         """Return the audit events that must have been published, by scope, in order."""
@@ -609,11 +610,17 @@ def _fleets_read(sweep: Sweep, before: int | None) -> Reading | None:
     return kept if kept.fleets is not None and (before is None or kept.begin > before) else None
 
 
-def _new_codes(fleet: str, read: Reading, sweep: Sweep) -> tuple[str, ...] | None:
-    """Return the codes of a fleet's errors; none if it is gone or out of view, None if that is not known."""
-    if fleet in (read.fleets or {}) and fleet in {each for _, each in sweep.scopes}:
-        return _codes((read.fleets or {})[fleet])
-    return () if sweep.topology_whole else None
+def _new_codes(fleet: str, read: Reading, sweep: Sweep, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the codes of a fleet's errors; none if it is gone or out of view, those of before if unknown.
+
+    While it is not known whether a fleet is still in view, one with errors is looked at as before.
+    """
+    named = (read.fleets or {}).get(fleet)
+    in_view = fleet in {each for _, each in sweep.scopes}
+    if sweep.topology_whole and not (in_view and named):
+        return ()
+    codes = _codes(named) if named and (in_view or said) else None
+    return said if codes is None else codes
 
 
 def _codes(record: Record) -> tuple[str, ...] | None:
