@@ -41,6 +41,8 @@ ROOT = Path(__file__).parents[1]
 ACCOUNT_ID = "123456789012"
 REGION = "eu-west-1"
 PACKAGES = "packages"
+# What moto answers, with our own AppStream; tags are asked of a service of their own.
+OF_MOTO = frozenset(["appstream", "resourcegroupstaggingapi"])
 START_SECONDS = 60
 DEPLOY_SECONDS = 60
 NOBODY: Mapping[str, str] = MappingProxyType({})
@@ -81,6 +83,11 @@ class LocalCloud:
         self._clients: dict[str, Any] = {}
 
     @property
+    def endpoints(self) -> Mapping[str, str]:
+        """The environment in which ordinary clients find this cloud."""
+        return _endpoints(self.endpoint, self.appstream_endpoint)
+
+    @property
     def appstream(self) -> appstream.AppStreamBackend:
         """The state of AppStream, to put sessions in place and to make calls fail."""
         return appstream.appstream_backends[ACCOUNT_ID][REGION]
@@ -89,7 +96,7 @@ class LocalCloud:
         """Return an ordinary client of the service, the same one every time."""
         if service not in self._clients:
             # To make one takes a tenth of a second, and whoever waits asks twenty times a second.
-            endpoint = self.appstream_endpoint if service == "appstream" else self.endpoint
+            endpoint = self.appstream_endpoint if service in OF_MOTO else self.endpoint
             config = Config(retries={"mode": "standard", "total_max_attempts": 2})
             self._clients[service] = self._aws.client(service, endpoint_url=endpoint, config=config)
         return self._clients[service]
@@ -336,8 +343,15 @@ def _ministack_environment(port: int, state: Path, appstream_endpoint: str) -> d
         "LAMBDA_EXECUTOR": "local",
         "DOCKER_HOST": "unix:///nonexistent",
         # Functions inherit these: their clients are ordinary ones.
-        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
+        **_endpoints(f"http://{HOST}:{port}", appstream_endpoint),
+    }
+
+
+def _endpoints(endpoint: str, appstream_endpoint: str) -> Mapping[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
         "AWS_ENDPOINT_URL_APPSTREAM": appstream_endpoint,
+        "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API": appstream_endpoint,
     }
 
 

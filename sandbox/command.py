@@ -19,7 +19,7 @@ from sandbox.cloud import ROOT
 PAGE = ROOT / "docs" / "command.md"
 SCHEMAS = ROOT / "docs" / "schemas" / "command"
 WIDTH = 80
-_BOX = re.compile(r"(?<=```\n)\$ appstream-auditor ((?:\w+ )?)--help\n.*?(?=```)", re.DOTALL)
+_BOX = re.compile(r"(?<=```\n)\$ appstream-auditor ((?:\w+ )*)--help\n.*?(?=```)", re.DOTALL)
 ANSWERS: dict[str, type[answers.Answer]] = {
     "status": answers.StatusAnswer,
     "sessions": answers.SessionsAnswer,
@@ -27,6 +27,8 @@ ANSWERS: dict[str, type[answers.Answer]] = {
     "explain": answers.ExplainAnswer,
     "doctor": DoctorAnswer,
     "probe": ProbeAnswer,
+    "policies validate": answers.ValidateAnswer,
+    "policies preview": answers.PreviewAnswer,
 }
 
 
@@ -37,7 +39,7 @@ def files() -> Iterator[tuple[Path, str]]:
         schema = model.model_json_schema(by_alias=True, mode="serialization")
         head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
         title = {"title": f"appstream-auditor {name} -o json"}
-        yield SCHEMAS / f"{name}.json", json.dumps(head | schema | title, indent=2) + "\n"
+        yield SCHEMAS / f"{name.replace(' ', '-')}.json", json.dumps(head | schema | title, indent=2) + "\n"
 
 
 def _help(words: list[str]) -> str:

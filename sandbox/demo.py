@@ -239,7 +239,7 @@ def deployed_auditor(cloud: LocalCloud, stack: Stack) -> Any:
     )
     os.environ |= configuration["Environment"]["Variables"]
     os.environ |= {name.upper(): value for name, value in CREDENTIALS.items()}
-    os.environ |= {"AWS_ENDPOINT_URL": cloud.endpoint, "AWS_ENDPOINT_URL_APPSTREAM": cloud.appstream_endpoint}
+    os.environ |= cloud.endpoints
     sys.path.insert(0, str(ROOT / "functions" / "auditor"))
     import auditor  # noqa: PLC0415 - it reads the environment when it is imported
 

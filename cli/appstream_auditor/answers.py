@@ -6,13 +6,15 @@ that is not known is empty, a time that is not known is null.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, assert_never
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from session_auditor.contract import timestamp
-from session_auditor.model import Cause, DetailType, EndReason, Life, Presence, TargetId
+from session_auditor.model import Cause, DetailType, EndReason, Life, PolicyKind, Presence, TargetId
+from session_auditor.policies import Draining, OutsideHours, Policy, TooLong, TooManySessions
+from session_auditor.preview import Previewed
 from session_auditor.views import Fault, Row, Status
 
 Time = Annotated[
@@ -44,8 +46,19 @@ class DegradedScope(Answer):
     since: Time
 
 
+class FaultedFleet(Answer):
+    """A fleet of which AppStream names errors; `codes` have commas between."""
+
+    fleet_name: str
+    codes: str
+    since: Time
+
+
 class StatusRow(Answer):
-    """One target at a glance; times in seconds."""
+    """One target at a glance; times in seconds. `violating` sessions violate a policy.
+
+    `faultedFleets` are no fault of the audit.
+    """
 
     account_id: str
     region: str
@@ -53,6 +66,8 @@ class StatusRow(Answer):
     connected: int
     away: int
     abandoned: int
+    violating: int
+    faulted_fleets: tuple[FaultedFleet, ...]
     degraded: tuple[DegradedScope, ...]
     swept_at: Time | None
     swept_seconds_ago: int | None
@@ -78,6 +93,11 @@ def status_row(target_id: TargetId, status: Status, faults: Sequence[Fault], now
         connected=status.totals[Presence.CONNECTED],
         away=status.away,
         abandoned=status.abandoned,
+        violating=status.violating,
+        faulted_fleets=tuple(
+            FaultedFleet(fleet_name=fault.fleet, codes=fault.codes, since=fault.since)
+            for fault in status.faulted
+        ),
         degraded=tuple(
             DegradedScope(
                 stack_name=gap.scope.stack, fleet_name=gap.scope.fleet, reason=gap.reason, since=gap.since
@@ -92,8 +112,22 @@ def status_row(target_id: TargetId, status: Status, faults: Sequence[Fault], now
     )
 
 
+class ViolationRow(Answer):
+    """A policy that a session violates; `limit` and `actual` are texts as in the event."""
+
+    policy: str
+    kind: PolicyKind
+    threshold_minutes: int
+    since: Time
+    limit: str
+    actual: str
+
+
 class SessionRow(Answer):
-    """A live session; seconds are whole. `watched` is false while its stack and fleet are not listed."""
+    """A live session; seconds are whole. `watched` is false while its stack and fleet are not listed.
+
+    `policies` names those that it violates, with commas between; `violations` says how.
+    """
 
     account_id: str
     region: str
@@ -118,6 +152,8 @@ class SessionRow(Answer):
     instance_drain_status: str
     seen_at: Time | None
     watched: bool
+    policies: str
+    violations: tuple[ViolationRow, ...]
 
 
 class SessionsAnswer(Answer):
@@ -157,6 +193,18 @@ def session_row(target_id: TargetId, row: Row, now: datetime) -> SessionRow:
         instance_drain_status=session.instance_drain_status,
         seen_at=row.seen,
         watched=row.watched,
+        policies=",".join(row.policies),
+        violations=tuple(
+            ViolationRow(
+                policy=each.policy,
+                kind=each.kind,
+                threshold_minutes=each.threshold,
+                since=each.since,
+                limit=each.limit,
+                actual=each.actual,
+            )
+            for each in row.remembered.violations
+        ),
     )
 
 
@@ -239,6 +287,7 @@ class EventRow(Answer):
     since: Time | None
     threshold_minutes: int
     cause: Cause
+    policy: str
 
 
 class ComingRow(Answer):
@@ -264,6 +313,106 @@ class ExplainAnswer(Answer):
     events: int
     timeline: tuple[EventRow, ...]
     coming: tuple[ComingRow, ...]
+
+
+class PolicyRow(Answer):
+    """A policy of a document. `limit` and `hours` are texts for people; `pairs` counts its thresholds."""
+
+    name: str
+    kind: PolicyKind
+    limit: str
+    hours: str
+    pairs: int
+
+
+class ValidateAnswer(Answer):
+    """The answer of `policies validate`: the policies of a document; or what is wrong in it, as `error`."""
+
+    policies: tuple[PolicyRow, ...]
+    pairs: int
+    error: str
+
+
+def policy_row(policy: Policy) -> PolicyRow:
+    """Return a policy of a document."""
+    limit, hours = _limit(policy), policy.hours.text if isinstance(policy, OutsideHours) else ""
+    return PolicyRow(
+        name=policy.name, kind=policy.kind, limit=limit, hours=hours, pairs=len(policy.thresholds)
+    )
+
+
+def _limit(policy: Policy) -> str:
+    match policy:
+        case OutsideHours():
+            grace = int(policy.grace.total_seconds()) // 60
+            return f"{grace} min of grace" if grace else ""
+        case TooManySessions():
+            return f"{policy.limit} at once"
+        case TooLong() | Draining():
+            return f"{', '.join(map(str, policy.thresholds))} min"
+        case _:
+            assert_never(policy)
+
+
+class OffenderRow(Answer):
+    """A session that would violate a policy; `limit` and `actual` are texts as in the event."""
+
+    session_id: str
+    user_id: str
+    stack_name: str
+    fleet_name: str
+    threshold_minutes: int
+    limit: str
+    actual: str
+
+
+class PreviewRow(Answer):
+    """How many violations of a policy would begin and be over; `sessions` are the first that begin one."""
+
+    account_id: str
+    region: str
+    name: str
+    kind: PolicyKind
+    violated: int
+    cleared: int
+    sessions: tuple[OffenderRow, ...]
+
+
+class PreviewAnswer(Answer):
+    """The answer of `policies preview`, of so many sessions; or what is wrong in the document, as `error`.
+
+    `scopesFailed` are pairs of stack and fleet that could not be listed: nothing is known of their sessions.
+    """
+
+    as_of: Time
+    sessions: int
+    scopes_failed: int
+    policies: tuple[PreviewRow, ...]
+    error: str
+
+
+def preview_row(target_id: TargetId, name: str, previewed: Previewed) -> PreviewRow:
+    """Return what would be told of a policy."""
+    return PreviewRow(
+        account_id=target_id.account_id,
+        region=target_id.region,
+        name=name,
+        kind=previewed.kind,
+        violated=previewed.violated,
+        cleared=previewed.cleared,
+        sessions=tuple(
+            OffenderRow(
+                session_id=each.session_id,
+                user_id=each.user_id,
+                stack_name=each.stack,
+                fleet_name=each.fleet,
+                threshold_minutes=each.threshold,
+                limit=each.limit,
+                actual=each.actual,
+            )
+            for each in previewed.sessions
+        ),
+    )
 
 
 def _seconds(since: datetime | None, now: datetime) -> int | None:

@@ -63,6 +63,10 @@ class Deployment:
             self._clients[service] = self.aws.client(service, config=_CONFIG)  # type: ignore[call-overload]
         return self._clients[service]
 
+    def patient_client(self, service: str, seconds: int) -> Any:
+        """Return a client that waits so long for an answer."""
+        return self.aws.client(service, config=_CONFIG.merge(Config(read_timeout=seconds)))  # type: ignore[call-overload]
+
     @cached_property
     def _clients(self) -> dict[str, Any]:
         return {}

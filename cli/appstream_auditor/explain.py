@@ -17,7 +17,7 @@ from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import Exit, QuestionError
 from appstream_auditor.printing import harmless
 from session_auditor.model import Life, TargetId
-from session_auditor.stories import Told, Tone, hours, moment, state_of, story, told_of
+from session_auditor.stories import Told, Tone, hours, moment, state_of, story, told_of, violations_of
 from session_auditor.timeline import entries_of
 
 STYLES = {Tone.TOLD: "", Tone.REMARK: "dim", Tone.COMING: "yellow"}
@@ -102,6 +102,7 @@ def answer_of(target_id: TargetId, told: Told, now: datetime) -> ExplainAnswer:
                 since=each.since,
                 threshold_minutes=each.threshold,
                 cause=each.cause,
+                policy=each.policy,
             )
             for each in entries_of(life.timeline, life.first_seen)
         ),
@@ -128,6 +129,8 @@ def shown(told: Told, now: datetime, zone: tzinfo | None) -> Iterator[Text]:
     ]
     yield Text(f"session {harmless(', '.join(each for each in details if each))}")
     yield Text(state_of(told, now, zone))
+    for sentence in violations_of(told, now, zone):
+        yield Text(harmless(sentence), "red")
     disconnects = "1 disconnect" if life.disconnects == 1 else f"{life.disconnects} disconnects"
     connected, nobody = (hours(each) or "0h 00m" for each in (life.connected_seconds, life.alone_seconds))
     yield Text(f"connected {connected}, nobody {nobody}, {disconnects}")

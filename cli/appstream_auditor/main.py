@@ -1,17 +1,13 @@
 """`appstream-auditor`: the command line. Each command asks, and shows what it was answered.
 
-It is the only place with a clock. What is asked for is read from the auditor's table, so that no question
-costs a sweep anything.
+What is asked for is read from the auditor's table, so that no question costs a sweep anything.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import wraps
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import NoReturn
 
 import botocore
 import click
@@ -20,7 +16,7 @@ from rich.text import Text
 
 from appstream_auditor.answers import (
     EventRow,
-    Failure,
+    FaultedFleet,
     HistoryAnswer,
     LifeRow,
     SessionRow,
@@ -31,11 +27,11 @@ from appstream_auditor.answers import (
     life_row,
     status_row,
 )
-from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find, sign_in
+from appstream_auditor.deployment import Deployment, sign_in
 from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow
 from appstream_auditor.doctor.report import report as doctor_report
 from appstream_auditor.doctor.runner import examine, verdict
-from appstream_auditor.errors import Exit, QuestionError, asking, reading
+from appstream_auditor.errors import Exit, QuestionError, asking
 from appstream_auditor.explain import answer_of, explained, shown
 from appstream_auditor.history import Asked, Grouping, life_columns, past_of, sum_columns, summed
 from appstream_auditor.parameters import (
@@ -48,6 +44,7 @@ from appstream_auditor.parameters import (
     month_of,
     presences,
 )
+from appstream_auditor.policies import policies
 from appstream_auditor.printing import (
     Output,
     counted,
@@ -57,12 +54,12 @@ from appstream_auditor.printing import (
     table,
     to_errors,
     to_terminal,
-    zone_of,
 )
 from appstream_auditor.probe.calls import client_of
 from appstream_auditor.probe.looking import CALLS_LIMIT, SCOPES_LIMIT, observe
 from appstream_auditor.probe.observations import Stop
 from appstream_auditor.probe.report import probe_answer, report
+from appstream_auditor.questions import Question, asks, now, patience
 from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table
 from session_auditor import __version__
@@ -72,107 +69,8 @@ from session_auditor.views import Filter, Sort, live
 from session_auditor.views import status as status_of
 from session_auditor.wording import zone_name
 
-# As a shell says of a program that was interrupted.
-INTERRUPTED = 130
 # The table is a sweep's work, which comes once a minute.
 WATCH_SECONDS = 15
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Question:
-    """Where a question goes, and in which form its answer is shown."""
-
-    profile: str | None
-    regions: tuple[str, ...]
-    stack_name: str
-    table_name: str | None
-    output: Output
-    zone: tzinfo | None
-
-    def everywhere(self, ask: Callable[[Deployment], T]) -> tuple[list[T], list[Failure]]:
-        """Ask in each region; a region that fails is said, and does not hide the others.
-
-        Raises QuestionError where only one was to be asked.
-        """
-        answers, failures = [], []
-        for region in self.regions or (None,):
-            try:
-                with reading():
-                    answers.append(ask(find(self.profile, region, self.stack_name, self.table_name)))
-            except QuestionError as problem:
-                if len(self.regions) < 2:
-                    raise
-                to_errors().print(f"{region}: {problem}")
-                failures.append(Failure(region=region or "", reason=str(problem)))
-        return answers, failures
-
-    def one(self) -> Deployment:
-        """Return the one deployment that is asked; raise QuestionError."""
-        if len(self.regions) > 1:
-            raise QuestionError("this command asks one region at a time", Exit.USAGE)
-        return find(self.profile, self.regions[0] if self.regions else None, self.stack_name, self.table_name)
-
-
-def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
-    """Give a command the options that all share, its Question as the first argument, and its exit code."""
-
-    @click.option("--profile", help="AWS profile to ask with.")
-    @click.option(
-        "--region",
-        "regions",
-        multiple=True,
-        envvar="AWS_REGION",
-        help="AWS region of the auditor; repeatable.",
-    )
-    @click.option(
-        "--stack-name",
-        default=DEFAULT_STACK,
-        show_default=True,
-        envvar="APPSTREAM_AUDITOR_STACK",
-        help="CloudFormation stack of the auditor.",
-    )
-    @click.option("--table", "table_name", help="Its DynamoDB table, instead of the stack.")
-    @click.option(
-        "-o",
-        "--output",
-        type=click.Choice([each.value for each in Output]),
-        default=Output.TABLE.value,
-        show_default=True,
-        help="Form of the answer.",
-    )
-    @click.option("--utc", is_flag=True, help="Show times in UTC, not in your zone.")
-    @wraps(command)
-    def asked(
-        *,
-        profile: str | None,
-        regions: tuple[str, ...],
-        stack_name: str,
-        table_name: str | None,
-        output: str,
-        utc: bool,
-        **options: Any,
-    ) -> NoReturn:
-        question = Question(profile, regions, stack_name, table_name, Output(output), zone_of(utc=utc))
-        try:
-            with reading():
-                code = command(question, **options)
-            # A reader that is gone, such as head, is noticed here, where Click ends quietly.
-            sys.stdout.flush()
-        except QuestionError as problem:
-            to_errors().print(f"Error: {problem}")
-            code = problem.exit_code
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-        sys.exit(code)
-
-    return asked
-
-
-def now() -> datetime:
-    """Return the time, in whole seconds."""
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -197,7 +95,8 @@ def status(question: Question) -> Exit:
     """Sum up who is on, and whether the audit works, in one line.
 
     Ends with 1 when no sweep was completed within three intervals, when a stack and fleet cannot be listed,
-    or when an event has waited five minutes for the event bus: a check for your monitoring.
+    or when an event has waited five minutes for the event bus: a check for your monitoring. Fleets of which
+    AppStream names errors are named, and do not count: the audit works.
 
     \b
     Example, of two regions:
@@ -218,7 +117,7 @@ def status(question: Question) -> Exit:
         case Output.TABLE:
             for row in rows:
                 place = f"{row.region}: " if len(question.regions) > 1 else ""
-                to_terminal().print(place + _line(row), soft_wrap=True)
+                to_terminal().print(harmless(place + _line(row)), soft_wrap=True)
     if failures:
         return Exit.OUT_OF_REACH
     return Exit.FAULT if any(row.faults for row in rows) else Exit.OK
@@ -229,10 +128,21 @@ def _line(row: StatusRow) -> str:
     names = ", ".join(f"{each.stack_name}/{each.fleet_name}" for each in row.degraded[:3])
     swept = "never swept" if row.swept_seconds_ago is None else f"swept {row.swept_seconds_ago} s ago"
     waiting = f", {row.pending_events} events wait" if row.pending_events else ""
+    violating = f"{row.violating} violating, " if row.violating else ""
     return (
-        f"{row.live} live, {row.connected} connected, {row.away} away, {row.abandoned} abandoned, "
+        f"{row.live} live, {row.connected} connected, {row.away} away, {row.abandoned} abandoned, {violating}"
         f"{len(row.degraded)} degraded {scopes}{f' ({names})' if names else ''}, {swept}{waiting}"
+        f"{_fleets(row.faulted_fleets)}"
     )
+
+
+def _fleets(faulted: Sequence[FaultedFleet]) -> str:
+    if not faulted:
+        return ""
+    shown = ", ".join(f"{each.fleet_name} ({each.codes})" for each in faulted[:3])
+    more = f" and {len(faulted) - 3} more" if len(faulted) > 3 else ""
+    fleets = counted(len(faulted), "fleet")
+    return f"; no fault of the audit, but AppStream names errors of {fleets}: {shown}{more}"
 
 
 def footer(answer: SessionsAnswer, zone: tzinfo | None) -> str:
@@ -256,6 +166,7 @@ def filters(command: Callable[..., Exit]) -> Callable[..., Exit]:
 @cli.command()
 @filters
 @click.option("--host", default="", help="Instance id, or private IP address.")
+@click.option("--policy", default="", help="Who violates a policy: its name, or a glob such as '*'.")
 @click.option("--state", "states", multiple=True, type=click.Choice(list(STATES)), help="Repeatable.")
 @click.option("--away-longer-than", type=Span(), default="0", help="Nobody connected for longer.")
 @click.option("--ends-within", type=Span(), help="Ends within, such as 2h; a bare number is minutes.")
@@ -272,6 +183,7 @@ def sessions(
     fleets: tuple[str, ...],
     user: str,
     host: str,
+    policy: str,
     states: tuple[str, ...],
     away_longer_than: timedelta,
     ends_within: timedelta | None,
@@ -285,9 +197,10 @@ def sessions(
     old; --now asks AppStream itself. A span of time is 90s, 15m, 2h or 7d; a bare number is minutes.
 
     \b
-    Examples: who is on fleet cad, who left a machine running, who is on a host
+    Examples: who is on a fleet, is away, violates a policy, is on a host
       appstream-auditor sessions --fleet cad
       appstream-auditor sessions --state away --away-longer-than 15m
+      appstream-auditor sessions --policy after-hours
       appstream-auditor sessions --host i-0123456789abcdef0 --now
     """
     wanted = Filter(
@@ -297,6 +210,7 @@ def sessions(
         host=host,
         presences=presences(states),
         abandoned=ABANDONED in states,
+        policy=policy,
         away_longer_than=away_longer_than,
         ends_within=ends_within,
     )
@@ -463,13 +377,6 @@ def explain(question: Question, *, session: str) -> Exit:
     return Exit.OK
 
 
-@contextmanager
-def patience(words: str) -> Iterator[Callable[[str], None]]:
-    """Say what takes so long, on a terminal; give a function that says how far it is."""
-    with to_errors().status(words) as status:
-        yield lambda more: status.update(f"{words} {more}")
-
-
 @cli.command("probe")
 @click.option("--profile", help="AWS profile to ask with.")
 @click.option("--region", envvar="AWS_REGION", help="AWS region of the AppStream stacks.")
@@ -546,3 +453,6 @@ def doctor(question: Question) -> Exit:
                 console.print(line, soft_wrap=True)
     code = verdict(rows)
     return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
+
+
+cli.add_command(policies)

@@ -3,7 +3,7 @@
 The rows are those of `views`; this module asks for them and lays them out.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from session_auditor.model import (
     Snapshot,
     Stored,
     Target,
+    Violation,
 )
 from session_auditor.plan import plan_sessions, plan_target
 from session_auditor.stories import CAUSES, PRESENCES, moment, span
@@ -128,10 +129,17 @@ def _found(deployment: Deployment, snapshot: Snapshot, listing: Listing, options
     target = plan_target(before, listing, {}, options=options, target_id=target_id, sweep_id=sweep_id).target
     # What was listed was seen, whatever else of its scope could not be.
     target = replace(target, gaps=())
+    # Who violates a policy is a sweep's to say, which sees all sessions of a user: what it found stays.
     after = kept | {
-        name: Stored(write.remembered, (), 1) for name, write in plan.writes.items() if write.remembered
+        name: Stored(replace(write.remembered, violations=_violations(kept, name)), (), 1)
+        for name, write in plan.writes.items()
+        if write.remembered
     }
     return live(Snapshot(target=target, sessions=after), listing.observed_at, options.hole)
+
+
+def _violations(known: Mapping[str, Stored], session_id: str) -> tuple[Violation, ...]:
+    return known[session_id].remembered.violations if session_id in known else ()
 
 
 def _shown(
@@ -147,12 +155,14 @@ def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, t
     def each(text: Callable[[SessionRow], str | Text]) -> list[str | Text]:
         return [text(row) for row in rows]
 
+    violated = Column("POLICY", each(lambda row: row.policies.replace(",", ", ")), rank=1, elastic=True)
     found = [
         Column("USER", each(lambda row: row.user_id or "(not known)"), rank=0, elastic=True),
         Column("STATE", each(_state), rank=0),
         Column("AWAY", each(lambda row: _span(row.away_seconds)), rank=1, right=True),
         Column("ENDS", each(lambda row: moment(row.ends_at, zone, now)), rank=1, right=True),
         Column("IN", each(_left), rank=2, right=True),
+        *([violated] if any(row.policies for row in rows) else []),
         Column("WHY", each(lambda row: CAUSES[row.cause]), rank=7),
         Column("STACK", each(lambda row: row.stack_name), rank=6),
         Column("FLEET", each(lambda row: row.fleet_name), rank=2),

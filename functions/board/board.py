@@ -84,7 +84,8 @@ def page(view: str, event: Mapping[str, Any], place: Place) -> str:
             fleet = text(event, "fleet")
             on = [row for row in rows if row.session.scope.fleet == fleet]
             ended = [life for life in last_day(snapshot, place.now) if life.scope.fleet == fleet]
-            return pages.fleet_page(fleet, on, ended, place)
+            errors = [each for each in status(snapshot, rows).faulted if each.fleet == fleet]
+            return pages.fleet_page(fleet, on, ended, errors, place)
         case View.USER:
             user = text(event, "user")
             on = [row for row in rows if row.session.user_id == user]

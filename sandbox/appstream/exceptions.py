@@ -8,7 +8,7 @@ class AppStreamError(ServiceException):
 
 
 class ResourceNotFoundException(AppStreamError):
-    """The stack or fleet does not exist."""
+    """The stack, fleet or session does not exist."""
 
     code = "ResourceNotFoundException"
 
@@ -23,3 +23,9 @@ class ValidationException(AppStreamError):
     """A parameter is out of its bounds."""
 
     code = "ValidationException"
+
+
+class OperationNotPermittedException(AppStreamError):
+    """What is asked for cannot be done with such a fleet."""
+
+    code = "OperationNotPermittedException"

@@ -5,15 +5,18 @@ than the verbs that the auditor calls.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from moto.core.base_backend import BackendDict, BaseBackend
+from moto.core.resource_tagging import TaggableResourcesMixin, TaggedResource
 
 from sandbox.appstream.exceptions import (
     AppStreamError,
     InvalidParameterCombinationException,
+    OperationNotPermittedException,
     ResourceNotFoundException,
     ValidationException,
 )
@@ -79,15 +82,19 @@ class Fault:
 
 @dataclass
 class Fleet:
-    """A fleet; its times are seconds."""
+    """A fleet; its times are seconds, `errors` are messages by code."""
 
     name: str
     max_user_duration: int = 57600
     disconnect_timeout: int = 900
     idle_disconnect_timeout: int = 0
     fleet_type: str = "ON_DEMAND"
+    instance_type: str = "stream.standard.medium"
+    platform: str = "WINDOWS_SERVER_2022"
     max_sessions_per_instance: int | None = None
     in_use: int | None = None
+    errors: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,10 +103,13 @@ class Stack:
 
     name: str
     fleets: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
-class AppStreamBackend(BaseBackend):
-    """AppStream in one account and region."""
+class AppStreamBackend(TaggableResourcesMixin, BaseBackend):
+    """AppStream in one account and region; moto's tagging service asks it for its tags."""
+
+    SERVICE_NAMESPACE = "appstream"
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
@@ -164,6 +174,30 @@ class AppStreamBackend(BaseBackend):
             if all(value is None or getattr(session, name) == value for name, value in wanted.items())
         ]
         return _page(found, token, limit or SESSIONS_DEFAULT)
+
+    def drain_session_instance(self, session_id: str) -> None:
+        """Drain the host of a session, which several may share."""
+        self._count_and_fail("drain_session_instance")
+        session = next((each for each in self.sessions.values() if each.session_id == session_id), None)
+        if session is None:
+            raise ResourceNotFoundException(f"Session {session_id} not found")
+        if self.fleets[session.fleet_name].max_sessions_per_instance is None:
+            raise OperationNotPermittedException("Only hosts of multi-session fleets can be drained")
+        for each in self.sessions.values():
+            if each is session or (each.instance_id and each.instance_id == session.instance_id):
+                each.instance_drain_status = "DRAINING"
+
+    def iter_tagged_resources(self) -> Iterator[TaggedResource]:
+        """Yield what GetResources answers of AppStream; as there, what was never tagged is left out."""
+        self._count_and_fail("get_resources")
+        kinds: Mapping[str, Mapping[str, Fleet | Stack]] = {"fleet": self.fleets, "stack": self.stacks}
+        for kind, resources in kinds.items():
+            for name, resource in resources.items():
+                yield TaggedResource(self.arn(kind, name), resource.tags, f"appstream:{kind}")
+
+    def arn(self, kind: str, name: str) -> str:
+        """Return the ARN of a fleet or stack."""
+        return f"arn:aws:appstream:{self.region_name}:{self.account_id}:{kind}/{name}"
 
     def _stack(self, name: str) -> Stack:
         if name not in self.stacks:

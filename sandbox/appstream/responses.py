@@ -8,7 +8,7 @@ from sandbox.appstream.models import AppStreamBackend, Fleet, appstream_backends
 
 
 class AppStreamResponse(BaseResponse):
-    """Answers the four verbs that the auditor calls."""
+    """Answers the four verbs that the auditor calls, and the one that drains a host."""
 
     def __init__(self) -> None:
         super().__init__(service_name="appstream")
@@ -23,7 +23,9 @@ class AppStreamResponse(BaseResponse):
         """Answer DescribeStacks."""
         stacks, token = self.backend.describe_stacks(self._get_param("NextToken"))
         return _answer(
-            "Stacks", [{"Arn": self._arn("stack", each.name), "Name": each.name} for each in stacks], token
+            "Stacks",
+            [{"Arn": self.backend.arn("stack", each.name), "Name": each.name} for each in stacks],
+            token,
         )
 
     def describe_fleets(self) -> ActionResult:
@@ -51,23 +53,29 @@ class AppStreamResponse(BaseResponse):
         )
         return _answer("Sessions", [each.to_dict() for each in sessions], token)
 
+    def drain_session_instance(self) -> ActionResult:
+        """Answer DrainSessionInstance."""
+        self.backend.drain_session_instance(self._get_param("SessionId"))
+        return ActionResult({})
+
     def _fleet(self, fleet: Fleet) -> dict[str, Any]:
         capacity = {"Desired": 1} | ({} if fleet.in_use is None else {"InUse": fleet.in_use})
         several = {"MaxSessionsPerInstance": fleet.max_sessions_per_instance}
         return (several if fleet.max_sessions_per_instance else {}) | {
-            "Arn": self._arn("fleet", fleet.name),
+            "Arn": self.backend.arn("fleet", fleet.name),
             "Name": fleet.name,
-            "InstanceType": "stream.standard.medium",
+            "InstanceType": fleet.instance_type,
+            "Platform": fleet.platform,
             "ComputeCapacityStatus": capacity,
             "State": "RUNNING",
             "FleetType": fleet.fleet_type,
             "MaxUserDurationInSeconds": fleet.max_user_duration,
             "DisconnectTimeoutInSeconds": fleet.disconnect_timeout,
             "IdleDisconnectTimeoutInSeconds": fleet.idle_disconnect_timeout,
+            "FleetErrors": [
+                {"ErrorCode": code, "ErrorMessage": message} for code, message in fleet.errors.items()
+            ],
         }
-
-    def _arn(self, kind: str, name: str) -> str:
-        return f"arn:aws:appstream:{self.region}:{self.current_account}:{kind}/{name}"
 
 
 def _answer(name: str, items: list[Any], token: str | None) -> ActionResult:

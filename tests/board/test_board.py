@@ -16,8 +16,9 @@ import time_machine
 
 from sandbox.cloud import ROOT
 from session_auditor import table as layout
-from session_auditor.model import EndReason, Life, Options
+from session_auditor.model import EndReason, Fault, Life, Options
 from session_auditor.plan import SessionsPlan, TargetPlan, Write
+from session_auditor.policies import read_document
 from tests.shared.aws import Wire, client_error, raising
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
 from tests.shared.table import Table
@@ -39,9 +40,14 @@ USER = "jane.doe@example.com"
 
 @pytest.fixture
 def table() -> Iterator[Table]:
-    """A table as twenty minutes of an office leave it, and one session that ended an hour before."""
+    """A table as twenty minutes of an office leave it, and one session that ended an hour before.
+
+    Both sessions violate a policy, and another fleet does not come up.
+    """
+    policies = {"too-long": {"kind": "TOO_LONG", "minutes": [15]}}
+    text = json.dumps({"version": 1, "timeZone": "UTC", "policies": policies})
     with mocked_table() as table:
-        history = History(options=Options(), timeout=3600)
+        history = History(options=Options(), timeout=3600, policies=read_document(text))
         history.observe(0)
         for minute in range(1, 21):
             left = session("CONNECTED" if minute < 3 else AWAY, "left", user_id=USER)
@@ -50,7 +56,8 @@ def table() -> Iterator[Table]:
         empty = snapshots.load(at(20))
         writes = {name: Write(each.remembered) for name, each in history.snapshot.sessions.items()}
         snapshot, _ = snapshots.commit(empty, SessionsPlan(history.target, writes), lambda: 60.0)
-        snapshots.commit_target(snapshot, TargetPlan(history.target, frozenset([SCOPE]), ()))
+        target = replace(history.target, faults=(Fault("gis", at(7), "DOMAIN_JOIN_ERROR", 1),))
+        snapshots.commit_target(snapshot, TargetPlan(target, frozenset([SCOPE]), ()))
         life = Life(
             session_id="ended",
             scope=SCOPE,
@@ -124,6 +131,18 @@ def test_a_search_is_what_was_typed(board: ModuleType) -> None:
 def test_a_fleet(board: ModuleType) -> None:
     assert "2 live, 1 connected; most at once in 24 hours: 2" in ask(board, view="fleet", fleet="cad")
     assert "0 live, 0 connected" in ask(board, view="fleet", fleet="nothing")
+
+
+def test_who_violates_a_policy_and_which_fleet_fails(board: ModuleType) -> None:
+    page = ask(board)
+    assert page.count("<b>too-long</b>") == 2
+    for each in (page, ask(board, view="fleet", fleet="gis")):
+        assert "since 08:07: DOMAIN_JOIN_ERROR." in each
+    assert "DOMAIN_JOIN_ERROR" not in ask(board, view="fleet", fleet="cad")
+    assert "violates policy too-long since 08:15: it lasts for 15 min" in ask(
+        board, view="explain", session="left"
+    )
+    assert "kim@example.com" in ask(board, {"forms": {"all": {"state": "violating"}}}, view="live")
 
 
 def test_a_user_has_what_is_on_and_what_ended(board: ModuleType, table: Table, wire: Wire) -> None:

@@ -11,7 +11,18 @@ from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import Exit, QuestionError
 from appstream_auditor.explain import explained, shown
 from session_auditor import table as layout
-from session_auditor.model import Cause, Change, DetailType, EndReason, Life, Presence, Remembered, Stored
+from session_auditor.model import (
+    Cause,
+    Change,
+    DetailType,
+    EndReason,
+    Life,
+    PolicyKind,
+    Presence,
+    Remembered,
+    Stored,
+    Violation,
+)
 from session_auditor.timeline import noted
 from tests.shared.history import SCOPE, TARGET, at, session
 from tests.shared.table import Table
@@ -79,6 +90,24 @@ def test_a_life_that_is_over(desk: Desk) -> None:
         "08:01  Started       after 08:00",
         "09:00  Ended         user or administrator",
     ]
+
+
+def test_a_life_that_is_over_tells_of_policies(desk: Desk) -> None:
+    desk.put(ended("over-1", timeline="0s60,1800v60:30:too-long,3540x60:30:too-long,3540e60", events=4))
+    assert desk.explain("over")[5:] == [
+        "08:01  Started       after 08:00",
+        "08:31  Violated      too-long, 30 min",
+        "09:00  Cleared       too-long, 30 min",
+        "09:00  Ended         user or administrator",
+    ]
+
+
+def test_a_live_one_says_what_it_violates_now_whatever_that_is_called(desk: Desk) -> None:
+    late = Violation("late\x1b[2J", PolicyKind.OUTSIDE_HOURS, 0, at(400), "mon-fri\u202e", "14:40 UTC", "")
+    desk.put_live(replace(LIVE, violations=(late,)))
+    lines = desk.explain("live-1")
+    assert lines[3] == "violates policy late\N{REPLACEMENT CHARACTER}[2J since 14:40: outside mon-fri"
+    assert all(line.isprintable() for line in lines)
 
 
 def test_one_of_an_earlier_release_says_that_nothing_was_kept(desk: Desk) -> None:

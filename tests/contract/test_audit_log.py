@@ -28,6 +28,8 @@ def published(detail_type: DetailType) -> dict[str, Any]:
             part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
         if part["type"] != "object":
             return TYPES[part["type"]]
+        if "properties" not in part:
+            return f"map<string,{TYPES[part['additionalProperties']['type']]}>"
         return {name.lower(): columns(each) for name, each in part["properties"].items()}
 
     found: dict[str, Any] = columns(schema)
@@ -44,8 +46,8 @@ def merged(one: Any, other: Any) -> Any:
 
 def struct(kind: exp.DataType) -> Any:
     """Read a type of Hive's."""
-    if not kind.expressions:
-        return kind.sql("hive").lower()
+    if not kind.expressions or kind.is_type("map"):
+        return kind.sql("hive").lower().replace(" ", "")
     return {each.name: struct(each.args["kind"]) for each in kind.expressions}
 
 

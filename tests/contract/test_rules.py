@@ -52,8 +52,9 @@ def published(path: tuple[str, ...], detail_type: str) -> bool:
     schema = SCHEMAS[detail_type]
     part = schema
     for name in path:
-        part = part.get("properties", {}).get(name)
-        if part is None:
+        # Of tags there is a field for each name in TagKeys.
+        part = part.get("properties", {}).get(name) or part.get("additionalProperties")
+        if not part:
             return False
         if "$ref" in part:
             part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
@@ -71,7 +72,7 @@ def without(event: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
 def test_each_rule_is_a_folder_with_a_pattern_and_two_events() -> None:
     folders = {path.name for path in RULES.iterdir() if path.is_dir()}
     assert folders == PATTERNS.keys() == EXAMPLES.keys()
-    assert len(folders) == 12
+    assert len(folders) == 17
 
 
 def test_the_readme_lists_every_rule_and_no_other() -> None:
@@ -153,6 +154,31 @@ class TestWhatThePatternsSay:
     @pytest.mark.parametrize("name", ["one-stack", "other-fleets", "saml-users", "user-domain"])
     def test_of_lost_coverage(self, matches: Matcher, name: str) -> None:
         assert not matches(PATTERNS[name], example("audit-coverage-lost", "matches"))
+
+    @pytest.mark.parametrize("name", ["one-department", "not-opted-out"])
+    @pytest.mark.parametrize(
+        "told", ["fleet-faulted", "audit-coverage-lost", "policy-by-name", "disconnected-for-an-hour"]
+    )
+    def test_a_tag_leads_every_kind_of_event(self, matches: Matcher, name: str, told: str) -> None:
+        assert matches(PATTERNS[name], example(told, "matches"))
+
+    @pytest.mark.parametrize("name", ["one-department", "not-opted-out"])
+    def test_a_tag_that_is_not_asked_for_matches_nothing(self, matches: Matcher, name: str) -> None:
+        event = example(name, "matches")
+        event["detail"]["data"]["tags"] = {}
+        assert not matches(PATTERNS[name], event)
+
+    @pytest.mark.parametrize(
+        ("codes", "wanted"),
+        [
+            pytest.param("DOMAIN_JOIN_NERR_PASSWORD_EXPIRED", True, id="the only error"),
+            pytest.param("FLEET_STOPPED,IGW_NOT_ATTACHED", False, id="others"),
+        ],
+    )
+    def test_of_the_errors_of_a_fleet(self, matches: Matcher, codes: str, wanted: bool) -> None:
+        event = example("domain-join-failed", "matches")
+        event["detail"]["data"]["codes"] = codes
+        assert matches(PATTERNS["domain-join-failed"], event) == wanted
 
     def test_of_another_source(self, matches: Matcher) -> None:
         for name, pattern in PATTERNS.items():

@@ -11,7 +11,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from sandbox.schemas import files
 from session_auditor.contract import SOURCE, json_schema
-from session_auditor.model import DetailType, EndReason
+from session_auditor.model import ClearReason, DetailType, EndReason, PolicyKind
 from tests.shared.events import envelope, whole_life
 
 ROOT = Path(__file__).parents[2]
@@ -67,9 +67,10 @@ def test_the_docs_have_a_line_for_every_detail_type() -> None:
     assert documented == [each.value for each in DetailType]
 
 
-def test_the_docs_explain_every_field_and_every_end_reason() -> None:
+def test_the_docs_explain_every_field_and_every_reason() -> None:
     docs = (ROOT / "docs" / "events.md").read_text()
     parts = [part for each in DetailType for part in json_schema(each)["$defs"].values()]
     names = {name for part in parts for name in part.get("properties", {})}
     reasons = {each.value for each in EndReason if each is not EndReason.UNWATCHED}
+    reasons |= {*ClearReason, *PolicyKind}
     assert names | reasons <= set(re.findall(r"`(\w+)`", docs))

@@ -544,6 +544,7 @@ class TestResources:
             "OldestPendingAge",
             "EventsRefused",
             "ItemsUnreadable",
+            "PoliciesNotApplied",
             "Errors",
         }
 

@@ -17,9 +17,9 @@ from sandbox.appstream.models import Fault, Fleet, StreamingSession
 ACCOUNT_ID, REGION = "123456789012", "eu-west-1"
 
 
-def client(endpoint: str | None = None) -> Any:
+def client(endpoint: str | None = None, service: str = "appstream") -> Any:
     aws: Any = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
-    return aws.client("appstream", endpoint_url=endpoint, config=Config(retries={"total_max_attempts": 1}))
+    return aws.client(service, endpoint_url=endpoint, config=Config(retries={"total_max_attempts": 1}))
 
 
 @pytest.fixture(params=["mock", "server"])
@@ -137,3 +137,97 @@ def test_faults_of_one_type(service: Any, state: appstream.AppStreamBackend) -> 
     state.faults = [Fault(code, authentication_type="")]
     assert code_of(service.describe_sessions, **scope) == code
     assert service.describe_sessions(**scope, AuthenticationType="API")["Sessions"]
+
+
+def test_errors_of_a_fleet_come_and_go(service: Any, state: appstream.AppStreamBackend) -> None:
+    assert service.describe_fleets()["Fleets"][0]["FleetErrors"] == []
+    state.fleets["cad"].errors["DOMAIN_JOIN_ERROR_LOGON_FAILURE"] = "The user name or password is incorrect."
+    (cad,) = service.describe_fleets()["Fleets"]
+    assert cad["FleetErrors"] == [
+        {
+            "ErrorCode": "DOMAIN_JOIN_ERROR_LOGON_FAILURE",
+            "ErrorMessage": "The user name or password is incorrect.",
+        }
+    ]
+    state.fleets["cad"].errors.clear()
+    assert service.describe_fleets()["Fleets"][0]["FleetErrors"] == []
+
+
+def test_what_is_answered_is_in_the_model(service: Any, state: appstream.AppStreamBackend) -> None:
+    state.add_scope("lab", Fleet("gis", max_sessions_per_instance=4, errors={"STS_DISABLED_IN_REGION": "no"}))
+    model = service.meta.service_model
+    for fleet in service.describe_fleets()["Fleets"]:
+        assert fleet["FleetType"] in model.shape_for("FleetType").enum
+        assert fleet["Platform"] in model.shape_for("PlatformType").enum
+        assert fleet.keys() >= set(model.shape_for("Fleet").required_members)
+        for error in fleet["FleetErrors"]:
+            assert error["ErrorCode"] in model.shape_for("FleetErrorCode").enum
+
+
+def test_a_host_is_drained_for_all_who_are_on_it(service: Any, state: appstream.AppStreamBackend) -> None:
+    state.add_scope("lab", Fleet("gis", max_sessions_per_instance=4))
+    state.sessions = {
+        name: StreamingSession(name, name, "lab", "gis", instance_id=host)
+        for name, host in {"alice": "i-1", "bruno": "i-1", "chiara": "i-2"}.items()
+    } | {"own": StreamingSession("own", "u", "office", "cad")}
+    service.drain_session_instance(SessionId="bruno")
+    found = service.describe_sessions(StackName="lab", FleetName="gis")["Sessions"]
+    drained = {each["Id"] for each in found if each.get("InstanceDrainStatus") == "DRAINING"}
+    assert drained == {"alice", "bruno"}
+    assert code_of(service.drain_session_instance, SessionId="own") == "OperationNotPermittedException"
+    assert code_of(service.drain_session_instance, SessionId="gone") == "ResourceNotFoundException"
+
+
+@pytest.fixture
+def tagging(service: Any) -> Any:
+    """The tagging service, where AppStream is; moto's own, which asks ours."""
+    endpoint = service.meta.endpoint_url
+    return client(endpoint if "127.0.0.1" in endpoint else None, "resourcegroupstaggingapi")
+
+
+def tagged(tagging: Any, **parameters: Any) -> dict[str, dict[str, str]]:
+    """Return tags by kind and name of what has any."""
+    return {
+        mapping["ResourceARN"].split(":")[5]: {tag["Key"]: tag["Value"] for tag in mapping["Tags"]}
+        for page in tagging.get_paginator("get_resources").paginate(**parameters)
+        for mapping in page["ResourceTagMappingList"]
+    }
+
+
+def test_tags(tagging: Any, state: appstream.AppStreamBackend) -> None:
+    state.stacks["office"].tags |= {"department": "planning"}
+    state.add_scope("lab", Fleet("gis", tags={"department": "research", "stage": "prod"}))
+    assert tagged(tagging) == {
+        "fleet/gis": {"department": "research", "stage": "prod"},
+        "stack/office": {"department": "planning"},
+    }
+    assert tagged(tagging, ResourceTypeFilters=["appstream:stack"]).keys() == {"stack/office"}
+    assert tagged(tagging, ResourceTypeFilters=["appstream"]).keys() == {"fleet/gis", "stack/office"}
+    assert tagged(tagging, ResourceTypeFilters=["s3"]) == {}
+    prod = [{"Key": "stage", "Values": ["prod", "test"]}]
+    assert tagged(tagging, TagFilters=prod).keys() == {"fleet/gis"}
+    (gis,) = tagging.get_resources(TagFilters=prod)["ResourceTagMappingList"]
+    assert gis["ResourceARN"] == f"arn:aws:appstream:{REGION}:{ACCOUNT_ID}:fleet/gis"
+    state.fleets["gis"].tags.clear()
+    assert tagged(tagging).keys() == {"stack/office"}
+
+
+def test_pages_of_tags(tagging: Any, state: appstream.AppStreamBackend) -> None:
+    for number in range(120):
+        state.add_scope(f"stack-{number}", Fleet(f"fleet-{number}", tags={"number": str(number)}))
+    fleets = {"ResourceTypeFilters": ["appstream:fleet", "appstream:stack"]}
+    first = tagging.get_resources(**fleets, ResourcesPerPage=99)
+    rest = tagging.get_resources(**fleets, ResourcesPerPage=99, PaginationToken=first["PaginationToken"])
+    assert [len(page["ResourceTagMappingList"]) for page in (first, rest)] == [99, 21]
+    assert len(tagged(tagging, **fleets, PaginationConfig={"PageSize": 100})) == 120
+    assert code_of(tagging.get_resources, ResourcesPerPage=101) == "InvalidParameterException"
+    stale = {**fleets, "PaginationToken": "stale"}
+    assert code_of(tagging.get_resources, **stale) == "PaginationTokenExpiredException"
+
+
+def test_faults_of_tags(tagging: Any, state: appstream.AppStreamBackend) -> None:
+    state.stacks["office"].tags |= {"department": "planning"}
+    state.faults = [Fault("ThrottlingException", operation="get_resources", times=1)]
+    assert code_of(tagging.get_resources) == "ThrottlingException"
+    assert tagged(tagging)
+    assert state.calls["get_resources"] == 2

@@ -118,7 +118,10 @@ def test_a_life_is_told_in_every_channel(
 ) -> None:
     life = whole_life()
     told = {
-        f"{kind.value} {PLACE}": json.loads(event.detail)["data"]["summary"] for kind, event in life.items()
+        f"{kind.value} {'on fleet cad' if 'Fleet' in kind else PLACE}": json.loads(event.detail)["data"][
+            "summary"
+        ]
+        for kind, event in life.items()
     }
     tell(*life.values())
     assert {
@@ -237,6 +240,10 @@ GONE = {"deadline": {"cause": "DISCONNECT_TIMEOUT"}, "connection": "NOT_CONNECTE
     ("kind", "data", "least"),
     [
         pytest.param(DetailType.AUDIT_DEGRADED, {}, "quiet", id="audit"),
+        pytest.param(DetailType.FLEET_FAULTED, {}, "quiet", id="a fleet"),
+        pytest.param(DetailType.FLEET_RECOVERED, {}, "quiet", id="a fleet again"),
+        pytest.param(DetailType.POLICY_VIOLATED, {}, "quiet", id="a policy"),
+        pytest.param(DetailType.POLICY_CLEARED, {}, "quiet", id="a policy no more"),
         pytest.param(DetailType.EXPIRING, AT_WORK, "normal", id="who is at work is about to be cut off"),
         pytest.param(DetailType.EXPIRING, GONE, "everything", id="who went home is about to be ended"),
         pytest.param(

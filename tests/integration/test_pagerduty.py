@@ -222,9 +222,24 @@ def test_a_gap_is_closed_whatever_it_is_of_and_why(
     assert service.incidents == {}
 
 
+def test_a_fleet_with_errors_is_an_incident_until_it_has_none(tell: Tell, service: PagerDuty) -> None:
+    life = whole_life()
+    faulted = life[DetailType.FLEET_FAULTED]
+    tell(faulted, changed(faulted, "data", codes="STS_DISABLED_IN_REGION"))
+    incident, _ = received(service, 2)
+    assert service.pages == [f"{HERE}/cad/FLEET"]
+    assert incident["payload"]["severity"] == "critical"
+    assert incident["payload"]["component"] == "cad"
+    assert incident["payload"]["custom_details"]["codes"] == "DOMAIN_JOIN_ERROR_ACCESS_DENIED"
+    tell(life[DetailType.FLEET_RECOVERED])
+    received(service, 1)
+    assert service.incidents == {}
+
+
 def test_nobody_is_paged_for_what_is_in_order(tell: Tell, service: PagerDuty) -> None:
     life = whole_life()
-    tell(life[DetailType.STARTED], life[DetailType.DISCONNECTED], life[DetailType.ABANDONED])
+    tell(life[DetailType.STARTED], life[DetailType.POLICY_VIOLATED], life[DetailType.POLICY_CLEARED])
+    tell(life[DetailType.DISCONNECTED], life[DetailType.ABANDONED])
     received(service, 1)
     assert service.pages == [ABANDONED]
     assert service.received.empty()

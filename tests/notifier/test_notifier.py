@@ -108,11 +108,16 @@ def test_what_nobody_wants_is_done_with(monkeypatch: pytest.MonkeyPatch, hook: s
             channel.send(envelope(number, stack=stack, fleet=fleet))
         channel.send(envelope(8, DetailType.AUDIT_DEGRADED, stack="prod-1", fleet=""))
         channel.send(envelope(9, DetailType.AUDIT_DEGRADED, stack="", fleet=""))
+        # A fleet's event is of no stack.
+        channel.send(
+            *(envelope(each, DetailType.FLEET_FAULTED, fleet=f) for each, f in ((10, "cad"), (11, "gis")))
+        )
         assert channel.invoke() == {"batchItemFailures": []}
     assert texts(hook) == [
         "AppStream Session Expiring on stack prod-1, fleet cad",
         "AppStream Audit Degraded on stack prod-1",
         "AppStream Audit Degraded in account 123456789012, region eu-west-1",
+        "AppStream Fleet Faulted on fleet cad",
     ]
 
 

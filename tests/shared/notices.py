@@ -20,6 +20,8 @@ def envelope(
     user: str = "",
     minute: int = 0,
     region: str = REGION,
+    policy: str = "after-hours",
+    codes: str = "DOMAIN_JOIN_ERROR_ACCESS_DENIED",
 ) -> dict[str, Any]:
     """An event as EventBridge delivers it."""
     user = user or f"user{number}@example.com"
@@ -31,6 +33,14 @@ def envelope(
             "since": "2026-03-02T13:30:00Z",
             "summary": f"Sessions on stack {stack}, fleet {fleet} could not be listed",
         }
+    elif detail_type in {DetailType.FLEET_FAULTED, DetailType.FLEET_RECOVERED}:
+        told = {
+            "stackName": "",
+            "fleetName": fleet,
+            "since": "2026-03-02T13:30:00Z",
+            "codes": codes,
+            "summary": f"Fleet {fleet} has errors: {codes}",
+        }
     else:
         told["session"] = {
             "id": f"s-{number}",
@@ -39,6 +49,8 @@ def envelope(
             "fleetName": fleet,
             "startTime": "2026-03-02T08:30:00Z",
         }
+        if detail_type in {DetailType.POLICY_VIOLATED, DetailType.POLICY_CLEARED}:
+            told["policy"] = {"name": policy, "kind": "OUTSIDE_HOURS", "since": "2026-03-02T13:30:00Z"}
         told["deadline"] = {"at": "2026-03-02T15:00:00Z", "cause": "MAX_DURATION", "minutesLeft": 60}
     return {
         "source": SOURCE,

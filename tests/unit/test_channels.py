@@ -28,10 +28,20 @@ def single(user: str = "jane.doe@example.com", kind: DetailType = DetailType.EXP
     return message
 
 
-def digest(user: str = "jane.doe@example.com", *, length: int = 5) -> Message:
-    """The longest there is: of many fleets of long names, and many users."""
+def digest(
+    user: str = "jane.doe@example.com", kind: DetailType = DetailType.EXPIRING, *, length: int = 5
+) -> Message:
+    """The longest there is: of many fleets of long names, and many users, policies and errors."""
     events = [
-        envelope(number, stack="s" * length, fleet=f"{number}-".ljust(length, "f"), user=f"{number} {user}")
+        envelope(
+            number,
+            kind,
+            stack="s" * length,
+            fleet=f"{number}-".ljust(length, "f"),
+            user=f"{number} {user}",
+            policy=f"p{number % 20}".ljust(40, "-"),
+            codes=",".join(f"CODE_{number % 20}_{each}".ljust(60, "X") for each in range(20)),
+        )
         for number in range(1_000)
     ]
     (message,) = messages(map(Notice.of, events), several_targets=True)
@@ -42,7 +52,7 @@ EVERY = [
     *(pytest.param(single(user), id=f"single {number}") for number, user in enumerate(HOSTILE)),
     *(pytest.param(digest(user), id=f"digest {number}") for number, user in enumerate(HOSTILE)),
     *(pytest.param(single(kind=kind), id=kind.value) for kind in DetailType),
-    pytest.param(digest(length=128), id="long names"),
+    *(pytest.param(digest(kind=kind, length=128), id=f"long names, {kind.value}") for kind in DetailType),
 ]
 
 
@@ -94,6 +104,24 @@ def test_slack_shows_the_tone_of_a_message_as_a_bar() -> None:
     assert colours[DetailType.EXPIRING] == "warning"
     assert colours[DetailType.ABANDONED] == colours[DetailType.AUDIT_DEGRADED] == "danger"
     assert colours[DetailType.ENDED] == colours[DetailType.AUDIT_RECOVERED] == "good"
+    assert (colours[DetailType.FLEET_FAULTED], colours[DetailType.FLEET_RECOVERED]) == ("danger", "good")
+    assert (colours[DetailType.POLICY_VIOLATED], colours[DetailType.POLICY_CLEARED]) == ("warning", "good")
+
+
+def test_a_fleet_and_a_policy_read_alike_in_slack_and_teams() -> None:
+    for message, lines in (
+        (single(kind=DetailType.FLEET_FAULTED), ["Fleet cad has errors: DOMAIN_JOIN_ERROR_ACCESS_DENIED"]),
+        (
+            single(kind=DetailType.POLICY_VIOLATED),
+            ["The session of “jane.doe@example.com” on stack office, fleet cad ends soon"],
+        ),
+    ):
+        body, card = channels.slack(message), channels.teams(message)["attachments"][0]["content"]
+        assert body["text"] == card["fallbackText"] == message.heading
+        assert body["attachments"][0]["blocks"][0]["text"]["text"].splitlines() == lines
+        assert [line["inlines"][0]["text"] for line in card["body"][1:-1]] == lines
+    told = channels.slack(digest(kind=DetailType.POLICY_VIOLATED))["attachments"][0]["blocks"][0]["text"]
+    assert f"{'p0'.ljust(40, '-')} 50, " in told["text"]
 
 
 def test_a_repeat_in_slack_has_the_same_block_id() -> None:
@@ -122,6 +150,8 @@ def test_amazon_q_has_a_thread_for_each_session_and_for_each_scope() -> None:
 
     assert thread(single()) == "123456789012/eu-west-1/s-1"
     assert thread(single(kind=DetailType.AUDIT_DEGRADED)) == "123456789012/eu-west-1/office/cad"
+    assert thread(single(kind=DetailType.FLEET_FAULTED)) == "123456789012/eu-west-1//cad"
+    assert thread(single(kind=DetailType.POLICY_VIOLATED)) == "123456789012/eu-west-1/s-1"
     assert thread(digest()) == f"{0:032x}"
 
 

@@ -1,7 +1,9 @@
 """Fleets of which AppStream names errors, as what DescribeFleets answers and the events that follow."""
 
 import json
+from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -171,3 +173,15 @@ class TestRoom:
         found = self.faults(3 * EVENT_BYTES)
         assert [change.fault.fleet for change in found.changes] == [SCOPE.fleet, OTHER.fleet]
         assert found.fleets_read == at(1)
+
+
+def test_the_line_for_people() -> None:
+    told = History(options=replace(PATIENT, time_zone=ZoneInfo("Europe/Berlin")))
+    events = [
+        told.observe(minute, fleets_read=at(minute), fleet_errors={SCOPE.fleet: codes})
+        for minute, codes in enumerate(["A,B", ""])
+    ]
+    assert [event["data"]["summary"] for (event,) in events] == [
+        "Fleet cad has errors since 2026-03-02 09:00 CET: A, B",
+        "Fleet cad has no errors any more; since 2026-03-02 09:00 CET it had A, B",
+    ]

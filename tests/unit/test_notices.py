@@ -48,6 +48,13 @@ class TestSingles:
         (message,) = told(notice(1, DetailType.AUDIT_DEGRADED, stack="", fleet=""))
         assert message.heading == "AppStream Audit Degraded in account 123456789012, region eu-west-1"
 
+    def test_an_event_of_a_fleet_names_the_fleet(self) -> None:
+        (message,) = told(notice(1, DetailType.FLEET_FAULTED))
+        assert message.heading == "AppStream Fleet Faulted on fleet cad"
+        (message,) = told(notice(1, DetailType.FLEET_RECOVERED), several_targets=True)
+        target = "account 123456789012, region eu-west-1"
+        assert message.heading == f"AppStream Fleet Recovered on fleet cad, {target}"
+
     def test_what_is_there_twice_is_told_once(self) -> None:
         assert len(told(notice(1), notice(1))) == 1
 
@@ -113,6 +120,61 @@ class TestDigest:
         assert message.heading == "AppStream Audit Degraded: 4 stacks and fleets"
         assert message.lines[0] == "1 on stack office, fleet f0"
 
+    def test_fleets_with_errors_are_counted_and_their_errors(self) -> None:
+        join, subnet = "DOMAIN_JOIN_ERROR_ACCESS_DENIED", "IGW_NOT_ATTACHED"
+        batch = [
+            notice(number, DetailType.FLEET_FAULTED, fleet=f"f{number}", codes=f"{join},{subnet}")
+            for number in range(2)
+        ]
+        batch += [
+            notice(number, DetailType.FLEET_FAULTED, fleet=f"f{number}", codes=join) for number in range(2, 5)
+        ]
+        (message,) = told(*batch)
+        assert message.heading == "AppStream Fleet Faulted: 5 fleets"
+        assert message.lines == (*(f"1 on fleet f{number}" for number in range(5)), f"{join} 5, {subnet} 2")
+        assert message.remark == "Observed at 2026-03-02 14:00 UTC"
+
+    def test_a_fleet_whose_errors_change_is_one(self) -> None:
+        codes = ("A_CODE", "A_CODE,B_CODE", "B_CODE", "A_CODE")
+        batch = [
+            notice(number, DetailType.FLEET_FAULTED, codes=each, minute=number)
+            for number, each in enumerate(codes)
+        ]
+        (message,) = told(*batch)
+        assert message.heading == "AppStream Fleet Faulted: 1 fleets"
+        assert message.lines == ("1 on fleet cad", "A_CODE 1, B_CODE 1")
+
+    def test_sessions_are_counted_by_policy(self) -> None:
+        kind = DetailType.POLICY_VIOLATED
+        batch = [notice(number, kind, policy="two-at-most") for number in range(11)]
+        batch += [notice(number, kind, policy="after-hours") for number in range(20, 40)]
+        (message,) = told(*batch)
+        assert message.heading == "AppStream Session Policy Violated: 31 sessions"
+        assert message.lines[:2] == ("31 on stack office, fleet cad", "after-hours 20, two-at-most 11")
+        assert message.lines[2].endswith(" and 21 more")
+        assert "; at the latest they end at 2026-03-02 15:00 UTC (MAX_DURATION)" in message.remark
+
+    def test_a_session_that_crosses_two_thresholds_of_a_policy_is_one(self) -> None:
+        batch = [envelope(number, DetailType.POLICY_VIOLATED, minute=number) for number in range(4)]
+        for each in batch:
+            each["detail"]["data"]["session"]["id"] = "s-1"
+        (message,) = told(*map(Notice.of, batch))
+        assert message.lines[:2] == ("1 on stack office, fleet cad", "after-hours 1")
+
+    def test_of_many_policies_the_most_frequent_are_named(self) -> None:
+        batch = [notice(number, DetailType.POLICY_CLEARED, policy=f"p-{number % 12}") for number in range(13)]
+        (message,) = told(*batch)
+        assert message.lines[1].startswith("p-0 2, p-1 1, p-10 1, ")
+        assert message.lines[1].endswith(" and 2 more")
+        assert message.remark == "Observed at 2026-03-02 14:00 UTC"
+
+    def test_a_name_of_a_policy_can_imitate_nothing(self) -> None:
+        batch = [
+            notice(number, DetailType.POLICY_VIOLATED, policy="<!channel>\n@here") for number in range(4)
+        ]
+        (message,) = told(*batch)
+        assert message.lines[1] == "(!channel)here 4"
+
     def test_it_says_when(self) -> None:
         batch = [notice(number, minute=number // 2) for number in range(4)]
         (message,) = told(*batch)
@@ -143,7 +205,7 @@ class TestDigest:
 class TestRemark:
     """What stands below a message, in small."""
 
-    @pytest.mark.parametrize("kind", [DetailType.ENDED, DetailType.UNWATCHED])
+    @pytest.mark.parametrize("kind", [DetailType.ENDED, DetailType.UNWATCHED, DetailType.POLICY_CLEARED])
     def test_what_is_over_has_no_end_to_come(self, kind: DetailType) -> None:
         (message,) = told(notice(1, kind))
         assert message.remark == "Session since 2026-03-02 08:30 UTC"
@@ -155,6 +217,10 @@ class TestRemark:
         event["detail"]["data"]["reason"] = "FILTERED"
         (message,) = told(Notice.of(event))
         assert message.remark == "Not listed since 2026-03-02 13:30 UTC"
+
+    def test_a_fleet_that_recovered_says_since_when_it_had_errors(self) -> None:
+        (message,) = told(notice(1, DetailType.FLEET_RECOVERED))
+        assert message.remark == "It had errors since 2026-03-02 13:30 UTC"
 
     def test_a_stack_without_known_fleets_names_none(self) -> None:
         (message,) = told(notice(1, DetailType.AUDIT_DEGRADED, fleet=""))

@@ -11,7 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from session_auditor.model import Event, Gap, Options, Presence, Remembered, Scope, Snapshot, Stored, Target
+from session_auditor.model import (
+    Event,
+    Fault,
+    Gap,
+    Options,
+    PolicyKind,
+    Presence,
+    Remembered,
+    Scope,
+    Snapshot,
+    Stored,
+    Target,
+    Violation,
+)
 from session_auditor.pages import (
     LINES_LIMIT,
     ROWS_LIMIT,
@@ -131,8 +144,14 @@ def remembered(number: int, user_id: str = "", **changed: object) -> Remembered:
     return replace(found, timeline="0s60", fleet_type="ON_DEMAND", **changed)  # type: ignore[arg-type]
 
 
-def snapshot_of(*found: Remembered, gaps: tuple[Gap, ...] = ()) -> Snapshot:
-    target = Target(at(0), NOW, NOW - timedelta(seconds=20), gaps=gaps)
+def violating(found: Remembered, *policies: str) -> Remembered:
+    kind = PolicyKind.TOO_LONG
+    violations = tuple(Violation(name, kind, 60, NOW, "60", "60", "") for name in policies)
+    return replace(found, violations=violations)
+
+
+def snapshot_of(*found: Remembered, gaps: tuple[Gap, ...] = (), faults: tuple[Fault, ...] = ()) -> Snapshot:
+    target = Target(at(0), NOW, NOW - timedelta(seconds=20), gaps=gaps, faults=faults)
     sessions = {each.session.id: Stored(each, (), 1) for each in found}
     return Snapshot(target=target, scopes=frozenset([SCOPE]), sessions=sessions)
 
@@ -153,7 +172,7 @@ def every_page(snapshot: Snapshot, place: Place, name: str) -> list[str]:
     told = told_of(snapshot, next(iter(snapshot.sessions)), NOW, Options())
     return [
         page_of(snapshot, place, Search(user=name, fleet=name, state=name)),
-        fleet_page(name, rows, ended, place),
+        fleet_page(name, rows, ended, status(snapshot, rows).faulted, place),
         user_page(name, rows, ended, 30, place),
         life_page(told, place),
         problem_page(name, name, place),
@@ -168,7 +187,8 @@ def test_a_hostile_name_is_text_and_nothing_else(name: str, dark: bool) -> None:
         one.session, scope=Scope(name, name), instance_id=name, eni_private_ip_address=name, id=name
     )
     gap = Gap(Scope(name, name), at(590), at(580), name, announced=True)
-    snapshot = snapshot_of(replace(one, session=known, fleet_type=name), gaps=(gap,))
+    one = violating(replace(one, session=known, fleet_type=name), name)
+    snapshot = snapshot_of(one, gaps=(gap,), faults=(Fault(name, NOW, name, 1),))
     shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
     for page in every_page(snapshot, replace(PLACE, dark=dark), name):
         read = Reader(page)
@@ -181,7 +201,8 @@ def test_a_hostile_name_is_text_and_nothing_else(name: str, dark: bool) -> None:
 @settings(max_examples=50)
 @given(name=st.text(max_size=40), width=st.integers(0, 2_000))
 def test_whatever_it_is_called_the_page_stays_whole(name: str, width: int) -> None:
-    for page in every_page(snapshot_of(remembered(1, name)), replace(PLACE, width=width), name):
+    snapshot = snapshot_of(violating(remembered(1, name), name), faults=(Fault(name, NOW, name, 1),))
+    for page in every_page(snapshot, replace(PLACE, width=width), name):
         Reader(page)
 
 
@@ -203,6 +224,17 @@ def test_ten_thousand_sessions_are_300_kb_at_most_and_say_how_to_see_more() -> N
     assert {"10,000", "3,334", "6,666"} <= set(read.texts)
 
 
+def test_so_they_are_if_each_violates_all_that_a_document_may_hold() -> None:
+    policies = [f"{number:a>40}" for number in range(20)]
+    sessions = [violating(remembered(number), *policies) for number in range(10_000)]
+    faults = tuple(Fault(f"fleet-{number}", NOW, "DOMAIN_JOIN_ERROR_" * 100, 1) for number in range(60))
+    page = page_of(snapshot_of(*sessions, faults=faults))
+    assert len(page.encode()) <= 300_000
+    read = Reader(page)
+    assert "55 more fleets have errors." in read.texts
+    assert read.texts.count(" +18") == ROWS_LIMIT
+
+
 @pytest.mark.parametrize(
     ("width", "heads"),
     [
@@ -216,6 +248,53 @@ def test_a_narrow_widget_leaves_out_what_matters_least(width: int, heads: list[s
     page = page_of(snapshot_of(remembered(1)), replace(PLACE, width=width))
     (_, table) = re.findall(r"<thead>(.*?)</thead>", page)
     assert re.findall(r"<th[^>]*>(.*?)</th>", table) == heads
+
+
+class TestPolicies:
+    """Who violates a policy is said where anybody does, and nothing of policies elsewhere."""
+
+    one = violating(remembered(0, "ann@example.com"), "after-hours", "too-long")
+
+    @pytest.mark.parametrize("width", [1_200, 360])
+    def test_a_column_only_where_there_are_violations(self, width: int) -> None:
+        place = replace(PLACE, width=width)
+        page, quiet = (page_of(snapshot_of(each), place) for each in (self.one, remembered(0)))
+        assert {"Policy", "after-hours", "too-long"} <= set(Reader(page).texts)
+        assert "<span>violating</span>" in page
+        assert "Policy" not in Reader(quiet).texts
+        assert "<span>violating</span>" not in quiet
+
+    def test_how_many_sessions_are_in_a_tile(self) -> None:
+        texts = Reader(page_of(snapshot_of(self.one, remembered(1)))).texts
+        assert texts[texts.index("violating") - 1] == "1"
+
+    def test_they_can_be_searched_for(self) -> None:
+        snapshot = snapshot_of(self.one, remembered(1, "bob@example.com"))
+        read = Reader(page_of(snapshot, search=Search(state="violating")))
+        asked = [json.loads(action["parameters"]) for action in read.actions]
+        assert [each["user"] for each in asked if "user" in each] == ["ann@example.com"]
+
+    def test_a_pop_up_says_how(self) -> None:
+        told = told_of(snapshot_of(self.one), self.one.session.id, NOW, Options())
+        texts = Reader(life_page(told, PLACE)).texts
+        assert "violates policy too-long since 18:00: it lasts for 1 h" in texts
+
+
+class TestFleets:
+    """Fleets of which AppStream names errors stand above the fleets, whether or not anybody is on."""
+
+    fault = Fault("gis", at(590), "DOMAIN_JOIN_ERROR,SUBNET_NOT_FOUND", 2)
+
+    @pytest.mark.parametrize("width", [1_200, 360])
+    def test_the_first_page_names_them_with_their_codes(self, width: int) -> None:
+        read = Reader(page_of(snapshot_of(faults=(self.fault,)), replace(PLACE, width=width)))
+        said = "AppStream names errors of fleet gis since 17:50: DOMAIN_JOIN_ERROR, SUBNET_NOT_FOUND."
+        assert said in "".join(read.texts)
+        assert {"view": "fleet", "fleet": "gis"} in [json.loads(each["parameters"]) for each in read.actions]
+
+    def test_so_does_the_fleets_own(self) -> None:
+        assert "DOMAIN_JOIN_ERROR" in fleet_page("gis", [], [], [self.fault], PLACE)
+        assert "AppStream names" not in fleet_page("gis", [], [], [], PLACE)
 
 
 class TestLive:

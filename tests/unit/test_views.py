@@ -17,10 +17,14 @@ from session_auditor.model import (
     Globs,
     Life,
     Options,
+    PolicyKind,
     Presence,
+    Remembered,
     Scope,
     Snapshot,
+    Violation,
 )
+from session_auditor.model import Fault as FleetFault
 from session_auditor.views import (
     By,
     Fault,
@@ -44,6 +48,8 @@ from session_auditor.views import lives as lives_of
 from tests.shared.history import AWAY, CONNECTED, SCOPE, START, History, at, session
 
 LAB = Scope("lab", "render")
+TOO_LONG = Violation("too-long", PolicyKind.TOO_LONG, 10, at(11), "10", "10", "edition")
+TOO_MANY = Violation("two-at-most", PolicyKind.TOO_MANY_SESSIONS, 0, at(12), "2", "3", "edition")
 HOLE = timedelta(minutes=5)
 MINUTE = timedelta(minutes=1)
 SEEN = session(session_id="at-work"), session(AWAY, "left"), session(AWAY, "never-there")
@@ -51,6 +57,17 @@ SEEN = session(session_id="at-work"), session(AWAY, "left"), session(AWAY, "neve
 
 def rows(history: History, minute: float, hole: timedelta = HOLE) -> dict[str, Row]:
     return {row.session.id: row for row in live(history.snapshot, at(minute), hole)}
+
+
+def violating(history: History, **violations: tuple[Violation, ...]) -> History:
+    """Let sessions, by id, violate policies."""
+    sessions = dict(history.snapshot.sessions)
+    for session_id, open_ones in violations.items():
+        stored = sessions[session_id]
+        remembered: Remembered = replace(stored.remembered, violations=open_ones)
+        sessions[session_id] = replace(stored, remembered=remembered)
+    history.snapshot = replace(history.snapshot, sessions=sessions)
+    return history
 
 
 @pytest.fixture
@@ -114,6 +131,21 @@ class TestRows:
             "missing",
             "never-there",
         ]
+
+    def test_the_policies_that_it_violates_each_once(self, office: History) -> None:
+        longer = replace(TOO_LONG, threshold=20)
+        found = rows(violating(office, missing=(TOO_LONG, longer, TOO_MANY), left=(TOO_MANY,)), 20)
+        names = {name: row.policies for name, row in found.items()}
+        assert names.pop("missing") == ("too-long", "two-at-most")
+        assert names.pop("left") == ("two-at-most",)
+        assert set(names.values()) == {()}
+
+    def test_a_violation_lasts_while_nobody_looks(self, office: History) -> None:
+        violating(office, left=(TOO_MANY,))
+        for minute in range(21, 30):
+            office.observe(minute, failed={SCOPE: "ThrottlingException"})
+        left = rows(office, 29)["left"]
+        assert (left.watched, left.policies) == (False, ("two-at-most",))
 
     def test_totals(self, office: History) -> None:
         assert totals(rows(office, 20).values()) == {
@@ -240,6 +272,22 @@ def test_a_life_belongs_to_the_local_day_of_its_end() -> None:
     assert list(sums([late], By.FLEET, now, zone)) == ["cad"]
 
 
+@pytest.mark.parametrize(
+    ("policy", "names"),
+    [
+        pytest.param("", ["at-work", "left", "missing", "never-there"], id="whether or not"),
+        pytest.param("two-at-most", ["left", "missing"], id="a policy"),
+        pytest.param("too-*", ["missing"], id="a glob"),
+        pytest.param("*", ["left", "missing"], id="any policy"),
+        pytest.param("two", [], id="no part of a name"),
+    ],
+)
+def test_a_filter_by_policy(office: History, policy: str, names: list[str]) -> None:
+    found = rows(violating(office, missing=(TOO_LONG, TOO_MANY), left=(TOO_MANY,)), 20)
+    wanted = Filter(policy=policy)
+    assert [name for name, row in found.items() if wanted.wants(row, at(20))] == names
+
+
 class TestWhatIsComing:
     """What will be told, if nothing happens: it is what then is told."""
 
@@ -289,6 +337,18 @@ class TestStatus:
         assert found.faults(at(20), MINUTE) == ()
         assert found.faults(at(23), MINUTE) == ()
         assert found.faults(at(23.1), MINUTE) == (Fault.NO_SWEEP,)
+
+    def test_how_many_sessions_violate_a_policy(self, office: History) -> None:
+        assert status(office.snapshot, live(office.snapshot, at(20), HOLE)).violating == 0
+        violating(office, missing=(TOO_LONG, TOO_MANY), left=(TOO_MANY,))
+        assert status(office.snapshot, live(office.snapshot, at(20), HOLE)).violating == 2
+
+    def test_fleets_with_errors_are_no_fault_of_the_audit(self, office: History) -> None:
+        faults = tuple(FleetFault(name, at(5), "DOMAIN_JOIN_ERROR", 1) for name in ("gis", "cad"))
+        snapshot = replace(office.snapshot, target=replace(office.target, faults=faults))
+        found = status(snapshot, live(snapshot, at(20), HOLE))
+        assert [fault.fleet for fault in found.faulted] == ["cad", "gis"]
+        assert found.faults(at(20), MINUTE) == ()
 
     def test_a_table_without_a_sweep(self) -> None:
         found = status(Snapshot(), ())

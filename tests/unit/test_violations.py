@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from session_auditor.model import Facts, Fleet, Globs, Options, Scope
+from session_auditor.model import DetailType, Facts, Fleet, Globs, Options, Scope, Session
 from session_auditor.policies import NO_DOCUMENT, Document, read_document
 from tests.shared.history import AWAY, CONNECTED, PATIENT, SCOPE, History, at, session
 
@@ -312,3 +312,63 @@ class TestOutsideHours:
         # At 06:59 and 07:00 of the next day.
         assert sweep(told, 23 * 60 - 1, on) == []
         assert sweep(told, 23 * 60, on) == ["Policy Cleared s-1 night 0 RESOLVED"]
+
+
+class TestSummaries:
+    """The line for people says which policy, how it is violated, and why it is over."""
+
+    DAY: ClassVar = {"day": {"days": "mon-sun", "from": "07:00", "to": "08:30"}}
+
+    @pytest.mark.parametrize(
+        ("policy", "expected"),
+        [
+            pytest.param(
+                {"kind": "OUTSIDE_HOURS", "hours": "day"},
+                "outside mon-sun 07:00-08:30 UTC",
+                id="OUTSIDE_HOURS",
+            ),
+            pytest.param(too_many(1), "its user has 2 sessions, and the limit is 1", id="TOO_MANY_SESSIONS"),
+            pytest.param(too_long(90), "it has lasted for 1 h 30 min", id="TOO_LONG"),
+            pytest.param(draining(45), "its host has been draining for 45 min", id="DRAINING"),
+        ],
+    )
+    def test_how_it_is_violated(self, policy: dict[str, Any], expected: str) -> None:
+        told = history(document(hours=self.DAY, it=policy))
+        one = session(instance_drain_status="DRAINING")
+        two = session(session_id="s-2", start_time=at(2), instance_drain_status="DRAINING")
+        told.observe(5, one, two, scopes=BOTH)
+        told.observe(95, one, two, scopes=BOTH)
+        told.observe(96, one, two, scopes=BOTH)
+        summaries = {
+            json.loads(event.detail)["data"]["summary"]
+            for event in told.events
+            if event.detail_type is DetailType.POLICY_VIOLATED
+        }
+        place = "The session of “jane.doe@example.com” on stack office, fleet cad"
+        assert summaries == {f"{place} violates policy it: {expected}"}
+
+    @pytest.mark.parametrize(
+        ("expected", "seen", "change"),
+        [
+            pytest.param("", session(instance_drain_status="ACTIVE"), {}, id="RESOLVED"),
+            pytest.param(": it has ended", session(state="EXPIRED"), {}, id="ENDED"),
+            pytest.param(
+                ": the policy was changed", session(), {"policies": NO_DOCUMENT}, id="POLICY_CHANGED"
+            ),
+            pytest.param(
+                ": it is not audited any more",
+                None,
+                {"options": Options(stacks=Globs(exclude=("*",)))},
+                id="UNWATCHED",
+            ),
+        ],
+    )
+    def test_why_it_is_over(self, expected: str, seen: Session | None, change: dict[str, Any]) -> None:
+        told = history(document(it=draining(1)))
+        drained = session(instance_drain_status="DRAINING")
+        told.observe(1, drained, scopes=BOTH)
+        told.observe(2, drained, scopes=BOTH)
+        vars(told).update(change)
+        event, *_ = told.observe(3, *([seen] if seen else []), scopes=BOTH if seen else frozenset())
+        place = "The session of “jane.doe@example.com” on stack office, fleet cad"
+        assert event["data"]["summary"] == f"{place} no longer violates policy it{expected}"

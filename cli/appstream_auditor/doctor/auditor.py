@@ -95,6 +95,48 @@ def _remedy(reason: str) -> str:
     return "look up the code in the AppStream API reference, and the stack and fleet in the AppStream console"
 
 
+def fleets(unit: Unit, now: datetime) -> Iterable[Finding]:
+    """Report errors of fleets as notes: the audit works, and says so."""
+    faulted = unit.status(now).faulted
+    found = [
+        note(
+            f"AppStream names errors of fleet {each.fleet} since {timestamp(each.since)}: {each.codes}",
+            "look up the code in the AppStream API reference (FleetError), and the fleet in its console",
+        )
+        for each in faulted[:_SHOWN]
+    ]
+    if more := len(faulted) - len(found):
+        found.append(note(f"and {more} more", "list them with appstream-auditor status -o json"))
+    return found or [ok("AppStream names no errors of fleets")]
+
+
+def policies(unit: Unit, _: datetime) -> Iterable[Finding]:
+    known = unit.snapshot.policies
+    if not known.problem:
+        return [ok("in force" if known.text else "none are in force")]
+    until = "the last good ones stay in force" if known.text else "none are in force"
+    remedy = (
+        "mend it, check it with appstream-auditor policies validate FILE, and store it again "
+        "(docs/policies.md, A document that is broken)"
+    )
+    return [fault(f"the newest policies are not applied, {until}: {known.problem}", remedy)]
+
+
+def policies_parameter(unit: Unit, _: datetime) -> Iterable[Finding]:
+    name = unit.deployment.parameters.get("PoliciesParameter", "")
+    if not name:
+        return [ok("PoliciesParameter is empty")]
+    named = [{"Key": "Name", "Option": "Equals", "Values": [name]}]
+    found = unit.ask("ssm", "describe_parameters", ParameterFilters=named)["Parameters"]
+    if not found:
+        remedy = "store the document in it (docs/policies.md), or empty PoliciesParameter and deploy"
+        return [fault(f"{name}, which should hold the policies, does not exist", remedy)]
+    if found[0]["Type"] == "SecureString":
+        remedy = "delete it, and store the document with --type String (docs/policies.md)"
+        return [fault(f"{name} is encrypted, so the auditor cannot read the policies in it", remedy)]
+    return [ok(f"{name} is stored")]
+
+
 def unreadable_items(unit: Unit, _: datetime) -> Iterable[Finding]:
     try:
         snapshot = unit.snapshot

@@ -24,6 +24,8 @@ _FUNCTION: Checks = {
 _TABLE: Checks = {
     Check.LAST_SWEEP: auditor.last_sweep,
     Check.COVERAGE: auditor.coverage,
+    Check.FLEETS: auditor.fleets,
+    Check.POLICIES: auditor.policies,
     Check.UNREADABLE_ITEMS: auditor.unreadable_items,
     Check.PENDING_EVENTS: auditor.pending_events,
     Check.REFUSED_EVENTS: auditor.refused_events,
@@ -35,6 +37,7 @@ _AUDITOR: Checks = {
     Check.SCHEDULE: auditor.schedule,
     **_FUNCTION,
     **_TABLE,
+    Check.POLICIES_PARAMETER: auditor.policies_parameter,
     Check.DEAD_LETTERS: resources.dead_letters,
     Check.ALARMS: resources.alarms,
     Check.ALARM_TOPIC: auditor.alarm_topic,

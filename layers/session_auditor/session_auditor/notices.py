@@ -1,7 +1,7 @@
 """What people are told of a batch of events: a few messages, however many events there are.
 
-Up to three events of a detail-type are a message each; of more, one message counts them by stack and fleet
-and names some. It knows what the events say, and neither channels nor queues.
+Up to three events of a detail-type are a message each; of more, one message counts them by stack and fleet,
+and by policy or error, and names some. It knows what the events say, and neither channels nor queues.
 """
 
 from collections import Counter
@@ -19,11 +19,13 @@ from session_auditor.wording import harmless, local_time
 
 # Of a detail-type in one batch, so many events are a message each.
 SINGLES = 3
-# What a digest names: the fullest fleets, and sessions of all of them.
+# What a digest names: the fullest fleets, the most frequent policies or errors, and sessions of all of them.
 PLACES_NAMED = 10
+CAUSES_NAMED = 10
 SESSIONS_NAMED = 10
 # What a digest prints of a name; every text in it is bounded by that.
 NAME_LIMIT = 60
+_OF_FLEETS = frozenset([DetailType.FLEET_FAULTED, DetailType.FLEET_RECOVERED])
 
 
 class Tone(StrEnum):
@@ -35,7 +37,7 @@ class Tone(StrEnum):
 
 
 class Place(NamedTuple):
-    """A stack and fleet of a target; both names are empty where an event is of the whole target."""
+    """A stack and fleet of a target, or a fleet alone; both names are empty where it is the whole target."""
 
     account_id: str
     region: str
@@ -45,7 +47,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One event, as far as people are told of it. Times are ISO 8601, "" where there is none."""
+    """One event, as far as people are told of it. Times are ISO 8601, "" where there is none.
+
+    `codes` are those of a fleet's errors, with commas between; `policy` is the one that is violated, or no more.
+    """
 
     event_id: str
     detail_type: DetailType
@@ -60,6 +65,8 @@ class Notice:
     cause: str = ""
     since: str = ""
     reason: str = ""
+    codes: str = ""
+    policy: str = ""
 
     @classmethod
     def of(cls, event: Any) -> Self:
@@ -89,6 +96,8 @@ class Notice:
                 cause=_text(deadline.get("cause", "")),
                 since=_text(data.get("since", "")),
                 reason=_text(data.get("reason", "")),
+                codes=_text(data.get("codes", "")),
+                policy=_text(data.get("policy", {}).get("name", "")),
             )
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # An error's own text may quote an event, and events hold user ids.
@@ -167,8 +176,9 @@ def messages(
 
 def _single(notice: Notice, zone: tzinfo, *, several_targets: bool) -> Message:
     place = notice.place
-    where = f" {_scope(place)}" if place.stack else f" in {_target(place)}"
-    if place.stack and several_targets:
+    named = place.stack or place.fleet
+    where = f" {_scope(place)}" if named else f" in {_target(place)}"
+    if named and several_targets:
         where += f", {_target(place)}"
     return Message((notice,), f"{notice.detail_type}{where}", (notice.summary,), _remark(notice, zone))
 
@@ -217,7 +227,6 @@ def _local(text: str, zone: tzinfo) -> str:
 
 
 def _digest(notices: Sequence[Notice], zone: tzinfo, *, several_targets: bool) -> Message:
-    what = "sessions" if notices[0].session_id else "stacks and fleets"
     # Of one session there may be several: it is warned of an hour and a quarter before its end.
     distinct = {(notice.place, notice.session_id) for notice in notices}
     counted = Counter(place for place, _ in distinct)
@@ -229,6 +238,7 @@ def _digest(notices: Sequence[Notice], zone: tzinfo, *, several_targets: bool) -
     ]
     if rest:
         lines.append(f"{sum(number for _, number in rest):,} on {len(rest):,} more")
+    lines += _causes(notices)
     names = list(
         dict.fromkeys(f"“{name}”" for each in notices if (name := harmless(each.user_id, NAME_LIMIT)))
     )
@@ -237,14 +247,38 @@ def _digest(notices: Sequence[Notice], zone: tzinfo, *, several_targets: bool) -
         lines.append(", ".join(names[:SESSIONS_NAMED]) + more)
     first, last = (_local(notice.observed_at, zone) for notice in (notices[0], notices[-1]))
     seen = f"Observed at {first}" if first == last else f"Observed from {first} to {last}"
-    heading = f"{notices[0].detail_type}: {len(distinct):,} {what}"
+    heading = f"{notices[0].detail_type}: {len(distinct):,} {_subjects(notices[0])}"
     return Message(tuple(notices), heading, tuple(lines), seen + _ends(notices, zone))
+
+
+def _subjects(notice: Notice) -> str:
+    """Return what a digest of such notices counts."""
+    if notice.session_id:
+        return "sessions"
+    return "fleets" if notice.detail_type in _OF_FLEETS else "stacks and fleets"
+
+
+def _causes(notices: Sequence[Notice]) -> list[str]:
+    """Return a line that counts sessions by policy, or fleets by error; none where there is neither."""
+    distinct = {
+        (cause, notice.place, notice.session_id)
+        for notice in notices
+        for text in ([notice.policy] if notice.session_id else notice.codes.split(","))
+        if (cause := harmless(text, NAME_LIMIT))
+    }
+    if not distinct:
+        return []
+    counted = sorted(Counter(cause for cause, *_ in distinct).items(), key=lambda each: (-each[1], each[0]))
+    more = f" and {len(counted) - CAUSES_NAMED:,} more" if len(counted) > CAUSES_NAMED else ""
+    return [", ".join(f"{cause} {number:,}" for cause, number in counted[:CAUSES_NAMED]) + more]
 
 
 def _ends(notices: Sequence[Notice], zone: tzinfo) -> str:
     """Return when the sessions of a digest end, unless they have."""
     ends = sorted(notice.deadline for notice in notices if notice.deadline)
-    if not ends or is_closing(notices[0].detail_type):
+    kind = notices[0].detail_type
+    # A violation is over at the end of its session as well.
+    if not ends or is_closing(kind) or kind is DetailType.POLICY_CLEARED:
         return ""
     causes = ", ".join(sorted({notice.cause for notice in notices if notice.deadline}))
     first, last = _local(ends[0], zone), _local(ends[-1], zone)
@@ -254,7 +288,8 @@ def _ends(notices: Sequence[Notice], zone: tzinfo) -> str:
 
 def _scope(place: Place) -> str:
     if not place.stack:
-        return "of a whole account and region"
+        fleet = harmless(place.fleet, NAME_LIMIT)
+        return f"on fleet {fleet}" if fleet else "of a whole account and region"
     stack = f"on stack {harmless(place.stack, NAME_LIMIT)}"
     return f"{stack}, fleet {harmless(place.fleet, NAME_LIMIT)}" if place.fleet else stack
 

@@ -12,14 +12,29 @@ from enum import StrEnum
 from html import escape
 from json import dumps
 
+from session_auditor.model import Fault as FleetFault
 from session_auditor.model import Gap, Life, Presence
-from session_auditor.stories import CAUSES, END_REASONS, PRESENCES, Told, hours, moment, span, state_of, story
+from session_auditor.stories import (
+    CAUSES,
+    END_REASONS,
+    PRESENCES,
+    Told,
+    hours,
+    moment,
+    span,
+    state_of,
+    story,
+    violations_of,
+)
 from session_auditor.views import Fault, On, Row, Status, levels
 from session_auditor.wording import zone_name
 
 ROWS_LIMIT = 200
 LINES_LIMIT = 40
 GAPS_LIMIT = 5
+FAULTS_LIMIT = 5
+# Policies that are named of one session.
+POLICIES_LIMIT = 2
 SLOTS = 96
 DAY = timedelta(days=1)
 
@@ -57,11 +72,13 @@ class Column:
     from_width: int = 0
 
 
-# The words of the form's states.
+# The words of the form's states; who violates a policy has one, too, wherever its user is.
+VIOLATING = "violating"
 STATES: Mapping[str, frozenset[Presence]] = {
     "everybody": frozenset(Presence),
     "away": frozenset([Presence.DISCONNECTED, Presence.NEVER_CONNECTED]),
     "connected": frozenset([Presence.CONNECTED]),
+    VIOLATING: frozenset(Presence),
 }
 
 
@@ -80,6 +97,7 @@ class Search:
             self.user.casefold() in session.user_id.casefold()
             and self.fleet.casefold() in session.scope.fleet.casefold()
             and row.presence in STATES.get(self.state, STATES["everybody"])
+            and (self.state != VIOLATING or bool(row.policies))
         )
 
 
@@ -93,18 +111,28 @@ def live_page(
     place: Place,
 ) -> str:
     """Return the first page: totals, what is wrong, the fleets (`fleet_table`), and who was searched for."""
-    head = [_totals(status, place), _faults(status, faults, place), fleets]
+    head = [
+        _totals(status, place),
+        _faults(status, faults, place),
+        _fleet_faults(status.faulted, place),
+        fleets,
+    ]
     return _page([*head, _form(search, place), _sessions(found, place)], place)
 
 
-def fleet_page(fleet: str, rows: Sequence[Row], ended: Iterable[Life], place: Place) -> str:
-    """Return a fleet: its last day as a line, and who is on; `ended` are the day's other sessions."""
+def fleet_page(
+    fleet: str, rows: Sequence[Row], ended: Iterable[Life], errors: Sequence[FleetFault], place: Place
+) -> str:
+    """Return a fleet: its errors, its last day as a line, and who is on.
+
+    `ended` are the day's other sessions.
+    """
     on = [*((row.start, None) for row in rows), *((life.start, life.end) for life in ended)]
     day = levels(on, place.now - DAY, place.now, SLOTS)
     connected = sum(row.presence is Presence.CONNECTED for row in rows)
     facts = f"{len(rows):,} live, {connected:,} connected; most at once in 24 hours: {max(day):,}"
-    head = [_title(f"Fleet {fleet}", place), f"<p>{_text(facts)}</p>", _line(day, "wide")]
-    return _page([*head, _sessions(rows, place)], place)
+    head = [_title(f"Fleet {fleet}", place), _fleet_faults(errors, place), f"<p>{_text(facts)}</p>"]
+    return _page([*head, _line(day, "wide"), _sessions(rows, place)], place)
 
 
 def user_page(user: str, rows: Sequence[Row], lives: Sequence[Life], days: int, place: Place) -> str:
@@ -129,6 +157,7 @@ def life_page(told: Told, place: Place) -> str:
         f"<h2>{_text(who)}</h2>",
         f"<p>{_text(', '.join(fact for fact in facts if fact))}</p>",
         f"<p><strong>{_text(state_of(told, place.now, place.zone))}</strong></p>",
+        *(f'<p class="fault">{_text(each)}</p>' for each in violations_of(told, place.now, place.zone)),
         f"<p>connected {used[0]}, nobody {used[1]}</p>",
     ]
     return _page([*head, _table(columns, place)], place)
@@ -183,6 +212,7 @@ def _totals(status: Status, place: Place) -> str:
         ("connected", status.totals[Presence.CONNECTED], "good"),
         ("away", status.away, "warn" if status.away else ""),
         ("abandoned", status.abandoned, "bad" if status.abandoned else ""),
+        *([("violating", status.violating, "bad")] if status.violating else []),
         ("not listed", len(status.degraded), "bad" if status.degraded else ""),
     ]
     cells = "".join(
@@ -213,6 +243,19 @@ def _gap(gap: Gap, place: Place) -> str:
     return f"Stack {stack}, fleet {fleet} could not be listed since {since}: {gap.reason}."
 
 
+def _fleet_faults(faults: Sequence[FleetFault], place: Place) -> str:
+    said = [_fleet_fault(fault, place) for fault in faults[:FAULTS_LIMIT]]
+    if len(faults) > FAULTS_LIMIT:
+        said.append(f"{len(faults) - FAULTS_LIMIT} more fleets have errors.")
+    return "".join(f'<p class="fault">{each}</p>' for each in said)
+
+
+def _fleet_fault(fault: FleetFault, place: Place) -> str:
+    fleet = _action(_text(fault.fleet), {"view": View.FLEET, "fleet": fault.fleet}, place)
+    since, codes = moment(fault.since, place.zone, place.now), fault.codes.replace(",", ", ")
+    return f"AppStream names errors of fleet {fleet} since {since}: {_text(codes)}."
+
+
 def _form(search: Search, place: Place) -> str:
     options = "".join(
         f'<option value="{name}"{" selected" if name == search.state else ""}>{name}</option>'
@@ -235,6 +278,7 @@ def _sessions(rows: Sequence[Row], place: Place) -> str:
     columns = [
         Column("User", [_user(each.user_id, place) for each in sessions]),
         Column("State", [_explain(*_state(row), row.session.id, place) for row in shown]),
+        Column("Policy", [_policies(row) for row in shown]),
         Column("Away", [span(each) if each else "" for each in away], number=True),
         Column(
             "Ends",
@@ -257,6 +301,12 @@ def _user(user_id: str, place: Place) -> str:
     if not user_id:
         return "(not known)"
     return _action(_text(user_id), {"view": View.USER, "user": user_id}, place)
+
+
+def _policies(row: Row) -> str:
+    names = row.policies
+    more = f" +{len(names) - POLICIES_LIMIT}" if len(names) > POLICIES_LIMIT else ""
+    return " ".join(f"<b>{_text(name)}</b>" for name in names[:POLICIES_LIMIT]) + more
 
 
 def _left(row: Row, place: Place) -> str:
@@ -364,7 +414,7 @@ STYLE = """\
 .asa .tile.good b{color:var(--good)}
 .asa .tile.warn b{color:var(--warn)}
 .asa .tile.bad b{color:var(--bad)}
-.asa .fault{border-left:4px solid var(--bad);background:var(--tile);padding:6px 10px}
+.asa .fault{border-left:4px solid var(--bad);background:var(--tile);padding:6px 10px;overflow-wrap:anywhere}
 .asa table{border-collapse:collapse;width:100%;margin:4px 0 10px}
 .asa th{text-align:left;color:var(--dim);font-weight:600}
 .asa th,.asa td{border-bottom:1px solid var(--line);padding:4px 16px 4px 0;overflow-wrap:break-word}
@@ -374,6 +424,7 @@ STYLE = """\
 .asa .state.disconnected,.asa .state.never-connected{color:var(--warn)}
 .asa .state.abandoned{color:var(--bad);font-weight:700}
 .asa .state.unknown{color:var(--dim)}
+.asa td b{color:var(--bad);overflow-wrap:anywhere}
 .asa .search{display:flex;flex-wrap:wrap;gap:6px;margin:6px 0}
 .asa .search input,.asa .search select{background:transparent;color:inherit;padding:4px 8px}
 .asa .search input,.asa .search select{border:1px solid var(--line);border-radius:4px}

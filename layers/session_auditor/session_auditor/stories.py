@@ -13,7 +13,7 @@ from typing import NamedTuple
 from session_auditor.model import Cause, DetailType, EndReason, Life, Options, Presence, Snapshot
 from session_auditor.timeline import Entry, entries_of, life_of
 from session_auditor.views import Coming, Row, coming, life, live
-from session_auditor.wording import in_zone
+from session_auditor.wording import excess, in_zone
 
 PRESENCES = {
     Presence.CONNECTED: "connected",
@@ -90,6 +90,12 @@ def state_of(told: Told, now: datetime, zone: tzinfo | None) -> str:
     return f"{words}; ends at {moment(ends, zone, now)}, {left} ({CAUSES[cause]})"
 
 
+def violations_of(told: Told, now: datetime, zone: tzinfo | None) -> Iterator[str]:
+    """Return which policies a session violates, each in a sentence; none once it has ended."""
+    for each in told.row.remembered.violations if told.row else ():
+        yield f"violates policy {each.policy} since {moment(each.since, zone, now)}: {excess(each)}"
+
+
 def story(told: Told, now: datetime, zone: tzinfo | None) -> Iterator[Line]:
     """Tell a life: what was told of it, how many events are not kept, and what will come next."""
     life = told.life
@@ -154,6 +160,8 @@ def _about(entry: Entry, life: Life, zone: tzinfo | None, now: datetime) -> str:
     words = _threshold(entry.detail_type, entry.threshold, entry.cause)
     if words:
         return words
+    if entry.policy:
+        return f"{entry.policy}, {entry.threshold} min" if entry.threshold else entry.policy
     if entry.detail_type is DetailType.ENDED:
         return END_REASONS[life.reason]
     return f"after {moment(entry.since, zone, now)}" if entry.since else ""
@@ -166,4 +174,4 @@ def _threshold(detail_type: DetailType, minutes: int, cause: Cause) -> str:
 
 
 def _short(detail_type: DetailType) -> str:
-    return detail_type.removeprefix("AppStream Session ")
+    return detail_type.removeprefix("AppStream Session ").removeprefix("Policy ")

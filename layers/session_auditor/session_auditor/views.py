@@ -31,6 +31,7 @@ from session_auditor.model import (
     Snapshot,
     Target,
 )
+from session_auditor.model import Fault as FleetFault
 from session_auditor.rules import fire
 from session_auditor.timeline import life_of
 
@@ -67,6 +68,11 @@ class Row:
         """When it started, as far as that is known."""
         return self.session.start_time or self.remembered.first_seen
 
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The names of the policies that it violates, each once."""
+        return tuple(dict.fromkeys(each.policy for each in self.remembered.violations))
+
     def away(self, now: datetime) -> timedelta:
         """Return for how long nobody has been seen connected; nothing for who is, or may be."""
         if not self.watched or self.presence not in _AWAY:
@@ -89,7 +95,7 @@ class Filter:
     """Which rows are wanted; what is left at its default wants every row.
 
     `user` is a glob. `host` is an instance id or the address of an ENI. `abandoned` asks for those of which
-    Abandoned was told.
+    Abandoned was told, `policy`, a glob, for those that violate one of that name.
     """
 
     stacks: Globs = _EVERYTHING
@@ -98,6 +104,7 @@ class Filter:
     host: str = ""
     presences: frozenset[Presence] = frozenset(Presence)
     abandoned: bool = False
+    policy: str = ""
     away_longer_than: timedelta = timedelta()
     ends_within: timedelta | None = None
 
@@ -111,6 +118,7 @@ class Filter:
             and (not self.host or self.host in (session.instance_id, session.eni_private_ip_address))
             and row.presence in self.presences
             and (not self.abandoned or row.abandoned > 0)
+            and (not self.policy or any(fnmatchcase(name, self.policy) for name in row.policies))
             and (not self.away_longer_than or row.away(now) > self.away_longer_than)
             and (self.ends_within is None or (ends is not None and ends - now <= self.ends_within))
         )
@@ -232,13 +240,16 @@ class Fault(StrEnum):
 class Status:
     """A target at a glance. `swept` is when its last completed sweep ended.
 
-    `degraded` are the gaps that were told of and last. `pending` counts the events that the bus has not
-    taken; the oldest has waited since `waiting`.
+    `violating` counts the sessions that violate a policy. `faulted` are the fleets of which AppStream names
+    errors, by name; that is no fault of the audit. `degraded` are the gaps that were told of and last.
+    `pending` counts the events that the bus has not taken; the oldest has waited since `waiting`.
     """
 
     totals: Mapping[Presence, int]
     abandoned: int
     swept: datetime | None
+    violating: int = 0
+    faulted: tuple[FleetFault, ...] = ()
     degraded: tuple[Gap, ...] = ()
     pending: int = 0
     waiting: datetime | None = None
@@ -269,6 +280,8 @@ def status(snapshot: Snapshot, rows: Sequence[Row]) -> Status:
         totals=totals(rows),
         abandoned=sum(1 for row in rows if row.abandoned),
         swept=target.last_end if target else None,
+        violating=sum(1 for row in rows if row.policies),
+        faulted=tuple(sorted(target.faults, key=lambda fault: fault.fleet)) if target else (),
         degraded=tuple(gap for gap in (target.gaps if target else ()) if gap.announced and gap.failing),
         pending=len(pending),
         waiting=min((event.observed_at for event in pending), default=None),

@@ -74,7 +74,7 @@ def fleet_summary(change: FaultChange, *, time_zone: tzinfo = UTC) -> str:
         case DetailType.FLEET_FAULTED:
             line = f"{fleet} has errors {since}: {codes}"
         case DetailType.FLEET_RECOVERED:
-            line = f"{fleet} has no errors any more; it had {since}: {codes}"
+            line = f"{fleet} has no errors any more; {since} it had {codes}"
         case _:
             assert_never(change.detail_type)
     return _cut(line, SUMMARY_LIMIT)
@@ -164,28 +164,29 @@ def _violation(change: Change) -> str:
     policy = f"policy {harmless(violation.policy, 40)}"
     match change.clear_reason:
         case None:
-            return f"violates {policy}: {_excess(violation)}"
+            return f"violates {policy}: {excess(violation)}"
         case ClearReason.RESOLVED:
-            return f"violates {policy} no longer"
+            return f"no longer violates {policy}"
         case ClearReason.ENDED:
-            return f"violates {policy} no longer: it has ended"
+            return f"no longer violates {policy}: it has ended"
         case ClearReason.UNWATCHED:
-            return f"violates {policy} no longer: it is not audited any more"
+            return f"no longer violates {policy}: it is not audited any more"
         case ClearReason.POLICY_CHANGED:
-            return f"violates {policy} no longer: the policy was changed"
+            return f"no longer violates {policy}: the policy was changed"
         case _:
             assert_never(change.clear_reason)
 
 
-def _excess(violation: Violation) -> str:
+def excess(violation: Violation) -> str:
+    """Return how a session violates a policy, or did when it was told."""
     limit, actual = harmless(violation.limit, 60), harmless(violation.actual, 30)
     match violation.kind:
         case PolicyKind.OUTSIDE_HOURS:
             return f"outside {limit}"
         case PolicyKind.TOO_MANY_SESSIONS:
-            return f"its user has {actual} sessions, {limit} are allowed"
+            return f"its user has {actual} sessions, and the limit is {limit}"
         case PolicyKind.TOO_LONG:
-            return f"it lasts for {_duration(violation.threshold * 60)}"
+            return f"it has lasted for {_duration(violation.threshold * 60)}"
         case PolicyKind.DRAINING:
             return f"its host has been draining for {_duration(violation.threshold * 60)}"
         case _:

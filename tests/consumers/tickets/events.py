@@ -15,6 +15,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 OBSERVED_AT = "2026-03-02T10:00:00Z"
 TEXTS = ("text", OBSERVED_AT, "0" * 32)
+JOIN = "DOMAIN_JOIN_ERROR_ACCESS_DENIED"
 
 
 def example(schema: dict[str, Any], whole: dict[str, Any]) -> Any:
@@ -25,7 +26,9 @@ def example(schema: dict[str, Any], whole: dict[str, Any]) -> Any:
         return schema["enum"][0]
     match schema["type"]:
         case "object":
-            return {name: example(schema["properties"][name], whole) for name in schema["required"]}
+            # Tags have whatever names an administrator chose.
+            required = schema.get("required", ())
+            return {name: example(schema["properties"][name], whole) for name in required}
         case "integer":
             return schema.get("minimum", 0)
         case "boolean":
@@ -74,6 +77,17 @@ def event(
     return envelope(detail_type, detail)
 
 
+def violation(
+    kind: str, sequence: int, session_id: str = "s-1", policy: str = "too-long", since: str = OBSERVED_AT
+) -> dict[str, Any]:
+    """Return an event of a session that has violated a policy since then, by its threshold of ten hours."""
+    told = event(f"Policy {kind}", sequence, session_id)
+    told["detail"]["metadata"]["eventId"] = event_id(f"{session_id} {policy}", kind, sequence)
+    told["detail"]["data"]["policy"] |= {"name": policy, "since": since, "limit": "600", "actual": "603"}
+    told["detail"]["data"]["thresholdMinutes"] = 600
+    return told
+
+
 def gap(kind: str, since: str = OBSERVED_AT) -> dict[str, Any]:
     """Return an event of a stack and fleet that could not be listed since then."""
     detail_type = f"AppStream Audit {kind}"
@@ -81,6 +95,16 @@ def gap(kind: str, since: str = OBSERVED_AT) -> dict[str, Any]:
     sequence = 1 if kind == "Degraded" else 2
     detail["metadata"] |= {"eventId": event_id(since, kind, sequence), "sequence": sequence}
     detail["data"] |= {"stackName": "office", "fleetName": "cad", "since": since, "summary": f"Audit {kind}"}
+    return envelope(detail_type, detail)
+
+
+def fault(kind: str, sequence: int = 1, codes: str = JOIN, since: str = OBSERVED_AT) -> dict[str, Any]:
+    """Return an event of a fleet that has had errors since then."""
+    detail_type = f"AppStream Fleet {kind}"
+    detail = example(SCHEMAS[detail_type], SCHEMAS[detail_type])
+    detail["metadata"] |= {"eventId": event_id(f"fault {since}", kind, sequence), "sequence": sequence}
+    names = {"stackName": "", "fleetName": "cad", "since": since, "codes": codes}
+    detail["data"] |= names | {"summary": f"Fleet {kind}"}
     return envelope(detail_type, detail)
 
 

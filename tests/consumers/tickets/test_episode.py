@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.consumers.tickets.events import event, gap
+from tests.consumers.tickets.events import event, fault, gap, violation
 from tickets.episode import Episode, Event, comment, description, plain, title, to_tell
 
-OPENED_BY = frozenset(["AppStream Session Abandoned", "AppStream Audit Degraded"])
+OPENED_BY = frozenset(["AppStream Session Abandoned", "AppStream Fleet Faulted", "AppStream Audit Degraded"])
 
 
 def parsed(raw: dict[str, Any]) -> Event:
@@ -40,6 +40,14 @@ def told(*events: dict[str, Any], opened: int = 0) -> list[int]:
             [event("Abandoned", 3), event("Disconnected", 4)], 6, [3, 4], id="an earlier opening, late"
         ),
         pytest.param([gap("Recovered"), gap("Degraded")], 0, [1, 2], id="a gap"),
+        pytest.param(
+            [fault("Recovered", 3), fault("Faulted", 2, "STS_DISABLED_IN_REGION"), fault("Faulted")],
+            0,
+            [1, 2, 3],
+            id="a fault and its changes",
+        ),
+        pytest.param([fault("Recovered", 2)], 0, [], id="a recovery alone"),
+        pytest.param([violation("Cleared", 3), violation("Violated", 2)], 0, [], id="a violation"),
     ],
 )
 def test_what_is_told(events: list[dict[str, Any]], opened: int, expected: list[int]) -> None:
@@ -66,6 +74,22 @@ class TestKey:
         elsewhere["detail"]["metadata"]["region"] = "us-east-1"
         later = gap("Degraded", since="2026-03-02T11:00:00Z")
         others = [event("Abandoned", 1), event("Abandoned", 1, "s-2"), elsewhere, gap("Degraded"), later]
+        others += [fault("Faulted"), fault("Faulted", since="2026-03-02T11:00:00Z")]
+        assert len({parsed(each).key for each in others}) == len(others)
+
+    def test_all_events_of_a_fault_share_it(self) -> None:
+        events = [fault("Faulted"), fault("Faulted", 2, "STS_DISABLED_IN_REGION"), fault("Recovered", 3)]
+        assert len({parsed(each).key for each in events}) == 1
+
+    def test_a_violation_shares_it_with_its_end(self) -> None:
+        assert parsed(violation("Violated", 2)).key == parsed(violation("Cleared", 5)).key
+
+    def test_each_violation_has_its_own(self) -> None:
+        tighter = violation("Violated", 2)
+        tighter["detail"]["data"]["thresholdMinutes"] = 720
+        others = [event("Abandoned", 2), violation("Violated", 2), tighter, violation("Violated", 2, "s-2")]
+        others += [violation("Violated", 2, policy="two-at-most")]
+        others += [violation("Violated", 2, since="2026-03-03T10:00:00Z")]
         assert len({parsed(each).key for each in others}) == len(others)
 
     def test_it_is_safe_in_a_query(self) -> None:
@@ -103,11 +127,31 @@ class TestWords:
 
     def test_a_gap_is_described_by_its_place(self) -> None:
         lines = description(parsed(gap("Degraded")))
-        assert lines[:4] == [
+        assert lines[:5] == [
             "Audit Degraded",
             "Stack: office",
             "Fleet: cad",
             "Not listed since: 2026-03-02T10:00:00Z",
+            "Reason: text",
+        ]
+
+    def test_a_violation_is_described_by_its_session_and_policy(self) -> None:
+        lines = description(parsed(violation("Violated", 2)))
+        assert lines[1:6] == description(parsed(event("Abandoned", 3)))[1:6]
+        assert lines[6:10] == [
+            "Policy: too-long",
+            "Limit: 600",
+            "Actual: 603",
+            "Since: 2026-03-02T10:00:00Z",
+        ]
+
+    def test_a_fault_is_described_by_its_fleet_and_errors(self) -> None:
+        both = "DOMAIN_JOIN_ERROR_ACCESS_DENIED,STS_DISABLED_IN_REGION"
+        assert description(parsed(fault("Faulted", codes=both)))[:4] == [
+            "Fleet Faulted",
+            "Fleet: cad",
+            "Errors: DOMAIN_JOIN_ERROR_ACCESS_DENIED, STS_DISABLED_IN_REGION",
+            "Since: 2026-03-02T10:00:00Z",
         ]
 
     @pytest.mark.parametrize(

@@ -13,8 +13,16 @@ import pytest
 from sandbox.vendors.jira import LocalJira
 from sandbox.vendors.servicenow import CLOSED, LocalServiceNow
 from sandbox.vendors.ticketing import Answer, Fault, Request
-from tests.consumers.tickets.conftest import BEGIN, CREDENTIALS, TRIES, Consumer, load_app, template, tickets
-from tests.consumers.tickets.events import event, gap
+from tests.consumers.tickets.conftest import (
+    BEGIN,
+    CREDENTIALS,
+    TRIES,
+    Consumer,
+    load_app,
+    template,
+    tickets,
+)
+from tests.consumers.tickets.events import event, fault, gap, violation
 from tests.shared.aws import Wire, client_error, raising
 from tickets.episode import Event
 from tickets.vendor import TryLaterError
@@ -88,12 +96,27 @@ class TestEpisode:
         degraded["detail"]["data"] |= {"stackName": "", "fleetName": ""}
         consumer.deliver(degraded)
         (ticket,) = tickets(consumer.vendor)
-        assert ticket.lines[:4] == [
+        assert ticket.lines[:5] == [
             "Audit Degraded",
             "Not listed since: 2026-03-02T10:00:00Z",
+            "Reason: text",
             "Account: text",
             "Region: text",
         ]
+
+    def test_a_fleets_fault_is_opened_told_of_its_changes_and_closed(self, consumer: Consumer) -> None:
+        faulted, changed, recovered = fault("Faulted"), fault("Faulted", 2, "OTHER"), fault("Recovered", 3)
+        consumer.deliver(faulted, changed)
+        (open_ticket,) = tickets(consumer.vendor)
+        assert open_ticket.open
+        consumer.deliver(recovered, fault("Faulted", since="2026-03-02T12:00:00Z"))
+        over, again = tickets(consumer.vendor)
+        assert (over.open, again.open) == (False, True)
+        assert over.marks == [mark(faulted), mark(changed), mark(recovered)]
+
+    def test_a_violation_opens_nothing_unless_it_shall(self, consumer: Consumer) -> None:
+        consumer.deliver(violation("Violated", 2), violation("Cleared", 3))
+        assert not consumer.vendor.requests
 
     def test_what_opens_nothing_asks_nobody(self, consumer: Consumer) -> None:
         consumer.deliver(

@@ -12,7 +12,7 @@ import pytest
 from sandbox.vendors.jira import LocalJira
 from sandbox.vendors.servicenow import LocalServiceNow
 from tests.consumers.tickets.conftest import REGION, TRIES, VENDORS, deployed, environment, template, tickets
-from tests.consumers.tickets.events import ROOT, event
+from tests.consumers.tickets.events import ROOT, event, violation
 from tests.shared.sam import SAM, run
 from tests.shared.templates import as_list, parts
 from tickets.vendor import ANSWER_SECONDS, CONNECT_SECONDS
@@ -76,6 +76,25 @@ def test_the_administrator_says_what_opens() -> None:
         consumer.deliver(event("Expiring", 4))
         (opened,) = tickets(consumer.vendor)
         assert opened.lines[0] == "Expiring number 4"
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_violation_opens_a_ticket_and_its_end_closes_it(vendor: str) -> None:
+    violated, cleared = violation("Violated", 2), violation("Cleared", 4)
+    # Whatever the reason is: of another session it is the session's end.
+    ended = violation("Cleared", 6, "s-2")
+    ended["detail"]["data"]["clearReason"] = "ENDED"
+    with deployed(vendor, {"OpenedBy": "AppStream Session Policy Violated"}) as consumer:
+        consumer.deliver(violated, violation("Violated", 3, policy="two-at-most"))
+        consumer.deliver(event("Abandoned", 4), cleared, event("Reconnected", 5))
+        consumer.deliver(violation("Violated", 5, "s-2"), ended, event("Ended", 7, "s-2"))
+        resolved, other, over = tickets(consumer.vendor)
+    assert (resolved.open, other.open, over.open) == (False, True, False)
+    assert "Policy: too-long" in resolved.lines
+    assert "Policy: two-at-most" in other.lines
+    marks = [f"Event {each['detail']['metadata']['eventId']}" for each in (violated, cleared)]
+    assert resolved.marks == marks
+    assert len(over.marks) == 2
 
 
 def test_the_administrator_says_what_an_incident_is_like() -> None:

@@ -1,9 +1,10 @@
 """What a ticket has to say: the fields of an event that it needs, the event's episode, the words.
 
-An episode is all that the auditor tells of one session, or of one gap in its coverage: of a stack and fleet,
-or of a whole account and region. The first event of a detail-type that opens tickets opens its ticket, and
-whatever follows is added. Ended, Unwatched or Audit Recovered closes it, whatever the reason; Reconnected
-does not, for the session lives on and may be left again.
+An episode is all that the auditor tells of one session, of one violation of a policy, of one fault of a
+fleet, or of one gap in its coverage: of a stack and fleet, or of a whole account and region. The first event
+of a detail-type that opens tickets opens its ticket, and whatever follows is added. Ended, Unwatched, Policy
+Cleared, Fleet Recovered or Audit Recovered closes it, whatever the reason; Reconnected does not, for the
+session lives on.
 Plain data in, plain data out: no AWS, no vendor, no clock. Of the auditor it knows docs/schemas alone.
 """
 
@@ -21,7 +22,15 @@ Text = Annotated[str, Field(max_length=1024)]
 
 
 # Every detail-type is understood; only these are told apart.
-CLOSING = frozenset(["AppStream Session Ended", "AppStream Session Unwatched", "AppStream Audit Recovered"])
+CLOSING = frozenset(
+    [
+        "AppStream Session Ended",
+        "AppStream Session Unwatched",
+        "AppStream Session Policy Cleared",
+        "AppStream Fleet Recovered",
+        "AppStream Audit Recovered",
+    ]
+)
 
 
 class _Part(BaseModel):
@@ -59,12 +68,41 @@ class SessionData(_Part):
     summary: Text
 
 
+class Policy(_Part):
+    """Which policy a session violates, since when and by how much."""
+
+    name: Annotated[Text, Field(min_length=1)]
+    since: Text
+    limit: Text
+    actual: Text
+
+
+class ViolationData(_Part):
+    """What an event says of a session that violates a policy, or does so no more; 0 without a threshold."""
+
+    session: Session
+    policy: Policy
+    # Numbers of more than 38 digits can't be kept in DynamoDB.
+    threshold_minutes: Annotated[int, Field(ge=0, le=10**15)]
+    summary: Text
+
+
+class FleetData(_Part):
+    """What an event says of a fleet that has had errors since then."""
+
+    fleet_name: Annotated[Text, Field(min_length=1)]
+    since: Text
+    codes: Annotated[str, Field(max_length=4096)]
+    summary: Text
+
+
 class AuditData(_Part):
     """What an event says of a gap since then; without names it is of the account and region."""
 
     stack_name: Text
     fleet_name: Text
     since: Text
+    reason: Text
     summary: Text
 
 
@@ -72,7 +110,7 @@ class Detail(_Part):
     """The `detail` of an event."""
 
     metadata: Metadata
-    data: SessionData | AuditData
+    data: Annotated[ViolationData | SessionData | FleetData | AuditData, Field(union_mode="left_to_right")]
 
 
 class Event(_Part):
@@ -103,10 +141,17 @@ class Event(_Part):
         Account and region are part of it, so equal names elsewhere are other episodes.
         """
         metadata, data = self.detail.metadata, self.detail.data
-        if isinstance(data, SessionData):
-            identity = ["session", data.session.id]
-        else:
-            identity = ["gap", data.stack_name, data.fleet_name, data.since]
+        match data:
+            case ViolationData(policy=policy):
+                # Cleared says since when as its Violated did; the same session may violate the policy again.
+                violation = [policy.name, data.threshold_minutes, policy.since]
+                identity = ["violation", data.session.id, *violation]
+            case SessionData():
+                identity = ["session", data.session.id]
+            case FleetData():
+                identity = ["fault", data.fleet_name, data.since]
+            case AuditData():
+                identity = ["gap", data.stack_name, data.fleet_name, data.since]
         text = json.dumps([metadata.account_id, metadata.region, *identity])
         return f"appstream-{sha256(text.encode()).hexdigest()[:32]}"
 
@@ -148,17 +193,25 @@ def title(event: Event) -> str:
 def description(event: Event) -> list[str]:
     """Describe the ticket that the event opens, in lines of plain text."""
     metadata, data = event.detail.metadata, event.detail.data
-    if isinstance(data, SessionData):
-        session = data.session
-        facts = {
-            "User": session.user_id,
-            "Stack": session.stack_name,
-            "Fleet": session.fleet_name,
-            "Session": session.id,
-            "Instance": session.instance_id,
-        }
-    else:
-        facts = {"Stack": data.stack_name, "Fleet": data.fleet_name, "Not listed since": data.since}
+    match data:
+        case ViolationData(session=session, policy=policy):
+            facts = _facts(session) | {
+                "Policy": policy.name,
+                "Limit": policy.limit,
+                "Actual": policy.actual,
+                "Since": policy.since,
+            }
+        case SessionData(session=session):
+            facts = _facts(session)
+        case FleetData():
+            facts = {"Fleet": data.fleet_name, "Errors": data.codes.replace(",", ", "), "Since": data.since}
+        case AuditData():
+            facts = {
+                "Stack": data.stack_name,
+                "Fleet": data.fleet_name,
+                "Not listed since": data.since,
+                "Reason": data.reason,
+            }
     facts |= {"Account": metadata.account_id, "Region": metadata.region}
     lines = [f"{name}: {plain(text)}" for name, text in facts.items() if text]
     return [title(event), *lines, *_signature(event)]
@@ -173,6 +226,16 @@ def plain(text: str) -> str:
     """Keep what prints, on one line: no text from outside can add a line, or a mark, of its own."""
     line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return line if len(line) <= TEXT_LIMIT else f"{line[: TEXT_LIMIT - 3]}..."
+
+
+def _facts(session: Session) -> dict[str, str]:
+    return {
+        "User": session.user_id,
+        "Stack": session.stack_name,
+        "Fleet": session.fleet_name,
+        "Session": session.id,
+        "Instance": session.instance_id,
+    }
 
 
 def _signature(event: Event) -> list[str]:
