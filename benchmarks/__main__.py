@@ -31,6 +31,7 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield Case(100, scopes, STEADY, (HERE, FAR), contestants=EVERYBODY)
         yield Case(100, scopes, TIDE, contestants=AUDITOR)
         yield Case(1_000, scopes, STEADY, (HERE, FAR))
+    yield Case(1_000, 20, QUIET, contestants=("by turns",), rounds=4)
     yield Case(1_000, 20, STEADY, (HERE, NEAR), contestants=EVERYBODY, rounds=1)
     yield Case(1_000, 20, TIDE, (HERE, FAR), contestants=AUDITOR, rounds=1)
     yield Case(10_000, 20, STEADY, (HERE, NEAR, FAR), contestants=POLICED)

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from benchmarks.services import (
     POLICIES,
     REGION,
     TABLE,
+    TURNS_TABLE,
     USUAL_TABLE,
 )
 
@@ -78,6 +80,21 @@ def with_policies(workers: int) -> Sweep:
     finally:
         del os.environ["POLICIES_PARAMETER"]
         os.environ.update(usual)
+
+
+def by_turns(workers: int) -> Sweep:
+    """Two containers that share a table and sweep by turns."""
+    usual = environment(workers)
+    os.environ["TABLE_NAME"] = TURNS_TABLE
+    try:
+        turns = cycle([_handler("auditor_one"), _handler("auditor_another")])
+    finally:
+        os.environ.update(usual)
+
+    def sweep() -> None:
+        next(turns)()
+
+    return sweep
 
 
 def _handler(name: str, outcomes: tuple[str, ...] = ("COMPLETED",)) -> Sweep:
@@ -169,6 +186,7 @@ def _scopes(appstream: Any) -> list[tuple[str, str]]:
 CONTESTANTS: dict[str, Callable[[int], Sweep]] = {
     "auditor": auditor,
     "with policies": with_policies,
+    "by turns": by_turns,
     "floor": floor,
     "usual script": usual_script,
 }

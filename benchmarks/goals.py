@@ -80,6 +80,7 @@ def rows(figures: list[Figures], peaks: list[Figures], starts: dict[str, float])
         *_policies(board),
         _writes(board),
         _reads(board),
+        *_turns(board),
         _churn(board),
         *_memory(peaks),
         _cold_start(starts),
@@ -142,6 +143,17 @@ def _reads(board: Board) -> Row:
     units = {each.case.sessions: each.counts["read units"] for each in board.all()}
     measured = ", ".join(f"{count:,.0f} at {sessions:,}" for sessions, count in sorted(units.items()))
     return Row("read units of a quiet warm sweep", "not growing", measured, len(set(units.values())) == 1)
+
+
+def _turns(board: Board) -> Iterator[Row]:
+    for each in board.all("by turns"):
+        units = [each.counts[name] for name in ("read units", "write units")]
+        yield Row(
+            f"two containers by turns, quiet, {place(each)}",
+            "1 read, 1 write unit",
+            f"{units[0]:.0f} and {units[1]:.0f} unit",
+            units == [1, 1],
+        )
 
 
 def _churn(board: Board) -> Row:

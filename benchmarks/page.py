@@ -49,7 +49,7 @@ def _filled() -> DynamoDB:
     dynamodb.page_items = 1_000_000
     rows = dynamodb.create_table("sessions", indexes=BY_USER)
     table = Table("sessions", TARGET, timedelta(days=90))
-    puts = [table.put_target(0, StoredTarget(Target(NOW - timedelta(days=9), NOW, NOW), 1, (), (), 0))]
+    puts = [table.put_target(0, StoredTarget(Target(NOW - timedelta(days=9), NOW, NOW), 1, (), (), 0, 1))]
     for number in range(SESSIONS):
         start = NOW - timedelta(seconds=number)
         scope = Scope("office", f"fleet-{number % FLEETS}")

@@ -24,6 +24,7 @@ from tests.simulation.eventbridge import EventBridge
 ACCOUNT_ID, REGION = "123456789012", "eu-west-1"
 TABLE, BUS, USUAL_TABLE = "sessions", "bus", "usual"
 POLICED_TABLE, POLICIES = "policed", "/policies"
+TURNS_TABLE = "by-turns"
 PAGE_SIZE = 50
 HOURS_16 = 57_600
 
@@ -127,7 +128,8 @@ class Services:
         # A page is full at 1 MB; nothing else limits it.
         self.dynamodb.page_items = 1_000_000
         self.dynamodb.create_table(TABLE, indexes=BY_USER)
-        self.dynamodb.create_table(POLICED_TABLE, indexes=BY_USER)
+        for name in (POLICED_TABLE, TURNS_TABLE):
+            self.dynamodb.create_table(name, indexes=BY_USER)
         self.dynamodb.create_table(USUAL_TABLE)
         self.eventbridge = EventBridge()
         self.eventbridge.buses.add(BUS)

@@ -45,7 +45,7 @@ class Desk:
 
     def put(self, *sessions: Remembered, faults: tuple[Fault, ...] = ()) -> None:
         target = Target(at(0), NOW, NOW, faults=faults)
-        self.table.put(LAYOUT.put_target(0, StoredTarget(target, 1, (), (), 0))["Put"]["Item"])
+        self.table.put(LAYOUT.put_target(0, StoredTarget(target, 1, (), (), 0, 1))["Put"]["Item"])
         for each in sessions:
             self.table.put(LAYOUT.put_session(0, Stored(each, (), 1))["Put"]["Item"])
 

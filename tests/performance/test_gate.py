@@ -97,6 +97,12 @@ def test_open_violations_cost_a_quiet_sweep_nothing() -> None:
     assert quiet.calls() == quiet.calls("DescribeSessions") + 2
 
 
+def test_containers_by_turns_read_no_more_than_one() -> None:
+    case = Case(SESSIONS, SCOPES, (Scenario.QUIET,), contestants=("by turns",), rounds=4)
+    _, quiet = run(case)
+    assert [quiet.counts[each] for each in ("read units", "write units", "item writes")] == [1, 1, 1]
+
+
 def test_what_is_asked_of_the_table_grows_with_changes(steady: dict[Scenario, Figures]) -> None:
     churn = steady[Scenario.CHURN]
     assert churn.counts["events"] == CHANGED

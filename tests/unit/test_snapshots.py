@@ -84,6 +84,11 @@ def committed(snapshots: Snapshots, *names: str) -> Snapshot:
     return snapshots.commit_target(snapshot, TargetPlan(LATER, frozenset([SCOPE]), ()))
 
 
+def _values(query: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = query["ExpressionAttributeValues"]
+    return values
+
+
 def always() -> float:
     return 60.0
 
@@ -235,6 +240,63 @@ class TestKept:
         snapshot, _ = another.commit(another.load(at(9)), SessionsPlan(LATER, started("s-2")), always)
         assert snapshots.load(at(9)) == snapshot
         assert set(snapshot.sessions) == {"s-1", "s-2"}
+
+    def test_quiet_sweeps_of_containers_by_turns_read_one_item(self, table: Table, wire: Wire) -> None:
+        containers = [table.snapshots() for _ in range(3)]
+        self.published(containers[0], "s-1", "s-2")
+        for sweep in range(12):
+            snapshots = containers[sweep % 3]
+            wire.calls.clear()
+            snapshot = snapshots.load(at(9 + sweep))
+            assert set(snapshot.sessions) == {"s-1", "s-2"}
+            asked = [call[":sk"] for call in map(_values, wire.parameters("Query")) if ":sk" in call]
+            assert len(asked) == 1
+            assert wire.operations().count("Query") == (1 if sweep >= 3 else 2)
+            later = replace(LATER, last_begin=at(9 + sweep))
+            snapshots.keep(snapshots.commit_target(snapshot, TargetPlan(later, snapshot.scopes, ())))
+            assert table.snapshots().load(at(9 + sweep)) == snapshots.load(at(9 + sweep))
+            snapshots.keep(snapshots.load(at(9 + sweep)))
+
+    @pytest.mark.parametrize("change", ["a session", "scopes", "facts", "policies", "the target's outbox"])
+    def test_what_another_one_changed_before_a_quiet_sweep_is_read(
+        self, table: Table, snapshots: Snapshots, change: str
+    ) -> None:
+        snapshots.keep(self.published(snapshots, "s-1"))
+        another = table.snapshots()
+        loaded = another.load(at(9))
+        plan = TargetPlan(LATER, loaded.scopes, ())
+        match change:
+            case "a session":
+                loaded, _ = another.commit(loaded, SessionsPlan(LATER, started("s-2")), always)
+                loaded = another.clear(loaded, ids(loaded), {}, at(9))
+            case "scopes":
+                plan = replace(plan, scopes=frozenset([Scope("new", "one")]))
+            case "facts":
+                plan = replace(plan, facts=Facts({"cad": Fleet(60)}))
+            case "policies":
+                loaded = another.adopt(loaded, KnownPolicies("{}"), at(9))
+            case _:
+                event = started("s-9")["s-9"].outbox
+                loaded = another.commit_target(loaded, replace(plan, outbox=event))
+                loaded = another.clear(loaded, frozenset([event[0].event_id]), {}, at(9))
+        another.commit_target(loaded, plan)
+        quiet = table.snapshots()
+        quiet.commit_target(quiet.load(at(9)), replace(plan, scopes=plan.scopes, facts=plan.facts))
+        assert snapshots.load(at(10)) == table.snapshots().load(at(10))
+
+    def test_after_a_sweep_of_an_older_release_everything_is_read(
+        self, table: Table, snapshots: Snapshots
+    ) -> None:
+        snapshots.keep(self.published(snapshots, "s-1", "s-2"))
+        item = table.item("TARGET")
+        del item["changed"]
+        table.put(item | {"version": {"N": str(int(item["version"]["N"]) + 5)}})
+        table.delete("SESSION#s-1")
+        assert set(snapshots.load(at(9)).sessions) == {"s-2"}
+        # Nor does a quiet sweep over it say that nothing changed before.
+        quiet = table.snapshots()
+        after = quiet.commit_target(quiet.load(at(9)), TargetPlan(LATER, frozenset([SCOPE]), ()))
+        assert after.changed == after.version
 
     def test_a_new_beginning_is_read(self, table: Table, snapshots: Snapshots) -> None:
         snapshot = self.published(snapshots, "s-1")

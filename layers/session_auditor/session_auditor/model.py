@@ -515,7 +515,8 @@ class Snapshot:
     of the last sweep's topology. `unreadable` are the ids of items that are left alone: broken ones,
     and those that a newer release wrote. `broken` are entries of the target's outbox that are no events; they
     are kept as they are. `parts` counts the items beside the target's own. `left_alone` if there are sessions
-    that an older release did not look at, when it was deployed over a newer one.
+    that an older release did not look at, when it was deployed over a newer one. `changed` is the version of
+    the last write that changed more than the target's own item; 0 where an older release did not say.
     """
 
     target: Target | None = None
@@ -526,6 +527,7 @@ class Snapshot:
     unreadable: frozenset[str] = frozenset()
     broken: tuple[object, ...] = ()
     parts: int = 0
+    changed: int = 0
     left_alone: bool = False
     facts: Facts = NO_FACTS
     policies: KnownPolicies = NO_POLICIES

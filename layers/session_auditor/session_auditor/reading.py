@@ -209,14 +209,14 @@ class TableReader:
 
     def _target(self, item: Item) -> Snapshot:
         try:
-            target, version, outbox, broken, parts = self._table.read_target(item)
+            target, version, outbox, broken, parts, changed = self._table.read_target(item)
         except ItemError:
             raise SnapshotError(
                 f"the target's item in table {self._table.name} is broken or of a newer release than this "
                 f"one (schema {TARGET_SCHEMA}): deploy that release, or delete the item {TARGET_KEY}, "
                 "which begins with a new baseline"
             ) from None
-        return Snapshot(target, version, outbox, broken=broken, parts=parts)
+        return Snapshot(target, version, outbox, broken=broken, parts=parts, changed=changed)
 
 
 def _unlisted(stored: Stored) -> Stored:

@@ -59,13 +59,20 @@ class Snapshots:
         """Return the snapshot, as it is in the table.
 
         The target's item is read first, so that a commit while the rest is read fences this sweep off. If it
-        is the one that this container wrote last, the snapshot that was kept then is still the table's.
+        says that nothing else was changed since this container wrote it, what was kept then still holds.
         """
         kept, self._kept, self._wrote = self._kept, None, False
         target = self.reader.target_alone()
         fresh = timedelta() <= now - self._read_at < KEPT_FOR
-        if kept and fresh and (kept.version, kept.target) == (target.version, target.target):
-            return kept
+        if kept and fresh and _still_holds(kept, target):
+            return replace(
+                kept,
+                target=target.target,
+                version=target.version,
+                outbox=target.outbox,
+                broken=target.broken,
+                changed=target.changed,
+            )
         self._read_at = now
         return self.reader.snapshot(target)
 
@@ -91,10 +98,11 @@ class Snapshots:
         if policies == snapshot.policies:
             # The time is written with the target, at the end of the sweep.
             return replace(snapshot, target=target) if read_at else snapshot
-        after = replace(snapshot, target=target, policies=policies, version=snapshot.version + 1)
+        after = replace(snapshot, target=target, policies=policies)
         if POLICIES_KEY in snapshot.unreadable:
             # It is left as it is, and read again in each sweep.
-            return replace(after, version=snapshot.version)
+            return after
+        after = replace(after, version=snapshot.version + 1, changed=snapshot.version + 1)
         fence = Fence(self._table, after, snapshot.version)
         failed = self._write({POLICIES_KEY: [self._table.put_policies(policies)]}, fence)
         return snapshot if failed else after
@@ -128,7 +136,7 @@ class Snapshots:
             uncommitted |= self._write(batch, fence) if time_left() > 0 else batch.keys()
         _apply(sessions, written, uncommitted)
         if fence.version != snapshot.version:
-            snapshot = replace(snapshot, target=target, version=fence.version)
+            snapshot = replace(snapshot, target=target, version=fence.version, changed=fence.version)
         return Commit(replace(snapshot, sessions=sessions), frozenset(uncommitted))
 
     def commit_target(self, snapshot: Snapshot, plan: TargetPlan) -> Snapshot:
@@ -150,12 +158,14 @@ class Snapshots:
             and snapshot.parts == parts
             and (known.gaps, known.holes, known.faults) == (target.gaps, target.holes, target.faults)
         )
+        version = snapshot.version + 1
         after = replace(
             snapshot,
             target=target,
-            version=snapshot.version + 1,
+            version=version,
             outbox=plan.outbox,
             parts=parts,
+            changed=version,
             left_alone=left_alone,
         )
         fence = Fence(self._table, after, snapshot.version)
@@ -179,9 +189,12 @@ class Snapshots:
                     f"table {self._table.name} cannot be written (too busy); "
                     "nothing is lost, the next sweep goes on"
                 )
+        if snapshot.changed and not self._wrote:
+            # Whatever other containers keep of the other items still holds.
+            after = replace(after, changed=snapshot.changed)
         with table_in_reach(self._table.name, "written"):
             try:
-                self._client.put_item(**fence.put()["Put"])
+                self._client.put_item(**fence.put(changed=after.changed)["Put"])
             except ClientError as error:
                 if error_code(error) in OVERTAKEN:
                     raise FencedError from None
@@ -231,9 +244,11 @@ class Snapshots:
         snapshot = replace(snapshot, sessions=sessions)
         rest = tuple(event for event in snapshot.outbox if event.event_id not in settled)
         if snapshot.target and rest != snapshot.outbox:
-            put = Fence(self._table, replace(snapshot, outbox=rest), snapshot.version).put()
+            version = snapshot.version + 1
+            after_clear = replace(snapshot, version=version, changed=version, outbox=rest)
+            put = Fence(self._table, after_clear, snapshot.version).put()
             if not self._write({TARGET_KEY: [put]}, None):
-                snapshot = replace(snapshot, version=snapshot.version + 1, outbox=rest)
+                snapshot = after_clear
         return snapshot
 
     def forget_refused(self, event: Event) -> None:
@@ -251,6 +266,19 @@ class Snapshots:
     def _write(self, batch: Mapping[str, list[Action]], fence: Fence | None) -> frozenset[str]:
         self._wrote = True
         return write(self._client, self._table.name, batch, fence)
+
+
+def _still_holds(kept: Snapshot, target: Snapshot) -> bool:
+    """Return whether what was kept of the other items is what is there, going by the target's own item.
+
+    An older release does not say what it changed. A target that was deleted counts its versions anew.
+    """
+    began = [each.target.first_begin if each.target else None for each in (kept, target)]
+    return (
+        began[0] == began[1]
+        and 0 < target.changed <= kept.version <= target.version
+        and target.parts == kept.parts == 0
+    )
 
 
 def first_version(remembered: Remembered) -> int:

@@ -85,13 +85,17 @@ _REST = TypeAdapter(_Rest)
 
 
 class StoredTarget(NamedTuple):
-    """The target's item; `broken` entries of its outbox are no events, `parts` counts the further items."""
+    """The target's item; `broken` entries of its outbox are no events, `parts` counts the further items.
+
+    `changed` is the version of the last write that changed any other item; 0 if that is not known.
+    """
 
     target: Target
     version: int
     outbox: tuple[Event, ...]
     broken: tuple[Any, ...]
     parts: int
+    changed: int
 
 
 class RefusedEvent(NamedTuple):
@@ -155,7 +159,8 @@ class Table:
                         events.append(self._event(entry))
                 except ItemError:
                     broken.append(entry)
-            return StoredTarget(target, version, tuple(events), tuple(broken), _parts(item))
+            changed = max(0, min(_number(item.get("changed", _ZERO)), version))
+            return StoredTarget(target, version, tuple(events), tuple(broken), _parts(item), changed)
 
     def read_scopes(self, item: Item) -> tuple[frozenset[Scope], int]:
         """Read the list of scopes, or a part of it, and how many parts there are; raise ItemError."""
@@ -207,6 +212,7 @@ class Table:
             target = replace(target, gaps=own, holes=(), faults=())
         state = _json(_TARGET, target)
         put = self._item(TARGET_KEY, after.version, state, after.outbox, broken=after.broken)
+        put["Item"]["changed"] = {"N": str(after.changed)}
         if after.parts:
             put["Item"]["parts"] = {"N": str(after.parts)}
         return {"Put": put | _condition(version)}

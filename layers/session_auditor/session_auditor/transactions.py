@@ -50,11 +50,14 @@ class Fence:
     after: Snapshot
     version: int
 
-    def put(self) -> Action:
-        """Return the action that puts the target's item one version up."""
-        after = self.after
+    def put(self, *, changed: int = 0) -> Action:
+        """Return the action that puts the target's item one version up.
+
+        Other items change with it, unless it says which version was the last that `changed` any.
+        """
+        after, version = self.after, self.version + 1
         target = after.target or Target(first_begin=None)
-        stored = StoredTarget(target, self.version + 1, after.outbox, after.broken, after.parts)
+        stored = StoredTarget(target, version, after.outbox, after.broken, after.parts, changed or version)
         return self.table.put_target(self.version, stored)
 
 
