@@ -469,7 +469,8 @@ class Oracle:
             if not known.tags.keys() | {("fleet", fleet) for fleet in known.fleets} <= names:
                 before = Oracle([each for each in self.history if each.first_write < sweep.load])
                 lives = [before.lives(identity)[-1].sights for identity in before.living()]
-                names |= _resources(_scope(_last(sights)) for sights in lives)
+                names |= _resources({_scope(_last(sights)) for sights in lives} - sweep.unwanted)
+                names |= {("fleet", fleet) for fleet in known.fleets if self._has_fault(fleet, number)}
             self._tables[number] = replace(
                 known,
                 fleets={name: record for name, record in known.fleets.items() if ("fleet", name) in names},
@@ -505,11 +506,8 @@ class Oracle:
         for fleet in dict.fromkeys(fleets):
             said: tuple[str, ...] = ()
             since = sequence = 0
-            before: int | None = None
-            for sweep in self.committed:
-                read = _fleets_read(sweep, before)
-                codes = None if read is None else _new_codes(fleet, read, sweep)
-                if codes is not None and codes != said:
+            for sweep, before, codes in self._codes_of(fleet):
+                if codes != said:
                     since, sequence = (since, sequence + 1) if said else (sweep.observed, 1)
                     told.setdefault(fleet, []).append(
                         {
@@ -532,8 +530,21 @@ class Oracle:
                         }
                     )
                     said = codes
-                before = before if read is None else read.begin
         return told
+
+    def _codes_of(self, fleet: str) -> Iterable[tuple[Sweep, int | None, tuple[str, ...]]]:
+        """Return of each commit when the fleets were read before, and the errors that a fleet has since."""
+        before: int | None = None
+        codes: tuple[str, ...] = ()
+        for sweep in self.committed:
+            read = _fleets_read(sweep, before)
+            codes = codes if read is None else _new_codes(fleet, read, sweep, codes)
+            yield sweep, before, codes
+            before = before if read is None else read.begin
+
+    def _has_fault(self, fleet: str, number: int) -> bool:
+        """Return whether a fleet's errors are not over after a number of commits."""
+        return any(codes for _, _, codes in list(self._codes_of(fleet))[number - 1 : number])
 
     def audits(self) -> dict[Scope, list[Expected]]:
         """Return the audit events that must have been published, by scope, in order."""
@@ -599,11 +610,17 @@ def _fleets_read(sweep: Sweep, before: int | None) -> Reading | None:
     return kept if kept.fleets is not None and (before is None or kept.begin > before) else None
 
 
-def _new_codes(fleet: str, read: Reading, sweep: Sweep) -> tuple[str, ...] | None:
-    """Return the codes of a fleet's errors; none if it is gone or out of view, None if that is not known."""
-    if fleet in (read.fleets or {}) and fleet in {each for _, each in sweep.scopes}:
-        return _codes((read.fleets or {})[fleet])
-    return () if sweep.topology_whole else None
+def _new_codes(fleet: str, read: Reading, sweep: Sweep, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the codes of a fleet's errors; none if it is gone or out of view, those of before if unknown.
+
+    While it is not known whether a fleet is still in view, one with errors is looked at as before.
+    """
+    named = (read.fleets or {}).get(fleet)
+    in_view = fleet in {each for _, each in sweep.scopes}
+    if sweep.topology_whole and not (in_view and named):
+        return ()
+    codes = _codes(named) if named and (in_view or said) else None
+    return said if codes is None else codes
 
 
 def _codes(record: Record) -> tuple[str, ...] | None:

@@ -566,6 +566,13 @@ class TestTopology:
         known = replace(SETTLED, sessions=history.snapshot.sessions)
         assert listing(snapshot=known).facts.fleets == {"cad": Fleet(3600, "ON_DEMAND")}
 
+    @pytest.mark.usefixtures("estate")
+    def test_the_fleets_that_were_read_now_are_news_whatever_another_clock_said(self) -> None:
+        topology = TopologyReader(boto_client("appstream"), workers=1, keep_for=timedelta(minutes=5))
+        known = Snapshot(target=Target(at(0), fleets_read=at(9)))
+        read = [topology.read(known, Options(), at(minute), lambda: 60.0) for minute in (2, 3)]
+        assert [each.fleets_read for each in read] == [at(2), None]
+
     @pytest.mark.parametrize(
         "broken",
         [

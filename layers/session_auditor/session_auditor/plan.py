@@ -140,14 +140,17 @@ def plan_target(
     faults = faults_after(snapshot, listing, options, room)
     outbox += tuple(fleet_event(change, occasion) for change in faults.changes)
     target = replace(found.target, faults=faults.open, fleets_read=faults.fleets_read)
-    facts = _in_view(listing.facts, found.scopes) if listing.topology_read else snapshot.facts
+    facts = snapshot.facts
+    if listing.topology_read:
+        # A fault of a fleet that is out of view may be over later.
+        told_of = {scope.fleet for scope in found.scopes}.union(fault.fleet for fault in faults.open)
+        facts = _in_view(listing.facts, told_of, {scope.stack for scope in found.scopes})
     return TargetPlan(target, found.scopes, outbox, facts)
 
 
-def _in_view(facts: Facts, scopes: frozenset[Scope]) -> Facts:
+def _in_view(facts: Facts, fleets: set[str], stacks: set[str]) -> Facts:
     """Return what is known of the fleets and stacks that matter: an account may have a thousand others."""
-    fleets = sorted({scope.fleet for scope in scopes} & facts.fleets.keys())
-    stacks = sorted({scope.stack for scope in scopes} & facts.stack_tags.keys())
     return Facts(
-        {name: facts.fleets[name] for name in fleets}, {name: facts.stack_tags[name] for name in stacks}
+        {name: facts.fleets[name] for name in sorted(fleets & facts.fleets.keys())},
+        {name: facts.stack_tags[name] for name in sorted(stacks & facts.stack_tags.keys())},
     )

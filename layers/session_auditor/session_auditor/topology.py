@@ -115,6 +115,7 @@ class TopologyReader:
             stacks |= {scope.stack for scope in known}
             if not stacks:
                 raise TopologyError(failure.reason)
+        kept = self._fleets
         facts, problems = self._current_facts(snapshot, stacks, now, reading_left, in_doubt=bool(doubtful))
         due = [
             stack
@@ -161,7 +162,10 @@ class TopologyReader:
         if NOT_FOUND in unread.values():
             self._stacks = None
         known_at = snapshot.target.fleets_read if snapshot.target else None
-        news = self._fleets if self._fleets and (known_at is None or self._fleets.at > known_at) else None
+        news = self._fleets
+        # What was read just now counts, even if a clock that is fast has dated what the table knows.
+        if news is not None and news is kept and known_at is not None and news.at <= known_at:
+            news = None
         return Topology(
             frozenset(scopes),
             facts,
@@ -271,8 +275,8 @@ class TopologyReader:
             return table
         kept = self._fleets.what.facts
         known_at = snapshot.target.fleets_read if snapshot.target else None
-        is_newer = known_at is None or self._fleets.at >= known_at
-        return _newest(table, kept) if is_newer else _newest(kept, table)
+        is_older = known_at is not None and self._fleets.at < known_at
+        return _newest(kept, table) if is_older else _newest(table, kept)
 
     def _fleets_of(self, stack: str, time_left: Callable[[], float]) -> Paged[_Associated]:
         """Return the names of a stack's fleets, or those that were read and why they are not all."""
