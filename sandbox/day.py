@@ -1,13 +1,15 @@
 """A working day of a small company, as a script: who comes, who drops off, who forgets to log off.
 
-Every line says what happens in AppStream and, in the words of the event contract, what has to be told of
-it. The second is written down here by hand, so that the demo can hold the auditor to it.
+Its administrator has two policies, and a fleet that cannot join its domain for an hour. Every line says what
+happens in AppStream and, in the words of the event contract, what has to be told of it. The second is written
+down here by hand, so that the demo can hold the auditor to it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zlib import crc32
 
 from sandbox.appstream.models import AppStreamBackend, Fault, Fleet, StreamingSession
@@ -18,6 +20,22 @@ CAD, GIS, RENDER = ("office", "cad"), ("office", "gis"), ("lab", "render")
 SCOPES = (CAD, GIS, RENDER)
 # Ended sessions stay away two sweeps before that is believed, so the day ends some minutes after them.
 BEGIN, END = "07:58", "17:40"
+# The administrator's document: what must not be. Tags tell who works by the hours.
+TAGS = {"office": {"department": "planning"}, "lab": {"department": "research"}}
+POLICIES: Mapping[str, Any] = {
+    "version": 1,
+    "timeZone": "UTC",
+    "hours": {"office": {"days": "mon-fri", "from": "07:00", "to": "17:00"}},
+    "policies": {
+        "after-hours": {
+            "kind": "OUTSIDE_HOURS",
+            "hours": "office",
+            "graceMinutes": 30,
+            "tags": {"department": "planning"},
+        },
+        "two-at-most": {"kind": "TOO_MANY_SESSIONS", "limit": 2},
+    },
+}
 # Whose session shows the whole of a story: left, told of as abandoned and about to end, ended.
 FORGOTTEN = "farid"
 
@@ -42,24 +60,30 @@ def expected(steps: Iterable[Step]) -> Counter[str]:
 
 
 def login(
-    at: str, user: str, scope: tuple[str, str], lasts: timedelta = 14 * HOUR, connected: bool = True
+    at: str,
+    session: str,
+    scope: tuple[str, str],
+    *more: str,
+    lasts: timedelta = 14 * HOUR,
+    connected: bool = True,
 ) -> Step:
+    """Begin a session; a user's second one has a number behind the name."""
     start = time_of_day(at)
 
     def act(appstream: AppStreamBackend) -> None:
-        appstream.sessions[user] = StreamingSession(
-            session_id=f"{user}-{start:%H%M}",
-            user_id=f"{user}@example.com",
+        appstream.sessions[session] = StreamingSession(
+            session_id=f"{session}-{start:%H%M}",
+            user_id=f"{session.rstrip('0123456789')}@example.com",
             stack_name=scope[0],
             fleet_name=scope[1],
             connection_state="CONNECTED" if connected else "NOT_CONNECTED",
             authentication_type="SAML",
             start_time=start,
             max_expiration_time=start + lasts,
-            instance_id=f"i-{crc32(user.encode()):08x}",
+            instance_id=f"i-{crc32(session.encode()):08x}",
         )
 
-    return Step(start, act, ("Session Started",))
+    return Step(start, act, ("Session Started", *more))
 
 
 def connection(at: str, user: str, state: str, *tells: str) -> Step:
@@ -96,10 +120,24 @@ def listing_fails(at: str, until: str, fleet: str) -> tuple[Step, Step]:
     )
 
 
+def fails(at: str, until: str, fleet: str, code: str, message: str) -> tuple[Step, Step]:
+    def break_it(appstream: AppStreamBackend) -> None:
+        appstream.fleets[fleet].errors[code] = message
+
+    def mend_it(appstream: AppStreamBackend) -> None:
+        appstream.fleets[fleet].errors.clear()
+
+    return (
+        Step(time_of_day(at), break_it, ("Fleet Faulted",)),
+        Step(time_of_day(until), mend_it, ("Fleet Recovered",)),
+    )
+
+
 def opening(appstream: AppStreamBackend) -> None:
     """Put the fleets in place, and the session that was there before the audit: a baseline is silent."""
     for stack, fleet in SCOPES:
         appstream.add_scope(stack, Fleet(fleet, disconnect_timeout=3600))
+        appstream.stacks[stack].tags = TAGS[stack]
     login("06:00", "night.shift", RENDER).act(appstream)
 
 
@@ -111,11 +149,12 @@ EARLY = {
     "elena": "08:17",
     FORGOTTEN: "08:30",
 }
-LATE = {"grace": "09:02", "hiro": "09:15", "ivan": "09:16"}
+LATE = {"grace": "09:02", "hiro": "09:15", "ivan": "09:15"}
+EXPIRED_PASSWORD = ("DOMAIN_JOIN_NERR_PASSWORD_EXPIRED", "The password of the account has expired.")
 LUNCH = {
-    "alice": ("12:01", "12:31"),
+    "alice": ("12:02", "12:31"),
     "bruno": ("12:02", "12:40"),
-    "deniz": ("12:02", "12:44"),
+    "deniz": ("12:02", "12:40"),
     "elena": ("12:10", "12:22"),
 }
 
@@ -150,14 +189,19 @@ STEPS = sorted(
         # Off to a meeting and home, the session forgotten: ended when its fleet's hour is over.
         drops("14:00", FORGOTTEN, "Session Abandoned", "Session Expiring", "Session Expiring"),
         ends("15:00", FORGOTTEN),
+        # Three sessions at once, where two are allowed: the third is too many, until the second ends.
+        login("14:15", "hiro2", CAD, lasts=8 * HOUR),
+        login("14:28", "hiro3", GIS, "Session Policy Violated", lasts=8 * HOUR),
+        ends("14:59", "hiro2", "Session Policy Cleared"),
+        ends("15:44", "hiro3"),
+        # The password has expired with which a fleet's new hosts join their domain.
+        *fails("14:25", "15:25", "cad", *EXPIRED_PASSWORD),
         # A session that reaches its maximum, warned of an hour, a quarter and five minutes before.
         login("08:00", "lucia", GIS, lasts=8 * HOUR),
         ends("16:00", "lucia", *["Session Expiring"] * 3),
-        # Everybody goes home.
-        *(
-            ends("17:30", user)
-            for user in ("alice", "bruno", "chiara", "deniz", "elena", "grace", "hiro", "jonas")
-        ),
+        # Everybody goes home, but one stays longer than half an hour after hours.
+        *(ends("17:29", user) for user in ("alice", "bruno", "chiara", "deniz", "grace", "hiro", "jonas")),
+        ends("17:34", "elena", "Session Policy Violated", "Session Policy Cleared"),
     ],
     key=lambda step: step.at,
 )

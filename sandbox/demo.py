@@ -4,6 +4,7 @@ The code that runs is the function's own, with the environment of the deployed s
 notifiers tell Slack and Teams. Only the time is passed in, so that ten hours take half a minute.
 """
 
+import json
 import os
 import re
 import sys
@@ -26,10 +27,11 @@ from appstream_auditor.main import cli
 from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.console import BOARD, deployed_board
 from sandbox.console import console as widget_console
-from sandbox.day import BEGIN, END, FORGOTTEN, STEPS, expected, opening, time_of_day
+from sandbox.day import BEGIN, END, FORGOTTEN, POLICIES, STEPS, expected, opening, time_of_day
 from sandbox.meter import Meter, metered
 from sandbox.vendors.slack import Slack, slack
 from sandbox.vendors.teams import Teams, teams
+from session_auditor.model import DetailType
 
 MINUTE = timedelta(minutes=1)
 # Notices gather for twenty seconds; here a second is a fiftieth of ours.
@@ -40,12 +42,19 @@ TOLD = {
     "TeamsWebhook": "/demo/teams-webhook",
     "Notices": "everything",
     "DigestSeconds": "20",
+    "PoliciesParameter": "/appstream/policies",
+    "TagKeys": "department",
     "Sweeps": "DISABLED",
 }
 EVERYTHING = {"source": ["appstream.auditor"]}
 TICKETS = {
     "source": ["appstream.auditor"],
-    "detail-type": ["AppStream Session Abandoned", "AppStream Audit Degraded"],
+    "detail-type": [
+        "AppStream Session Abandoned",
+        "AppStream Session Policy Violated",
+        "AppStream Audit Degraded",
+        "AppStream Fleet Faulted",
+    ],
 }
 # When the help desk asks who is on: the one who forgot a session has ten minutes left.
 ASKED_AT = "14:50"
@@ -77,7 +86,7 @@ class Notice:
     @property
     def kind(self) -> str:
         """The detail-type that it opens with."""
-        return re.split(" on stack | in account |: ", self.heading)[0]
+        return next(each.value for each in DetailType if self.heading.startswith(each))
 
     @property
     def events(self) -> int:
@@ -93,7 +102,7 @@ class Notice:
 
 def told_by(heading: str) -> int:
     """Return how many events a message with such a heading tells of."""
-    number = re.search(r": ([0-9,]+) (?:sessions|stacks and fleets)$", heading)
+    number = re.search(r": ([0-9,]+) (?:sessions|stacks and fleets|fleets)$", heading)
     return int(number[1].replace(",", "")) if number else 1
 
 
@@ -148,6 +157,9 @@ def office() -> Iterator[Office]:
     with slack(second=0) as in_slack, teams() as in_teams, local_cloud(second=SECOND) as cloud:
         for name, url in ((TOLD["SlackWebhook"], in_slack.url), (TOLD["TeamsWebhook"], in_teams.url)):
             cloud.client("ssm").put_parameter(Name=name, Value=url, Type="SecureString")
+        cloud.client("ssm").put_parameter(
+            Name=TOLD["PoliciesParameter"], Value=json.dumps(POLICIES), Type="String"
+        )
         yield Office(cloud, cloud.deploy(TOLD, name=DEFAULT_STACK), in_slack, in_teams)
 
 
@@ -309,7 +321,8 @@ def figures(reported: Counter[str], tickets: int, meter: Meter, sweeps: int) -> 
 
 def counted(kinds: Counter[str]) -> str:
     """Describe how many there are of each detail-type, the most frequent first."""
-    return ", ".join(f"{number} {kind.split()[-1]}" for kind, number in kinds.most_common()) or "none"
+    names = {kind: kind.removeprefix("AppStream ").removeprefix("Session ") for kind in kinds}
+    return ", ".join(f"{number} {names[kind]}" for kind, number in kinds.most_common()) or "none"
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_who_violates_a_policy_and_which_fleet_fails(board: ModuleType) -> None:
     for each in (page, ask(board, view="fleet", fleet="gis")):
         assert "since 08:07: DOMAIN_JOIN_ERROR." in each
     assert "DOMAIN_JOIN_ERROR" not in ask(board, view="fleet", fleet="cad")
-    assert "violates policy too-long since 08:15: it lasts for 15 min" in ask(
+    assert "violates policy too-long since 08:15: it has lasted for 15 min" in ask(
         board, view="explain", session="left"
     )
     assert "kim@example.com" in ask(board, {"forms": {"all": {"state": "violating"}}}, view="live")

@@ -71,8 +71,7 @@ def fleet(*codes: str) -> dict[str, Any]:
     """Errors that AppStream names of a fleet, sweep by sweep, "" for none; return the last event of it."""
     history = History(TAGGED)
     for minute, named in enumerate(codes):
-        errors = {"fleets_read": at(minute), "fleet_errors": {"cad": named}}
-        history.observe(minute, facts=facts(), **errors)
+        history.observe(minute, facts=facts(), fleets_read=at(minute), fleet_errors={"cad": named})
     return envelope(history.events[-1])
 
 

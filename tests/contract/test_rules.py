@@ -53,7 +53,7 @@ def published(path: tuple[str, ...], detail_type: str) -> bool:
     part = schema
     for name in path:
         # Of tags there is a field for each name in TagKeys.
-        part = part.get("properties", {}).get(name) or part.get("additionalProperties")
+        part = part.get("properties", {}).get(name) or part.get("additionalProperties") or {}
         if not part:
             return False
         if "$ref" in part:

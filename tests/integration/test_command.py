@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,12 @@ PATH = f"{ROOT / 'layers' / 'session_auditor'}:{ROOT / 'cli'}"
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 # At each there is something else to see: a beginning, a blink, a lunch, a meeting, a last hour, an evening.
 ASKED_AT = ("08:25", "10:17", "12:20", "14:50", "15:57", "17:40")
+# Whoever is on for six hours violates it; on the fleet that works at night everybody would.
+DOCUMENT = """\
+{"version": 1, "timeZone": "UTC",
+ "policies": {"too-long": {"kind": "TOO_LONG", "minutes": [360], "fleets": "!render"}}}
+"""
+POLICIES = "/appstream/policies"
 HOSTILE = "=cmd|'\x1b[2J\u202e<script>"
 
 
@@ -81,7 +88,9 @@ def day(environment: pytest.MonkeyPatch) -> Iterator[Day]:
         environment.setenv("AWS_ENDPOINT_URL", cloud.endpoint)
         environment.setenv("AWS_ENDPOINT_URL_APPSTREAM", cloud.appstream_endpoint)
         environment.setenv("AWS_REGION", REGION)
-        yield Day(cloud, cloud.deploy({"Sweeps": "DISABLED"}, name=DEFAULT_STACK))
+        cloud.client("ssm").put_parameter(Name=POLICIES, Value=DOCUMENT, Type="String")
+        settings = {"Sweeps": "DISABLED", "PoliciesParameter": POLICIES}
+        yield Day(cloud, cloud.deploy(settings, name=DEFAULT_STACK))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +146,12 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**known, "connected": row["presence"] == "CONNECTED", **times}
 
 
+def too_long(session: StreamingSession, now: datetime) -> bool:
+    """Whether a session violates the document, from the service's own state."""
+    assert session.start_time
+    return session.fleet_name != "render" and now - session.start_time >= timedelta(hours=6)
+
+
 @pytest.mark.parametrize("moment", ASKED_AT)
 class TestSixTimes:
     """The command and an independent reading of AppStream agree."""
@@ -155,6 +170,14 @@ class TestSixTimes:
         live = len(seen[moment].sessions)
         assert (target["live"], target["connected"], target["away"]) == (live, connected, live - connected)
         assert (target["faults"], target["sweptSecondsAgo"]) == ([], 0)
+        now = time_of_day(moment)
+        assert target["violating"] == sum(too_long(each, now) for each in seen[moment].sessions)
+
+    def test_who_violates_a_policy(self, seen: dict[str, Seen], moment: str) -> None:
+        now = time_of_day(moment)
+        expected = {each.session_id for each in seen[moment].sessions if too_long(each, now)}
+        for rows in (seen[moment].rows, seen[moment].asked_now):
+            assert {row["sessionId"] for row in rows if row["policies"] == "too-long"} == expected
 
 
 class TestSessions:
@@ -342,8 +365,8 @@ class TestHistory:
 
     def test_by_fleet(self, day: Day) -> None:
         sums = {row["name"]: row for row in day.answer("history", "--by", "fleet")["sums"]}
-        users = {"cad": 4, "gis": 5, "render": 4}
-        assert {name: row["sessions"] for name, row in sums.items()} == users
+        sessions = {"cad": 5, "gis": 6, "render": 4}
+        assert {name: row["sessions"] for name, row in sums.items()} == sessions
         # lucia, alice, chiara, elena and the kiosk, to which nobody ever came.
         assert (sums["gis"]["peak"], sums["gis"]["peakAt"]) == (5, "2026-03-02T09:30:00Z")
 
@@ -364,7 +387,7 @@ class TestHistory:
 
     def test_a_month_and_a_day_that_is_over(self, day: Day) -> None:
         (march,) = day.answer("history", "--month", "2026-03", "--by", "month", "--utc")["sums"]
-        assert (march["name"], march["sessions"]) == ("2026-03", 13)
+        assert (march["name"], march["sessions"]) == ("2026-03", 15)
         before = day.answer("history", "--since", "2026-02-01", "--until", "2026-02-02")
         assert before["sessions"] == []
 
@@ -420,10 +443,42 @@ connected 5h 30m, nobody 1h 00m, 1 disconnect
 08:30  Started       after 08:29
 14:00  Disconnected  after 13:59
 14:15  Abandoned     nobody connected for 15 min
+14:30  Violated      too-long, 360 min
 14:45  Expiring      15 min before its end (disconnect timeout)
 14:55  Expiring      5 min before its end (disconnect timeout)
+15:00  Cleared       too-long, 360 min
 15:00  Ended         disconnect timeout
 """
+
+
+@pytest.mark.usefixtures("seen")
+class TestPreview:
+    """A document is previewed by the deployed function, which writes nothing."""
+
+    @staticmethod
+    def items(day: Day) -> list[Any]:
+        table = day.stack.outputs["SessionsTableName"]
+        found = day.cloud.client("dynamodb").scan(TableName=table, ConsistentRead=True)["Items"]
+        return sorted(found, key=lambda item: str((item["pk"], item["sk"])))
+
+    def test_it_says_who_would_be_told_of_and_leaves_everything_as_it_is(
+        self, day: Day, tmp_path: Path
+    ) -> None:
+        everywhere = tmp_path / "policies.json"
+        everywhere.write_text(DOCUMENT.replace(', "fleets": "!render"', ""))
+        before = self.items(day)
+        (found,) = day.answer("policies", "preview", str(everywhere))["policies"]
+        assert (found["name"], found["violated"], found["cleared"]) == ("too-long", 1, 0)
+        assert [each["userId"] for each in found["sessions"]] == ["night.shift@example.com"]
+        assert self.items(day) == before
+
+    def test_what_the_settings_do_not_know_is_said_by_the_function(self, day: Day, tmp_path: Path) -> None:
+        tagged = tmp_path / "policies.json"
+        tagged.write_text(DOCUMENT.replace('"fleets": "!render"', '"tags": {"team": "sales"}'))
+        assert day.ask("policies", "validate", str(tagged)).exit_code == 0
+        asked = day.ask("policies", "preview", str(tagged))
+        assert (asked.exit_code, asked.stdout) == (1, "")
+        assert asked.stderr.startswith("Error: policies.too-long.tags")
 
 
 @pytest.mark.usefixtures("seen")

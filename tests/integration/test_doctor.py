@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -25,7 +25,8 @@ from appstream_auditor.main import cli
 from sandbox.appstream.models import Fleet
 from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud
 from sandbox.server import Answer, serving
-from session_auditor.model import DetailType, Gap, Scope
+from session_auditor.model import DetailType, Gap, KnownPolicies, Scope
+from session_auditor.model import Fault as FleetFault
 from session_auditor.table import StoredTarget, Table
 from tests.shared.events import whole_life
 from tests.shared.history import TARGET
@@ -43,7 +44,11 @@ SETTINGS = {
     "TeamsWebhook": "notices/teams",
     "NoticeEmail": "ops@example.com",
     "ChatTopic": "true",
+    "PoliciesParameter": "/appstream/policies",
 }
+POLICIES = {"too-long": {"kind": "TOO_LONG", "minutes": [600]}}
+DOCUMENT = json.dumps({"version": 1, "timeZone": "UTC", "policies": POLICIES})
+MISSPELT = 'policies.after-hours.hours: no such hours "ofice"; known: office'
 # The protocols that answer in XML.
 QUERY = frozenset(["cloudformation", "sns"])
 ILL = (Level.FAULT, Level.UNKNOWN)
@@ -158,6 +163,7 @@ def without_schedule(cloud: LocalCloud, stack: Stack, state: str = "ENABLED") ->
 @pytest.fixture(scope="module")
 def patient(cloud: LocalCloud) -> Patient:
     cloud.client("ssm").put_parameter(Name="/notices/slack", Value=URL, Type="SecureString")
+    cloud.client("ssm").put_parameter(Name="/appstream/policies", Value=DOCUMENT, Type="String")
     cloud.client("secretsmanager").create_secret(Name="notices/teams", SecretString=URL)
     stack = cloud.deploy(SETTINGS)
     without_schedule(cloud, stack)
@@ -369,6 +375,25 @@ def unsubscribe(channel: str) -> Inject:
     return inject
 
 
+def store_policies(kind: Literal["String", "SecureString"] = "String") -> Inject:
+    return lambda patient: patient.client("ssm").put_parameter(
+        Name="/appstream/policies", Value=DOCUMENT, Type=kind, Overwrite=True
+    )
+
+
+def delete_policies(patient: Patient) -> None:
+    patient.client("ssm").delete_parameter(Name="/appstream/policies")
+
+
+def apply_policies(text: str, problem: str = "") -> Inject:
+    """Let the table say which policies are in force, and why the newest are not, as a sweep would."""
+
+    def inject(patient: Patient) -> None:
+        patient.put(patient.table.put_policies(KnownPolicies(text, problem))["Put"]["Item"])
+
+    return inject
+
+
 def subscribe(channel: str) -> Inject:
     return lambda patient: patient.client("sns").subscribe(
         TopicArn=patient.of(channel, "Topic"), Protocol="email", Endpoint="ops@example.com"
@@ -400,6 +425,31 @@ RECORD = {"requestPayload": {}, "responsePayload": {"errorType": "Sandbox.Timedo
             *(keep_an_event, publish_it, "", Check.PENDING_EVENTS),
             "1 event waiting for the event bus, the oldest for",
             id="an event pending",
+        ),
+        pytest.param(
+            *(apply_policies(DOCUMENT, MISSPELT), apply_policies(DOCUMENT), "", Check.POLICIES),
+            f"the newest policies are not applied, the last good ones stay in force: {MISSPELT}",
+            id="policies that are wrong",
+        ),
+        pytest.param(
+            *(apply_policies("", MISSPELT), apply_policies(DOCUMENT), "", Check.POLICIES),
+            f"the newest policies are not applied, none are in force: {MISSPELT}",
+            id="policies that never were good",
+        ),
+        pytest.param(
+            *(delete_policies, store_policies(), "", Check.POLICIES_PARAMETER),
+            "/appstream/policies, which should hold the policies, does not exist",
+            id="no parameter of policies",
+        ),
+        pytest.param(
+            *(store_policies("SecureString"), store_policies(), "", Check.POLICIES_PARAMETER),
+            "/appstream/policies is encrypted, so the auditor cannot read the policies in it",
+            id="policies that are encrypted",
+        ),
+        pytest.param(
+            *(set_alarm("", "PoliciesNotApplied", "ALARM"), set_alarm("", "PoliciesNotApplied", "OK")),
+            *("", Check.ALARMS, "the alarm PoliciesNotApplied is on"),
+            id="the alarm of policies on",
         ),
         pytest.param(
             *(refuse_an_event, take_it_back, "", Check.REFUSED_EVENTS),
@@ -547,6 +597,23 @@ def test_a_fault_ends_the_command_with_1(patient: Patient) -> None:
     assert fault["remedy"].startswith("aws lambda delete-function-concurrency")
 
 
+def test_a_fleet_with_errors_is_no_fault_of_the_audit(patient: Patient, deployment: Deployment) -> None:
+    errors = tuple(FleetFault(f"fleet-{number:02}", now(), "DOMAIN_JOIN_ERROR", 1) for number in range(12))
+    patient.change_target(lambda stored: stored._replace(target=replace(stored.target, faults=errors)))
+    found = [row for row in examine(deployment, now()) if row.check is Check.FLEETS]
+    ended = doctor()
+    patient.change_target(lambda stored: stored._replace(target=replace(stored.target, faults=())))
+    assert ended == (Exit.OK, [])
+    assert {row.level for row in found} == {Level.NOTE}
+    assert [row.sentence.split(" since ")[0] for row in found[:2]] == [
+        "AppStream names errors of fleet fleet-00",
+        "AppStream names errors of fleet fleet-01",
+    ]
+    assert found[0].sentence.endswith(": DOMAIN_JOIN_ERROR")
+    assert (len(found), found[-1].sentence) == (11, "and 2 more")
+    assert all(row.remedy for row in found)
+
+
 def test_no_sweep_for_three_intervals_is_a_fault(deployment: Deployment) -> None:
     (fault,) = faults(deployment, now() + timedelta(hours=2))
     assert (fault.check, fault.sentence) == (
@@ -584,13 +651,14 @@ def test_an_item_of_the_target_that_cannot_be_read_is_one_fault(patient: Patient
     (fault,) = (row for row in found if row["level"] == "FAULT")
     assert fault["check"] == Check.UNREADABLE_ITEMS
     assert {row["check"] for row in found if row["level"] == "UNKNOWN"} == {
-        *(Check.LAST_SWEEP, Check.COVERAGE, Check.PENDING_EVENTS)
+        *(Check.LAST_SWEEP, Check.COVERAGE, Check.FLEETS, Check.POLICIES, Check.PENDING_EVENTS)
     }
 
 
 EVERYWHERE = ["", "Slack", "Teams", "Mail", "Chat"]
 OF_THE_TABLE = [
-    *(Check.LAST_SWEEP, Check.COVERAGE, Check.UNREADABLE_ITEMS, Check.PENDING_EVENTS, Check.REFUSED_EVENTS)
+    *(Check.LAST_SWEEP, Check.COVERAGE, Check.FLEETS, Check.POLICIES),
+    *(Check.UNREADABLE_ITEMS, Check.PENDING_EVENTS, Check.REFUSED_EVENTS),
 ]
 
 
@@ -630,7 +698,10 @@ OF_THE_TABLE = [
             *("lambda", "GetEventSourceMapping", "lambda:GetEventSourceMapping"),
             {(channel, Check.TRIGGER) for channel in EVERYWHERE[1:]},
         ),
-        ("ssm", "DescribeParameters", "ssm:DescribeParameters", {("Slack", Check.WEBHOOK)}),
+        (
+            *("ssm", "DescribeParameters", "ssm:DescribeParameters"),
+            {("Slack", Check.WEBHOOK), ("", Check.POLICIES_PARAMETER)},
+        ),
         ("ssm", "GetParameter", "ssm:GetParameter", {("Slack", Check.WEBHOOK_URL)}),
         (
             *("secrets-manager", "DescribeSecret", "secretsmanager:DescribeSecret"),

@@ -58,7 +58,10 @@ EVERY = [
 
 @pytest.mark.parametrize("message", EVERY)
 def test_slack_takes_it(message: Message) -> None:
-    slack.check(channels.slack(message))
+    body = channels.slack(message)
+    slack.check(body)
+    # Nothing is cut off.
+    assert body["attachments"][0]["blocks"][0]["text"]["text"] == "\n".join(message.lines)
 
 
 @pytest.mark.parametrize("message", EVERY)

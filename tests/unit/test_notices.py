@@ -15,6 +15,8 @@ from session_auditor.notices import (
     messages,
     tone_of,
 )
+from tests.shared.events import envelope as received
+from tests.shared.events import whole_life
 from tests.shared.notices import envelope
 
 
@@ -54,6 +56,14 @@ class TestSingles:
         (message,) = told(notice(1, DetailType.FLEET_RECOVERED), several_targets=True)
         target = "account 123456789012, region eu-west-1"
         assert message.heading == f"AppStream Fleet Recovered on fleet cad, {target}"
+
+    @pytest.mark.parametrize("kind", DetailType)
+    def test_an_event_of_before_the_update_is_understood(self, kind: DetailType) -> None:
+        """It lacks the facts of the fleet and the tags; it may wait in the queue during the update."""
+        event = received(whole_life()[kind])
+        now = Notice.of(event)
+        del event["detail"]["data"]["fleet"], event["detail"]["data"]["tags"]
+        assert Notice.of(event) == now
 
     def test_what_is_there_twice_is_told_once(self) -> None:
         assert len(told(notice(1), notice(1))) == 1
@@ -153,6 +163,23 @@ class TestDigest:
         assert message.lines[:2] == ("31 on stack office, fleet cad", "after-hours 20, two-at-most 11")
         assert message.lines[2].endswith(" and 21 more")
         assert "; at the latest they end at 2026-03-02 15:00 UTC (MAX_DURATION)" in message.remark
+
+    def test_a_document_that_everybody_violates_is_one_message(self) -> None:
+        """3,000 sessions on 30 fleets violate 12 policies, each of which names 250."""
+        batch = [
+            notice(
+                number, DetailType.POLICY_VIOLATED, fleet=f"f{number % 30:02}", policy=f"p{number % 12:02}"
+            )
+            for number in range(3_000)
+        ]
+        (message,) = told(*batch)
+        assert message.heading == "AppStream Session Policy Violated: 3,000 sessions"
+        *places, rest, policies, names = message.lines
+        assert places == [f"100 on stack office, fleet f{number:02}" for number in range(10)]
+        assert rest == "2,000 on 20 more"
+        assert policies == ", ".join(f"p{number:02} 250" for number in range(10)) + " and 2 more"
+        assert names == ", ".join(f"“user{number}@example.com”" for number in range(10)) + " and 2,990 more"
+        assert len(message.notices) == 3_000
 
     def test_a_session_that_crosses_two_thresholds_of_a_policy_is_one(self) -> None:
         batch = [envelope(number, DetailType.POLICY_VIOLATED, minute=number) for number in range(4)]

@@ -277,7 +277,13 @@ class TestPolicies:
     def test_a_pop_up_says_how(self) -> None:
         told = told_of(snapshot_of(self.one), self.one.session.id, NOW, Options())
         texts = Reader(life_page(told, PLACE)).texts
-        assert "violates policy too-long since 18:00: it lasts for 1 h" in texts
+        assert "violates policy too-long since 18:00: it has lasted for 1 h" in texts
+
+    def test_where_there_is_little_room_they_take_that_of_how_long_nobody_is_there(self) -> None:
+        left = violating(remembered(1), "after-hours")
+        page = page_of(snapshot_of(left), replace(PLACE, width=360))
+        (_, table) = re.findall(r"<thead>(.*?)</thead>", page)
+        assert re.findall(r"<th[^>]*>(.*?)</th>", table) == ["User", "State", "Policy", "In"]
 
 
 class TestFleets:

@@ -75,12 +75,12 @@ HOURS = "mon-fri 07:00-19:00 Europe/Berlin"
         ),
         pytest.param(
             Violation("two", PolicyKind.TOO_MANY_SESSIONS, 0, at(60), "2", "3", "e"),
-            "violates policy two since 09:00: its user has 3 sessions, 2 are allowed",
+            "violates policy two since 09:00: its user has 3 sessions, and the limit is 2",
             id="too many sessions",
         ),
         pytest.param(
             Violation("long", PolicyKind.TOO_LONG, 90, at(91), "90", "90", "e"),
-            "violates policy long since 09:31: it lasts for 1 h 30 min",
+            "violates policy long since 09:31: it has lasted for 1 h 30 min",
             id="too long",
         ),
         pytest.param(

@@ -275,11 +275,18 @@ def _sessions(rows: Sequence[Row], place: Place) -> str:
     shown = rows[:ROWS_LIMIT]
     sessions = [row.session for row in shown]
     away = [row.away(place.now) for row in shown]
+    policies = [_policies(row) for row in shown]
     columns = [
         Column("User", [_user(each.user_id, place) for each in sessions]),
         Column("State", [_explain(*_state(row), row.session.id, place) for row in shown]),
-        Column("Policy", [_policies(row) for row in shown]),
-        Column("Away", [span(each) if each else "" for each in away], number=True),
+        Column("Policy", policies),
+        Column(
+            "Away",
+            [span(each) if each else "" for each in away],
+            number=True,
+            # The names of policies take its room.
+            from_width=420 if any(policies) else 0,
+        ),
         Column(
             "Ends",
             [moment(row.deadline.at, place.zone, place.now) for row in shown],
@@ -306,7 +313,7 @@ def _user(user_id: str, place: Place) -> str:
 def _policies(row: Row) -> str:
     names = row.policies
     more = f" +{len(names) - POLICIES_LIMIT}" if len(names) > POLICIES_LIMIT else ""
-    return " ".join(f"<b>{_text(name)}</b>" for name in names[:POLICIES_LIMIT]) + more
+    return "".join(f"<b>{_text(name)}</b>" for name in names[:POLICIES_LIMIT]) + more
 
 
 def _left(row: Row, place: Place) -> str:
@@ -424,7 +431,7 @@ STYLE = """\
 .asa .state.disconnected,.asa .state.never-connected{color:var(--warn)}
 .asa .state.abandoned{color:var(--bad);font-weight:700}
 .asa .state.unknown{color:var(--dim)}
-.asa td b{color:var(--bad);overflow-wrap:anywhere}
+.asa td b{display:block;min-width:90px;color:var(--bad);font-weight:400;overflow-wrap:anywhere}
 .asa .search{display:flex;flex-wrap:wrap;gap:6px;margin:6px 0}
 .asa .search input,.asa .search select{background:transparent;color:inherit;padding:4px 8px}
 .asa .search input,.asa .search select{border:1px solid var(--line);border-radius:4px}
