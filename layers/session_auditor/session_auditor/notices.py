@@ -49,7 +49,8 @@ class Place(NamedTuple):
 class Notice:
     """One event, as far as people are told of it. Times are ISO 8601, "" where there is none.
 
-    `codes` are those of a fleet's errors, with commas between; `policy` is the one that is violated, or no more.
+    `tags` are those of its stack and fleet, each as `key=value`. `codes` are those of a fleet's errors, with
+    commas between; `policy` is the one that is violated, or no more.
     """
 
     event_id: str
@@ -58,6 +59,7 @@ class Notice:
     place: Place
     summary: str
     resources: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     session_id: str = ""
     user_id: str = ""
     began: str = ""
@@ -89,6 +91,8 @@ class Notice:
                 ),
                 _text(data["summary"]),
                 tuple(_text(each) for each in event["resources"]),
+                # Of a release without tags, in a queue since before an update, it has none.
+                tuple(f"{_text(key)}={_text(value)}" for key, value in data.get("tags", {}).items()),
                 session_id=_text(session.get("id", "")),
                 user_id=_text(session.get("userId", "")),
                 began=_text(session.get("startTime", "")),
