@@ -203,7 +203,7 @@ class TestBrowser:
 
     def test_the_most_urgent_is_at_the_top(self, page: Page) -> None:
         assert users(page)[0] == "farid@example.com"
-        assert len(users(page)) == 11
+        assert len(users(page)) == 13
 
     def test_search(self, page: Page) -> None:
         page.fill("input[name=user]", "FARID")
@@ -213,7 +213,7 @@ class TestBrowser:
         page.fill("input[name=user]", "")
         page.select_option("select[name=state]", "connected")
         click(page, ".search .btn")
-        assert len(users(page)) == 10
+        assert len(users(page)) == 12
 
     def test_from_a_fleet_to_a_user_and_back(self, page: Page) -> None:
         click(page, "#widget td a:text-is('cad')")
@@ -222,7 +222,7 @@ class TestBrowser:
         click(page, "#widget td a:text-is('farid@example.com')")
         assert page.inner_text("#widget h2").startswith("User farid@example.com")
         click(page, "#widget h2 a.btn")
-        assert len(users(page)) == 11
+        assert len(users(page)) == 13
 
     def test_the_life_of_a_session_pops_up(self, page: Page) -> None:
         click(page, "#widget td a:has-text('disconnected')")
@@ -230,7 +230,7 @@ class TestBrowser:
         told = page.inner_text("dialog")
         assert "disconnected since 14:00; ends at 15:00, in 10m (disconnect timeout)" in told
         assert "nobody connected for 15 min" in told
-        assert len(users(page)) == 11, "the widget stays as it was"
+        assert len(users(page)) == 13, "the widget stays as it was"
         page.click("dialog button")
         assert not page.is_visible("dialog")
 
