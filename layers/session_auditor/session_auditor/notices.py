@@ -25,7 +25,6 @@ CAUSES_NAMED = 10
 SESSIONS_NAMED = 10
 # What a digest prints of a name; every text in it is bounded by that.
 NAME_LIMIT = 60
-_OF_FLEETS = frozenset([DetailType.FLEET_FAULTED, DetailType.FLEET_RECOVERED])
 
 
 class Tone(StrEnum):
@@ -259,7 +258,7 @@ def _subjects(notice: Notice) -> str:
     """Return what a digest of such notices counts."""
     if notice.session_id:
         return "sessions"
-    return "fleets" if notice.detail_type in _OF_FLEETS else "stacks and fleets"
+    return "fleets" if notice.place.fleet and not notice.place.stack else "stacks and fleets"
 
 
 def _causes(notices: Sequence[Notice]) -> list[str]:
