@@ -21,11 +21,12 @@ from appstream_auditor.main import cli
 from sandbox.appstream.models import StreamingSession
 from sandbox.cloud import CREDENTIALS, REGION, LocalCloud, local_cloud
 from sandbox.console import BOARD, Call, console, deployed_board
-from sandbox.day import BEGIN, STEPS, opening, time_of_day
+from sandbox.day import BEGIN, EXPIRED_PASSWORD, POLICIES, STEPS, opening, time_of_day
 from sandbox.demo import deployed_auditor
 from tests.shared.npm import npm_pack
 
 MINUTE = timedelta(minutes=1)
+PARAMETER = "/appstream/policies"
 # Six times of the day; the last is where the browser looks.
 ASKED_AT = ("08:25", "10:17", "12:20", "13:20", "14:20", "14:50")
 DOMPURIFY = "dompurify@3.5.0"
@@ -58,7 +59,9 @@ def office() -> Iterator[Office]:
         patch.setenv("AWS_ENDPOINT_URL_APPSTREAM", cloud.appstream_endpoint)
         patch.setenv("AWS_REGION", REGION)
         patch.delitem(sys.modules, "auditor", raising=False)
-        auditor = deployed_auditor(cloud, cloud.deploy({"Sweeps": "DISABLED"}, name=DEFAULT_STACK))
+        cloud.client("ssm").put_parameter(Name=PARAMETER, Value=json.dumps(POLICIES), Type="String")
+        settings = {"Sweeps": "DISABLED", "PoliciesParameter": PARAMETER, "TagKeys": "department"}
+        auditor = deployed_auditor(cloud, cloud.deploy(settings, name=DEFAULT_STACK))
         stack = cloud.deploy({}, name="board", template=BOARD)
         here = Office(cloud, deployed_board(cloud, stack, lambda: here.now))
         opening(cloud.appstream)
@@ -203,7 +206,7 @@ class TestBrowser:
 
     def test_the_most_urgent_is_at_the_top(self, page: Page) -> None:
         assert users(page)[0] == "farid@example.com"
-        assert len(users(page)) == 11
+        assert len(users(page)) == 13
 
     def test_search(self, page: Page) -> None:
         page.fill("input[name=user]", "FARID")
@@ -213,7 +216,23 @@ class TestBrowser:
         page.fill("input[name=user]", "")
         page.select_option("select[name=state]", "connected")
         click(page, ".search .btn")
-        assert len(users(page)) == 10
+        assert len(users(page)) == 12
+
+    def test_who_violates_a_policy_and_how(self, page: Page) -> None:
+        page.select_option("select[name=state]", "violating")
+        click(page, ".search .btn")
+        assert users(page) == ["hiro@example.com"]
+        assert page.inner_text("#widget td b") == "two-at-most"
+        click(page, "#widget td a:has-text('connected')")
+        assert "violates policy two-at-most since 14:28: its user has 3 sessions" in page.inner_text("dialog")
+
+    def test_a_fleet_that_cannot_join_its_domain(self, page: Page) -> None:
+        # Fleets are described every ten minutes.
+        said = f"AppStream names errors of fleet cad since 14:28: {EXPIRED_PASSWORD[0]}."
+        assert said in page.inner_text("#widget .fault")
+        click(page, "#widget .fault a")
+        assert page.inner_text("#widget h2").startswith("Fleet cad")
+        assert said in page.inner_text("#widget .fault")
 
     def test_from_a_fleet_to_a_user_and_back(self, page: Page) -> None:
         click(page, "#widget td a:text-is('cad')")
@@ -222,7 +241,7 @@ class TestBrowser:
         click(page, "#widget td a:text-is('farid@example.com')")
         assert page.inner_text("#widget h2").startswith("User farid@example.com")
         click(page, "#widget h2 a.btn")
-        assert len(users(page)) == 11
+        assert len(users(page)) == 13
 
     def test_the_life_of_a_session_pops_up(self, page: Page) -> None:
         click(page, "#widget td a:has-text('disconnected')")
@@ -230,7 +249,7 @@ class TestBrowser:
         told = page.inner_text("dialog")
         assert "disconnected since 14:00; ends at 15:00, in 10m (disconnect timeout)" in told
         assert "nobody connected for 15 min" in told
-        assert len(users(page)) == 11, "the widget stays as it was"
+        assert len(users(page)) == 13, "the widget stays as it was"
         page.click("dialog button")
         assert not page.is_visible("dialog")
 
