@@ -76,8 +76,10 @@ class Meter:
             "CloudWatch": sweeps * LOG_BYTES / 1e9 * PRICES["CloudWatch, GB of logs"],
         }
         month = {service: cost * factor for service, cost in costs.items()}
-        month["CloudWatch"] += METRICS * PRICES["CloudWatch, metric a month"]
-        month["CloudWatch"] += ALARMS * PRICES["CloudWatch, alarm a month"]
+        # Where policies are read there is one more of each.
+        more = int("ssm GetParameter" in self.calls)
+        month["CloudWatch"] += (METRICS + more) * PRICES["CloudWatch, metric a month"]
+        month["CloudWatch"] += (ALARMS + more) * PRICES["CloudWatch, alarm a month"]
         return month
 
     def _write(self, item: Mapping[str, Any]) -> int:

@@ -60,13 +60,13 @@ class TestPrinted:
         assert printed[shown + 1] == "Press Enter to go on with the day."
 
     def test_it_ends_with_the_verdict(self, printed: list[str]) -> None:
-        verdict = "49 events, 49 ids, 42 messages in Slack and in Teams: that is what happened."
+        verdict = "59 events, 59 ids, 53 messages in Slack and in Teams: that is what happened."
         assert printed[-1] == verdict
 
     def test_a_file_gets_a_line_a_message_and_no_control_sequences(self, printed: list[str]) -> None:
         assert all(text.isprintable() for text in printed)
         day = printed[: printed.index("")]
-        assert sum(bool(re.match(r"\d\d:\d\d  \w+ +\S", text)) for text in day) == 42
+        assert sum(bool(re.match(r"\d\d:\d\d  \w+ +\S", text)) for text in day) == 53
         assert not any(text.startswith(" ") for text in printed)
 
     def test_the_readme_shows_what_it_prints(self, printed: list[str]) -> None:

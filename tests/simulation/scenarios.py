@@ -591,8 +591,9 @@ SCENARIOS = (
     Scenario(
         "sessions that are too long",
         (
-            Moment(0, all_of(office, policies(long=too_long(10, 20, fleets="f1")), arrive("a"))),
-            Moment(11 * MINUTE, arrive("b", ago=3600)),
+            Moment(0, all_of(office, small_pages, policies(long=too_long(10, 20, fleets="f1")), arrive("a"))),
+            Moment(11 * MINUTE, all_of(arrive("b", ago=3600), failing("s1/f1", after_a_page=True))),
+            Moment(MINUTE, failing()),
             Moment(10 * MINUTE, arrive("c", ago=700)),
             Moment(MINUTE, each("expire", "a", "b")),
             Moment(MINUTE, each("end", "c")),
@@ -603,14 +604,14 @@ SCENARIOS = (
     Scenario(
         "hosts that drain, and a pause",
         (
-            Moment(0, all_of(office, policies(host={"kind": "DRAINING", "minutes": [5]}))),
+            Moment(0, all_of(office, small_pages, policies(host={"kind": "DRAINING", "minutes": [5]}))),
             Moment(MINUTE, all_of(arrive("a", "b"), drain("a"))),
             Moment(4 * MINUTE),
             Moment(2 * MINUTE, drain("b")),
             Moment(10 * MINUTE),
             Moment(4 * MINUTE),
             Moment(2 * MINUTE),
-            Moment(MINUTE, all_of(drain("b", status="ACTIVE"), failing("s1/f1"))),
+            Moment(MINUTE, all_of(drain("a", "b", status="ACTIVE"), failing("s1/f1", after_a_page=True))),
             Moment(MINUTE, all_of(failing(), each("end", "a"))),
         ),
         RULED,

@@ -6,10 +6,10 @@ rewritten around it. One whose function is gone does not load, and one that chan
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial, wraps
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -22,16 +22,20 @@ from session_auditor import (
     comparison,
     contract,
     coverage,
+    faults,
     lifecycle,
     publisher,
     rules,
     snapshots,
+    states,
     sweep,
     table,
     timeline,
+    violations,
 )
 from session_auditor.comparison import Comparison, Transition
 from session_auditor.coverage import Audit, Coverage, Watch
+from session_auditor.faults import Faults
 from session_auditor.listing import SessionLister
 from session_auditor.model import (
     Cause,
@@ -48,9 +52,12 @@ from session_auditor.model import (
     Scope,
     Snapshot,
 )
+from session_auditor.policies import Document, Draining, Hours
 from session_auditor.publisher import Published
+from session_auditor.rules import draining, outside_hours
 from session_auditor.snapshots import Snapshots
 from session_auditor.sweep import Auditor, Clock, TimeLeft
+from session_auditor.violations import Judged
 from tests.simulation import invariants, test_containers, test_crashes, test_interleavings, test_stalls
 from tests.simulation.aws import Cloud
 from tests.simulation.invariants import Broken, event_id, session_of
@@ -310,8 +317,8 @@ def compared(change: Callable[[Comparison], Comparison], **options: Any) -> Brea
     """Change what the comparison found, or the options that it went by."""
     original = comparison.compare
 
-    def otherwise(snapshot: Snapshot, listing: Listing, given: Options) -> Comparison:
-        return change(original(snapshot, listing, replace(given, **options)))
+    def otherwise(snapshot: Snapshot, listing: Listing, given: Options, *policies: Document) -> Comparison:
+        return change(original(snapshot, listing, replace(given, **options), *policies))
 
     return everywhere(comparison.compare, otherwise)
 
@@ -328,6 +335,100 @@ def changed_filter_forgets() -> Breakage:
         return replace(found, transitions=rest, forgotten=found.forgotten | ids)
 
     return compared(forget)
+
+
+def cleared_after_the_end() -> Breakage:
+    def end_first(found: Comparison) -> Comparison:
+        closing = {DetailType.ENDED, DetailType.UNWATCHED}
+        return replace(
+            found,
+            transitions=tuple(
+                replace(
+                    each, changes=tuple(sorted(each.changes, key=lambda it: it.detail_type not in closing))
+                )
+                for each in found.transitions
+            ),
+        )
+
+    return compared(end_first)
+
+
+def violation_cleared_twice() -> Breakage:
+    original = violations.judge
+
+    def stays_open(*arguments: Any) -> Iterator[tuple[str, Judged]]:
+        for session_id, (after, changes) in original(*arguments):
+            over = [each.violation for each in changes if each.detail_type is DetailType.POLICY_CLEARED]
+            yield session_id, (replace(after, violations=(*after.violations, *filter(None, over))), changes)
+
+    return everywhere(original, stays_open)
+
+
+def violation_raised_in_a_failed_scope() -> Breakage:
+    original = comparison._judged
+
+    def judged(cases: Any, listing: Listing, document: Document) -> Any:
+        return original(cases, replace(listing, failed={}), document)
+
+    return everywhere(original, judged)
+
+
+def violation_forgotten_after_a_restart() -> Breakage:
+    original = states.read_state
+
+    def forgetful(*arguments: Any) -> Remembered:
+        return replace(original(*arguments), violations=())
+
+    return everywhere(original, forgetful)
+
+
+def hole_takes_back_a_violation() -> Breakage:
+    original = draining.violated
+
+    def anew(policy: Draining, sessions: Iterable[Remembered], now: datetime) -> Any:
+        return original(policy, (replace(each, violations=()) for each in sessions), now)
+
+    return everywhere(original, anew)
+
+
+def hours_end_when_clocks_are_put_back() -> Breakage:
+    original = outside_hours._span
+
+    def first(hours: Hours, day: date) -> tuple[datetime, datetime]:
+        begin, _ = original(hours, day)
+        midnight = datetime(day.year, day.month, day.day, tzinfo=hours.zone)
+        return begin, (midnight + hours.end * clocks.MINUTE).astimezone(UTC)
+
+    return everywhere(original, first)
+
+
+def hours_know_no_summer_time() -> Breakage:
+    original = outside_hours._span
+
+    def in_winter(hours: Hours, day: date) -> tuple[datetime, datetime]:
+        midnight = datetime(day.year, day.month, day.day, tzinfo=hours.zone).astimezone(UTC)
+        return midnight + hours.begin * clocks.MINUTE, midnight + hours.end * clocks.MINUTE
+
+    return everywhere(original, in_winter)
+
+
+def fault_told_twice() -> Breakage:
+    original = faults.faults_after
+
+    def forgetful(*arguments: Any) -> Faults:
+        found = original(*arguments)
+        return found._replace(open=tuple(replace(fault, codes="") for fault in found.open))
+
+    return everywhere(original, forgetful)
+
+
+def fleet_recovers_when_fleets_cannot_be_read() -> Breakage:
+    def believed(listing: Listing) -> Listing:
+        if listing.fleets_read:
+            return listing
+        return replace(listing, fleets_read=listing.begin, fleet_errors={}, unread={})
+
+    return listed(believed)
 
 
 def sequence_reset() -> Breakage:
@@ -452,6 +553,50 @@ MUTANTS = [
     Mutant(refused_topology_is_empty, day, "published_is_expected"),
     Mutant(degraded_at_the_first_failure, day, "published_is_expected"),
     Mutant(refused_type_costs_the_scope, day, "published_is_expected"),
+    Mutant(
+        violation_cleared_twice,
+        day,
+        "violations_are_opened_and_closed",
+        first="an evening after hours",
+    ),
+    Mutant(
+        violation_raised_in_a_failed_scope,
+        day,
+        "published_is_expected",
+        first="sessions that are too long",
+    ),
+    Mutant(
+        violation_forgotten_after_a_restart,
+        day,
+        "violations_are_opened_and_closed",
+        first="sessions that are too long",
+    ),
+    Mutant(
+        cleared_after_the_end,
+        day,
+        "sequences_are_gapless_and_in_order",
+        first="sessions that are too long",
+    ),
+    Mutant(hole_takes_back_a_violation, day, "published_is_expected", first="hosts that drain, and a pause"),
+    Mutant(
+        hours_end_when_clocks_are_put_back,
+        day,
+        "published_is_expected",
+        first="an evening on which clocks are put back",
+    ),
+    Mutant(
+        hours_know_no_summer_time,
+        day,
+        "published_is_expected",
+        first="an evening on which clocks are put forward",
+    ),
+    Mutant(fault_told_twice, day, "faults_are_opened_and_closed", first="fleets that fail and mend"),
+    Mutant(
+        fleet_recovers_when_fleets_cannot_be_read,
+        day,
+        "published_is_expected",
+        first="fleets that fail and mend",
+    ),
     Mutant(
         kept_snapshot_is_believed_unseen,
         test_containers.test_another_container_between_two_sweeps_of_a_warm_one,

@@ -482,6 +482,17 @@ FIVE = [(minute, None) for minute in range(5)]
             [("Faulted", 1, "A")],
             id="not known to be gone",
         ),
+        pytest.param(
+            reading(
+                day((0, None), (1, "gone"), (2, "gone")),
+                fleet("A"),
+                fleet("B"),
+                fleet(),
+                topology_whole=False,
+            ),
+            [("Faulted", 1, "A"), ("Faulted", 2, "B"), ("Recovered", 3, "B")],
+            id="not known to be gone, and looked at as before",
+        ),
     ],
 )
 def test_faults_of_fleets(oracle: Oracle, expected: list[tuple[str, int, str]]) -> None:

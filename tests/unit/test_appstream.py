@@ -564,7 +564,7 @@ class TestTopology:
         history.observe(1, session())
         estate.wire.answers["DescribeFleets"] = raising(client_error("AccessDeniedException"))
         known = replace(SETTLED, sessions=history.snapshot.sessions)
-        assert listing(snapshot=known).facts.fleets == {"cad": Fleet(3600, "ON_DEMAND")}
+        assert listing(snapshot=known).facts.fleets == {"cad": Fleet(3600)}
 
     @pytest.mark.usefixtures("estate")
     def test_the_fleets_that_were_read_now_are_news_whatever_another_clock_said(self) -> None:

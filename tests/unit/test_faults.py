@@ -42,6 +42,14 @@ def test_each_change_of_the_codes_is_told_once() -> None:
     assert seen(told, 6, "") == []
 
 
+def test_no_window_begins_after_it_ends_where_clocks_differ() -> None:
+    told = History()
+    seen(told, 1, "", read=5)
+    told.observe(2, fleets_read=at(2), fleet_errors={SCOPE.fleet: "A"})
+    metadata = json.loads(told.events[-1].detail)["metadata"]
+    assert metadata["previousObservedAt"] == metadata["observedAt"]
+
+
 def test_the_first_sweep_tells_of_a_fleet_that_fails() -> None:
     assert seen(History(), 0, "A") == ["Faulted A"]
 

@@ -465,6 +465,15 @@ class TestPolicies:
             asked.append("GetParameter" in policed.wire.operations())
         assert [minute for minute, each in enumerate(asked) if each] == [0, 5, 10]
 
+    def test_without_time_for_it_the_last_one_is_in_force(self, policed: Estate) -> None:
+        self.pass_minutes(policed, 5)
+        policed.store(long=LONG | {"minutes": [7]})
+        policed.sweep(time_left=4.0)
+        assert "GetParameter" not in policed.wire.operations()
+        # It is read in the next sweep, which has time.
+        policed.sweep()
+        assert policed.told() == ["Violated"]
+
     def test_without_its_name_nothing_is_asked(self, estate: Estate) -> None:
         estate.sweep()
         assert "GetParameter" not in estate.wire.operations()

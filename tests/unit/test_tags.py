@@ -125,6 +125,16 @@ def test_a_walk_that_fails_costs_tags_and_no_sweep(wire: Wire, broken: Any, reas
     assert after.fleets_read == at(5)
 
 
+def test_without_time_for_them_they_are_the_last_known(wire: Wire) -> None:
+    topology = reader("team")
+    facts(topology)
+    wire.calls.clear()
+    found = topology.read(Snapshot(), Options(), at(5), lambda: 0.0)
+    assert "GetResources" not in wire.operations()
+    assert found.facts.tags(SCOPE) == {"team": "cad"}
+    assert found.unread["tags"] == "DEADLINE"
+
+
 def test_a_new_container_keeps_those_of_the_table(wire: Wire) -> None:
     known, _ = facts(reader("team"))
     snapshot = Snapshot(target=Target(at(0), fleets_read=at(0)), facts=known)

@@ -40,6 +40,8 @@ def faults_after(snapshot: Snapshot, listing: Listing, options: Options, room: i
     read_before = target.fleets_read if target else None
     if listing.fleets_read is None:
         return Faults(tuple(known.values()), read_before, ())
+    # A clock that is fast may have dated it.
+    previous = min(read_before, listing.observed_at) if read_before else None
     changes: list[FaultChange] = []
     waits = False
     for name, codes in sorted(_codes_now(known, listing, options).items()):
@@ -54,7 +56,7 @@ def faults_after(snapshot: Snapshot, listing: Listing, options: Options, room: i
         sequence = before.sequence + 1 if before else 1
         after = Fault(name, before.since if before else listing.observed_at, codes or told, sequence)
         kind: FleetType = DetailType.FLEET_FAULTED if codes else DetailType.FLEET_RECOVERED
-        changes.append(FaultChange(kind, after, read_before))
+        changes.append(FaultChange(kind, after, previous))
         if codes:
             known[name] = after
         else:

@@ -96,11 +96,13 @@ class Auditor:
         snapshot = self.snapshots.load(begin)
         # However much was left over, half of the time belongs to finding out what is new.
         snapshot, published = self._publish(snapshot, clock, lambda: time_left() - limit / 2)
-        policies = self.policies.read(snapshot, begin)
+        in_time = time_left() > margin
+        policies = self.policies.read(snapshot, begin) if in_time else snapshot.policies
         listing = self._list(snapshot, begin, clock, lambda: time_left() - margin)
         deferred: Mapping[str, Deferred] = {}
         try:
-            snapshot = self.snapshots.adopt(snapshot, policies, self.policies.read_at)
+            read_at = self.policies.read_at if in_time else None
+            snapshot = self.snapshots.adopt(snapshot, policies, read_at)
             snapshot, deferred = self._commit(
                 snapshot, listing, sweep_id, lambda: time_left() - COMMIT_SECONDS
             )

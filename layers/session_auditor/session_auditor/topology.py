@@ -257,7 +257,9 @@ class TopologyReader:
         # Tags are read beside the fleets that bear them.
         fleets = {name: replace(fleet, tags=known.fleet(name).tags) for name, fleet in fleets.items()}
         read = Facts(fleets)
-        if self._tags:
+        if self._tags and time_left() <= 0:
+            problems["tags"] = DEADLINE
+        elif self._tags:
             try:
                 tags = self._tags.read(time_left)
             except CutShortError as error:
@@ -321,9 +323,9 @@ def _names(records: Any) -> tuple[set[str], bool]:
 
 
 def _known_of_sessions(snapshot: Snapshot) -> dict[str, Fleet]:
-    """Return what is known of fleets by their sessions: earlier releases kept two facts with each."""
+    """Return what is known of fleets by their sessions: earlier releases kept the timeout there alone."""
     return {
-        each.session.scope.fleet: Fleet(each.disconnect_timeout, each.fleet_type)
+        each.session.scope.fleet: Fleet(each.disconnect_timeout)
         for each in (stored.remembered for stored in snapshot.sessions.values())
     }
 
