@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 TARGETS_KEPT = 200
 # A role assumes another for an hour at most (IAM, "role chaining"); no sweep lasts as long as what is left.
 RENEWED_BEFORE_THE_END = timedelta(minutes=20)
+USED_BEFORE_THE_END = timedelta(minutes=2)
 # What a spoke's CloudTrail shows.
 ROLE_SESSION_NAME = "session-auditor"
 
@@ -113,23 +114,30 @@ class Auditors:
         if (account_id, region) == self.own.target_id[1:]:
             return self.own
         kept = self._others.pop((account_id, region), None)
-        credentials = kept.credentials if kept else None
-        lister: Lister | None = kept.auditor.lister if kept else None
         try:
-            current = self._credentials_for(account_id, now)
+            credentials = self._credentials_for(account_id, now)
         except (ClientError, BotoCoreError) as error:
-            lister, credentials = NoAccess(f"AssumeRole {error_code(error)}"), None
+            kept = self._without_access(kept, account_id, region, error_code(error))
         except MALFORMED_ERRORS:
-            lister, credentials = NoAccess(f"AssumeRole {MALFORMED}"), None
+            kept = self._without_access(kept, account_id, region, MALFORMED)
         else:
-            if not isinstance(lister, SessionLister) or current is not credentials:
+            if kept is None or kept.credentials is not credentials:
                 # A target that hangs must not take the time of many.
-                lister, credentials = self._lister(region, current, attempts=2), current
-        auditor = replace(kept.auditor, lister=lister) if kept else self._auditor(account_id, region, lister)
-        self._others[account_id, region] = _Kept(auditor, credentials)
+                lister = self._lister(region, credentials, attempts=2)
+                kept = _Kept(self._with(lister, kept, account_id, region), credentials)
+        self._others[account_id, region] = kept
         if len(self._others) > TARGETS_KEPT:
             self._others.popitem(last=False)
-        return auditor
+        return kept.auditor
+
+    def _without_access(self, kept: _Kept | None, account_id: str, region: str, reason: str) -> _Kept:
+        return _Kept(self._with(NoAccess(f"AssumeRole {reason}"), kept, account_id, region), None)
+
+    def _with(self, lister: Lister, kept: _Kept | None, account_id: str, region: str) -> Auditor:
+        """Return the auditor of a target with another lister; what it knows of the table stays."""
+        if kept is None:
+            return self._auditor(account_id, region, lister)
+        return replace(kept.auditor, lister=lister)
 
     def _auditor(self, account_id: str, region: str, lister: Lister) -> Auditor:
         settings = self._settings
@@ -162,10 +170,18 @@ class Auditors:
         return SessionLister(appstream, topology, workers=settings.workers, user_id=self._user_id)
 
     def _credentials_for(self, account_id: str, now: datetime) -> Credentials:
-        """Return those for an account, renewed before they end."""
+        """Return those for an account, renewed before they end; if they cannot be, as long as they last."""
         known = self._credentials.get(account_id)
         if known and now < known.end - RENEWED_BEFORE_THE_END:
             return known
+        try:
+            self._credentials[account_id] = self._assumed(account_id)
+        except (ClientError, BotoCoreError):
+            if known is None or now >= known.end - USED_BEFORE_THE_END:
+                raise
+        return self._credentials[account_id]
+
+    def _assumed(self, account_id: str) -> Credentials:
         role = f"arn:{self._partition}:iam::{account_id}:role/{self._settings.spoke_role}"
         request: AssumeRoleRequestTypeDef = {"RoleArn": role, "RoleSessionName": ROLE_SESSION_NAME}
         if self._settings.external_id:
@@ -176,9 +192,7 @@ class Auditors:
             aws_secret_access_key=given["SecretAccessKey"],
             aws_session_token=given["SessionToken"],
         )
-        renewed = Credentials(keys, given["Expiration"])
-        self._credentials[account_id] = renewed
-        return renewed
+        return Credentials(keys, given["Expiration"])
 
     @cached_property
     def _sts(self) -> "STSClient":
