@@ -160,10 +160,12 @@ class Auditors:
         keys = credentials.keys
         # AppStream publishes no rate, and others need some of it: this mode finds out how much there is.
         gentle = self._config.merge(Config(retries={"mode": "adaptive", "max_attempts": attempts}))
-        appstream = self._aws.client("appstream", region, config=gentle, **keys)
+        appstream = self._aws.client("appstream", region_name=region, config=gentle, **keys)
         tags = None
         if settings.tag_keys:
-            client = self._aws.client("resourcegroupstaggingapi", region, config=self._once_more, **keys)
+            client = self._aws.client(
+                "resourcegroupstaggingapi", region_name=region, config=self._once_more, **keys
+            )
             tags = TagReader(client, settings.tag_keys)
         keep_for = timedelta(minutes=settings.topology_minutes)
         topology = TopologyReader(appstream, tags, workers=settings.workers, keep_for=keep_for)
