@@ -49,7 +49,8 @@ class Place(NamedTuple):
 class Notice:
     """One event, as far as people are told of it. Times are ISO 8601, "" where there is none.
 
-    `codes` are those of a fleet's errors, with commas between; `policy` is the one that is violated, or no more.
+    `codes` are those of a fleet's errors, with commas between; `policy` is the one that is violated, or no
+    more.
     """
 
     event_id: str
