@@ -1,6 +1,7 @@
 """What people are told of a batch: how many messages, of what, in which order, with which words."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,14 @@ class TestSingles:
         ]
         assert [message.id[-1] for message in told(*batch)] == ["1", "2", "3"]
 
+    def test_those_of_one_sweep_come_as_they_are_numbered(self) -> None:
+        violated = replace(notice(1, DetailType.POLICY_VIOLATED), sequence=2)
+        started = replace(notice(2, DetailType.STARTED), sequence=1)
+        assert [message.detail_type for message in told(violated, started)] == [
+            DetailType.STARTED,
+            DetailType.POLICY_VIOLATED,
+        ]
+
 
 class TestDigest:
     def test_more_than_three_are_counted_by_stack_and_fleet(self) -> None:
@@ -143,6 +152,11 @@ class TestDigest:
         assert message.heading == "AppStream Fleet Faulted: 5 fleets"
         assert message.lines == (*(f"1 on fleet f{number}" for number in range(5)), f"{join} 5, {subnet} 2")
         assert message.remark == "Observed at 2026-03-02 14:00 UTC"
+
+    def test_fleets_that_recovered_are_counted(self) -> None:
+        batch = [notice(number, DetailType.FLEET_RECOVERED, fleet=f"f{number}") for number in range(4)]
+        (message,) = told(*batch)
+        assert message.heading == "AppStream Fleet Recovered: 4 fleets"
 
     def test_a_fleet_whose_errors_change_is_one(self) -> None:
         codes = ("A_CODE", "A_CODE,B_CODE", "B_CODE", "A_CODE")

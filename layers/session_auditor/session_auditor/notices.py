@@ -25,7 +25,6 @@ CAUSES_NAMED = 10
 SESSIONS_NAMED = 10
 # What a digest prints of a name; every text in it is bounded by that.
 NAME_LIMIT = 60
-_OF_FLEETS = frozenset([DetailType.FLEET_FAULTED, DetailType.FLEET_RECOVERED])
 
 
 class Tone(StrEnum):
@@ -49,7 +48,8 @@ class Place(NamedTuple):
 class Notice:
     """One event, as far as people are told of it. Times are ISO 8601, "" where there is none.
 
-    `codes` are those of a fleet's errors, with commas between; `policy` is the one that is violated, or no more.
+    `tags` are those of its stack and fleet, each as `key=value`. `codes` are those of a fleet's errors, with
+    commas between; `policy` is the one that is violated, or no more.
     """
 
     event_id: str
@@ -57,7 +57,9 @@ class Notice:
     observed_at: str
     place: Place
     summary: str
+    sequence: int = 0
     resources: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     session_id: str = ""
     user_id: str = ""
     began: str = ""
@@ -88,7 +90,10 @@ class Notice:
                     _text(about["fleetName"]),
                 ),
                 _text(data["summary"]),
+                int(metadata.get("sequence", 0)),
                 tuple(_text(each) for each in event["resources"]),
+                # Of a release without tags, in a queue since before an update, it has none.
+                tuple(f"{_text(key)}={_text(value)}" for key, value in data.get("tags", {}).items()),
                 session_id=_text(session.get("id", "")),
                 user_id=_text(session.get("userId", "")),
                 began=_text(session.get("startTime", "")),
@@ -103,6 +108,11 @@ class Notice:
             # An error's own text may quote an event, and events hold user ids.
             reason = str(error) if isinstance(error, NoticeError) else f"no event: {type(error).__name__}"
             raise NoticeError(reason) from None
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """Where it stands among others: by time, and those of one sweep as they are numbered."""
+        return self.observed_at, self.sequence, self.event_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +171,7 @@ def messages(
     and name it.
     """
     once = {notice.event_id: notice for notice in notices}
-    in_order = sorted(once.values(), key=lambda notice: (notice.observed_at, notice.event_id))
+    in_order = sorted(once.values(), key=lambda notice: notice.order)
     by_type: dict[DetailType, list[Notice]] = {}
     for notice in in_order:
         by_type.setdefault(notice.detail_type, []).append(notice)
@@ -171,7 +181,7 @@ def messages(
             told.append(_digest(of_type, time_zone, several_targets=several_targets))
         else:
             told += [_single(notice, time_zone, several_targets=several_targets) for notice in of_type]
-    return tuple(sorted(told, key=lambda message: (message.notices[0].observed_at, message.id)))
+    return tuple(sorted(told, key=lambda message: message.notices[0].order))
 
 
 def _single(notice: Notice, zone: tzinfo, *, several_targets: bool) -> Message:
@@ -255,7 +265,7 @@ def _subjects(notice: Notice) -> str:
     """Return what a digest of such notices counts."""
     if notice.session_id:
         return "sessions"
-    return "fleets" if notice.detail_type in _OF_FLEETS else "stacks and fleets"
+    return "fleets" if notice.place.fleet and not notice.place.stack else "stacks and fleets"
 
 
 def _causes(notices: Sequence[Notice]) -> list[str]:
