@@ -442,7 +442,8 @@ class Target:
     when the last did that asked for the policies.
     `authentication_types` are those that the last sweep asked for; None if none was left out.
     `sessions_schema` is that of the session items which the release of the last sweep writes; a release that
-    leaves newer items alone says 0.
+    leaves newer items alone says 0. `idle_since` is when the first of the sweeps in a row began that found no
+    session, or no stack that can be read; None if the last one found any.
     """
 
     first_begin: Time | None
@@ -457,6 +458,7 @@ class Target:
     faults: tuple[Fault, ...] = ()
     fleets_read: Time | None = None
     policies_read: Time | None = None
+    idle_since: Time | None = None
 
 
 @dataclass(frozen=True, slots=True)
