@@ -151,7 +151,7 @@ def test_many_targets_are_spread_over_the_interval(seconds: int, a_minute: int) 
 @pytest.mark.parametrize(
     ("target", "minutes", "overdue", "why"),
     [
-        pytest.param(None, 0, True, "NEVER_SWEPT", id="never swept"),
+        pytest.param(None, 0, True, "NOTHING_KNOWN", id="never swept"),
         pytest.param(swept(), 3, False, "UNKNOWN", id="three intervals"),
         pytest.param(swept(), 3.1, True, "UNKNOWN", id="more than three intervals"),
         pytest.param(swept(gap="AccessDenied"), 30, True, "AccessDenied", id="unreadable"),

@@ -88,7 +88,7 @@ def is_overdue(target: Target | None, seconds: int, now: datetime) -> bool:
 def why_overdue(target: Target | None) -> str:
     """Return why a target was not swept, as far as the table says: an error code, or one of ours."""
     if target is None:
-        return "NEVER_SWEPT"
+        return "NOTHING_KNOWN"
     reasons = [gap.reason for gap in target.gaps if gap.scope == WHOLE_TARGET]
     return reasons[0] if reasons else "UNKNOWN"
 
