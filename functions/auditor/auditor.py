@@ -13,33 +13,23 @@ gc.disable()
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import boto3
-import botocore.session
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
-from session_auditor import USER_AGENT, __version__
-from session_auditor.documents import PoliciesReader
-from session_auditor.errors import PoliciesError
-from session_auditor.listing import SessionLister, utc
-from session_auditor.model import TargetId, UserIdMode
-from session_auditor.publisher import Publisher
-from session_auditor.reading import TableReader
+from session_auditor import __version__
+from session_auditor.auditors import Auditors
+from session_auditor.errors import PoliciesError, SnapshotError
+from session_auditor.messages import VOID_AFTER, Message, read_message
 from session_auditor.republishing import republish
 from session_auditor.settings.auditor import AuditorSettings
-from session_auditor.snapshots import Snapshots
-from session_auditor.sweep import Auditor, Outcome, Summary
-from session_auditor.table import Table
-from session_auditor.tags import TagReader
-from session_auditor.topology import TopologyReader
-from session_auditor.user_ids import user_ids
+from session_auditor.sweep import Outcome, Summary
 
 # Enough to see what is wrong; the alarms and Audit Degraded events speak for the rest.
 FAILURES_LOGGED = 20
@@ -51,59 +41,8 @@ metrics = Metrics()
 settings = AuditorSettings.from_environment(os.environ)
 
 
-def build_auditor() -> Auditor:
-    """Make the clients and what uses them; once a container."""
-    core = botocore.session.get_session()
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=utc)
-    aws = boto3.Session(region_name=settings.target_region, botocore_session=core)
-    config = Config(
-        connect_timeout=settings.api_time_limit,
-        read_timeout=settings.api_time_limit,
-        max_pool_connections=settings.workers,
-        retries={"mode": "standard", "max_attempts": 4},
-        user_agent_extra=USER_AGENT,
-    )
-    secret = ""
-    if settings.user_id_mode is UserIdMode.HASH:
-        secrets = aws.client("secretsmanager", config=config)
-        secret = secrets.get_secret_value(SecretId=settings.user_id_secret_arn)["SecretString"]
-    in_mode = user_ids(settings.user_id_mode, secret)
-    target = TargetId(
-        aws.get_partition_for_region(settings.target_region),
-        settings.target_account_id,
-        settings.target_region,
-    )
-    # AppStream publishes no rate, and others need some of it: this mode finds out how much there is.
-    gentle = config.merge(Config(retries={"mode": "adaptive", "max_attempts": 4}))
-    appstream = aws.client("appstream", config=gentle)
-    dynamodb = aws.client("dynamodb", config=config)
-    # Tags and policies are worth no more than a few seconds of a sweep.
-    once_more = config.merge(Config(retries={"mode": "standard", "max_attempts": 2}))
-    tags = None
-    if settings.tag_keys:
-        tags = TagReader(aws.client("resourcegroupstaggingapi", config=once_more), settings.tag_keys)
-    keep_for = timedelta(minutes=settings.topology_minutes)
-    topology = TopologyReader(appstream, tags, workers=settings.workers, keep_for=keep_for)
-    policies = PoliciesReader(
-        aws.client("ssm", config=once_more) if settings.policies_parameter else None,
-        settings.policies_parameter,
-        tag_keys=settings.tag_keys,
-        user_id_mode=settings.user_id_mode,
-        keep_for=keep_for,
-    )
-    table = Table(settings.table_name, target, timedelta(days=settings.history_days))
-    reader = TableReader(dynamodb, table, user_id_mode=settings.user_id_mode, user_id=in_mode)
-    return Auditor(
-        SessionLister(appstream, topology, workers=settings.workers, user_id=in_mode),
-        policies,
-        Snapshots(dynamodb, table, reader),
-        Publisher(aws.client("events", config=config), settings.event_bus_name, workers=settings.workers),
-        target,
-        settings.options,
-    )
-
-
-auditor = build_auditor()
+auditors = Auditors(settings)
+auditor = auditors.own
 gc.freeze()
 gc.enable()
 
@@ -116,20 +55,64 @@ def now() -> datetime:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Make one sweep, or what else the event asks for.
 
-    That is to put events back that EventBridge refused, or to say what policies would tell of.
+    That is to sweep the targets that messages name, to put events back that EventBridge refused, or to say
+    what policies would tell of.
     """
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
+    if "Records" in event:
+        return sweep_targets(event["Records"], context.aws_request_id, time_left)
     if "republish" in event:
         return put_back(event, time_left)
     if "preview" in event:
         return preview(event["preview"], time_left)
-    sweep_id = f"{now():%Y%m%dT%H%M%SZ}-{context.aws_request_id[:8]}"
-    summary = auditor.sweep(sweep_id, now, time_left)
+    summary = auditor.sweep(sweep_id(context.aws_request_id), now, time_left)
     report(summary)
+    count(summary)
     return result(summary)
+
+
+def sweep_id(request_id: str) -> str:
+    """Return the name of a sweep that begins now."""
+    return f"{now():%Y%m%dT%H%M%SZ}-{request_id[:8]}"
+
+
+def sweep_targets(
+    records: list[dict[str, Any]], request_id: str, time_left: Callable[[], float]
+) -> dict[str, Any]:
+    """Sweep the targets that messages name, one after the other; a fault of one is no other's.
+
+    Nothing is said of what is void, or of a quiet target; the next message of a target makes up for what
+    fails here.
+    """
+    outcomes: Counter[str] = Counter()
+    for record in records:
+        message = read_message(record.get("body"))
+        if message is None:
+            logger.warning("dropped what is no message of the dispatcher's")
+            outcomes["NO_MESSAGE"] += 1
+            continue
+        if now() - message.due > VOID_AFTER:
+            outcomes["VOID"] += 1
+            continue
+        with logger.append_context_keys(account=message.account_id, region=message.region):
+            outcomes[sweep_target(message, request_id, time_left)] += 1
+    return {"version": __version__, "outcomes": dict(outcomes)}
+
+
+def sweep_target(message: Message, request_id: str, time_left: Callable[[], float]) -> str:
+    """Sweep a target, and return how that ended."""
+    target = auditors.of(message.account_id, message.region, now())
+    try:
+        summary = target.sweep(sweep_id(request_id), now, time_left, due=message.due)
+    except SnapshotError as error:
+        logger.warning("not swept, its next message tries again", reason=str(error))
+        return "NOT_SWEPT"
+    if not summary.quiet:
+        report(summary)
+    return summary.outcome.value
 
 
 def put_back(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str, Any]:
@@ -163,7 +146,7 @@ def preview(document: Any, time_left: Callable[[], float]) -> dict[str, Any]:
 
 
 def report(summary: Summary) -> None:
-    """Log the summary and count it."""
+    """Log the summary."""
     if summary.outcome is Outcome.FAILED:
         logger.error("stacks cannot be read, nothing was listed; the function needs appstream:DescribeStacks")
     for scope, reason in list(summary.failures.items())[:FAILURES_LOGGED]:
@@ -188,6 +171,10 @@ def report(summary: Summary) -> None:
     if summary.events_refused:
         logger.error("events refused for good, kept apart", errorCodes=dict(summary.events_refused))
     logger.info("sweep %s", summary.outcome.lower(), extra=result(summary))
+
+
+def count(summary: Summary) -> None:
+    """Hand the summary to the metrics."""
     completed = summary.outcome is Outcome.COMPLETED
     for name, unit, value in (
         ("SweepCompleted", MetricUnit.Count, int(completed)),

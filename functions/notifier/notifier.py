@@ -216,7 +216,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         except (NoticeError, ValueError, RecursionError) as error:
             batch.refuse([record], str(error) if isinstance(error, NoticeError) else "not JSON")
             continue
-        if settings.wants(notice.place.stack, notice.place.fleet):
+        if settings.wants(notice.place.stack, notice.place.fleet, notice.tags):
             notices.append(notice)
             by_id.setdefault(notice.event_id, []).append(record)
     told = 0

@@ -51,7 +51,8 @@ def test_the_function_takes_what_the_template_gives(channel: Channel) -> None:
     webhook = "" if channel in TOPICS else "/notices/webhook"
     settings = NotifierSettings.from_environment(variables(channel, webhook))
     assert settings.channel is channel
-    assert settings.wants("any", "fleet")
+    assert settings.wants("any", "fleet", ["any=tag"])
+    assert settings.wants("any", "fleet", [])
 
 
 @pytest.mark.parametrize("channel", [each for each in Channel if each not in TOPICS])

@@ -185,6 +185,7 @@ class TestParameters:
             ("NoticeEmail", "ops@example.com", "ops"),
             ("NoticeStacks", "office,!lab-*", "office;lab"),
             ("NoticeFleets", "Buero Nord", 'office"'),
+            ("NoticeTags", "department=sales,!notify=off", "notify=off;"),
             ("TimeZone", "Europe/Berlin", "Berlin"),
             ("TimeZone", "America/Argentina/Buenos_Aires", "../Berlin"),
             ("TimeZone", "Etc/GMT+3", "Europe/"),

@@ -165,18 +165,23 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
     assert code == 0, screen
     assert parameters(cloud, STACK) == first | {"StackFilter": "prod-*,!prod-test"}
 
+    (policies,) = re.findall(r"```toml\n *(.*)\n", (ROOT / "docs" / "policies.md").read_text())
     # What is taken out again keeps its value; a value with a space needs quotes; nothing is two quotes. SAM
     # ignores a name that it does not know, and cuts what has no quotes.
     configure(
         checkout,
         '    "StackFilter=prod-*,!prod-test",',
         """    "Notices='AppStream Session Ended,AppStream Audit Degraded'", "ExpiringMinutes=''",
-    "NoticeFleets=cad gis", "Noticeemail=ops@example.com",""",
+    "NoticeFleets=cad gis", "Noticeemail=ops@example.com",
+    "TimeZone=America/Sao_Paulo", """
+        + policies,
     )
     code, screen = typed("sam deploy", checkout, there)
     assert code == 0, screen
     kept = first | {"StackFilter": "prod-*,!prod-test", "ExpiringMinutes": ""}
     kept |= {"Notices": "AppStream Session Ended,AppStream Audit Degraded", "NoticeFleets": "cad"}
+    kept |= {"TimeZone": "America/Sao_Paulo", "PoliciesParameter": "/appstream/policies"}
+    kept |= {"TagKeys": "workload,department"}
     assert parameters(cloud, STACK) == kept
 
     # A second stage, as the README's lines have it.

@@ -121,6 +121,30 @@ def test_what_nobody_wants_is_done_with(monkeypatch: pytest.MonkeyPatch, hook: s
     ]
 
 
+def test_what_nobody_wants_by_its_tags_is_done_with(
+    monkeypatch: pytest.MonkeyPatch, hook: slack.Slack
+) -> None:
+    with line(monkeypatch, "slack", NOTICE_TAGS="!notify=off") as channel:
+        channel.secrets["/notices/webhook"] = hook.url
+        for number, (kind, tags) in enumerate(
+            [
+                (DetailType.POLICY_VIOLATED, {"notify": "off"}),
+                (DetailType.FLEET_FAULTED, {"notify": "off"}),
+                (DetailType.POLICY_CLEARED, {"notify": ""}),
+            ]
+        ):
+            event = envelope(number, kind)
+            event["detail"]["data"]["tags"] = tags
+            channel.send(event)
+        # Of a release without tags.
+        channel.send(envelope(8, DetailType.EXPIRING))
+        assert channel.invoke() == {"batchItemFailures": []}
+    assert sorted(texts(hook)) == [
+        "AppStream Session Expiring on stack office, fleet cad",
+        "AppStream Session Policy Cleared on stack office, fleet cad",
+    ]
+
+
 def test_with_several_targets_it_says_which(monkeypatch: pytest.MonkeyPatch, hook: slack.Slack) -> None:
     with line(monkeypatch, "slack", SEVERAL_TARGETS="true") as channel:
         channel.secrets["/notices/webhook"] = hook.url

@@ -144,6 +144,11 @@ class TestDigest:
         assert message.lines == (*(f"1 on fleet f{number}" for number in range(5)), f"{join} 5, {subnet} 2")
         assert message.remark == "Observed at 2026-03-02 14:00 UTC"
 
+    def test_fleets_that_recovered_are_counted(self) -> None:
+        batch = [notice(number, DetailType.FLEET_RECOVERED, fleet=f"f{number}") for number in range(4)]
+        (message,) = told(*batch)
+        assert message.heading == "AppStream Fleet Recovered: 4 fleets"
+
     def test_a_fleet_whose_errors_change_is_one(self) -> None:
         codes = ("A_CODE", "A_CODE,B_CODE", "B_CODE", "A_CODE")
         batch = [

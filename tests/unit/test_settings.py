@@ -186,8 +186,32 @@ def test_a_notifier_tells_of_what_its_filters_want_and_of_the_whole_target() -> 
     settings = NotifierSettings.from_environment(
         NOTIFIER | {"NOTICE_STACKS": "prod-*,!prod-test", "NOTICE_FLEETS": "cad"}
     )
-    wanted = [("prod-1", "cad"), ("prod-1", "gis"), ("prod-test", "cad"), ("office", "cad"), ("", "")]
-    assert [settings.wants(*each) for each in wanted] == [True, False, False, False, True]
+    asked = [("prod-1", "cad"), ("prod-1", "gis"), ("prod-test", "cad"), ("office", "cad"), ("", "")]
+    assert [settings.wants(*each, ()) for each in asked] == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("notice_tags", "tags", "wanted"),
+    [
+        pytest.param("*", ["notify=off"], True, id="by default all are"),
+        pytest.param("*", [], True, id="by default without tags, too"),
+        pytest.param("!notify=off", ["department=sales", "notify=off"], False, id="one that is left out"),
+        pytest.param("!notify=off", ["department=sales", "notify="], True, id="one that is not"),
+        pytest.param("!notify=off", [], True, id="one of which no tags are known"),
+        pytest.param("department=s*", ["department=sales", "notify="], True, id="one of its tags"),
+        pytest.param("department=s*", ["department=", "notify="], False, id="none of its tags"),
+        pytest.param("department=sales", [], False, id="no tags at all"),
+        pytest.param("department=sales,!notify=off", ["department=sales", "notify=off"], False, id="both"),
+        pytest.param("department=it,department=hr", ["department=hr"], True, id="one of two values"),
+    ],
+)
+def test_a_notifier_tells_of_the_tags_that_are_wanted(
+    notice_tags: str, tags: list[str], wanted: bool
+) -> None:
+    settings = NotifierSettings.from_environment(NOTIFIER | {"NOTICE_TAGS": notice_tags})
+    assert settings.wants("office", "cad", tags) == wanted
+    assert settings.wants("", "cad", tags) == wanted, "a fleet's event"
+    assert settings.wants("", "", tags), "the whole target"
 
 
 @pytest.mark.parametrize(

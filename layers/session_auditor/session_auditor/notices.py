@@ -25,7 +25,6 @@ CAUSES_NAMED = 10
 SESSIONS_NAMED = 10
 # What a digest prints of a name; every text in it is bounded by that.
 NAME_LIMIT = 60
-_OF_FLEETS = frozenset([DetailType.FLEET_FAULTED, DetailType.FLEET_RECOVERED])
 
 
 class Tone(StrEnum):
@@ -49,7 +48,8 @@ class Place(NamedTuple):
 class Notice:
     """One event, as far as people are told of it. Times are ISO 8601, "" where there is none.
 
-    `codes` are those of a fleet's errors, with commas between; `policy` is the one that is violated, or no more.
+    `tags` are those of its stack and fleet, each as `key=value`. `codes` are those of a fleet's errors, with
+    commas between; `policy` is the one that is violated, or no more.
     """
 
     event_id: str
@@ -58,6 +58,7 @@ class Notice:
     place: Place
     summary: str
     resources: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     session_id: str = ""
     user_id: str = ""
     began: str = ""
@@ -89,6 +90,8 @@ class Notice:
                 ),
                 _text(data["summary"]),
                 tuple(_text(each) for each in event["resources"]),
+                # Of a release without tags, in a queue since before an update, it has none.
+                tuple(f"{_text(key)}={_text(value)}" for key, value in data.get("tags", {}).items()),
                 session_id=_text(session.get("id", "")),
                 user_id=_text(session.get("userId", "")),
                 began=_text(session.get("startTime", "")),
@@ -255,7 +258,7 @@ def _subjects(notice: Notice) -> str:
     """Return what a digest of such notices counts."""
     if notice.session_id:
         return "sessions"
-    return "fleets" if notice.detail_type in _OF_FLEETS else "stacks and fleets"
+    return "fleets" if notice.place.fleet and not notice.place.stack else "stacks and fleets"
 
 
 def _causes(notices: Sequence[Notice]) -> list[str]:

@@ -6,6 +6,7 @@ it says which scopes were covered, and a scope whose changes had to wait was not
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -139,13 +140,24 @@ def plan_target(
     room = AUDIT_OUTBOX_BYTES - sum(len(event.detail) for event in outbox)
     faults = faults_after(snapshot, listing, options, room)
     outbox += tuple(fleet_event(change, occasion) for change in faults.changes)
-    target = replace(found.target, faults=faults.open, fleets_read=faults.fleets_read)
+    target = replace(
+        found.target,
+        faults=faults.open,
+        fleets_read=faults.fleets_read,
+        idle_since=_idle_since(snapshot, listing),
+    )
     facts = snapshot.facts
     if listing.topology_read:
         # A fault of a fleet that is out of view may be over later.
         told_of = {scope.fleet for scope in found.scopes}.union(fault.fleet for fault in faults.open)
         facts = _in_view(listing.facts, told_of, {scope.stack for scope in found.scopes})
     return TargetPlan(target, found.scopes, outbox, facts)
+
+
+def _idle_since(snapshot: Snapshot, listing: Listing) -> datetime | None:
+    if listing.sessions or (listing.topology_read and snapshot.sessions):
+        return None
+    return (snapshot.target.idle_since if snapshot.target else None) or listing.begin
 
 
 def _in_view(facts: Facts, fleets: set[str], stacks: set[str]) -> Facts:

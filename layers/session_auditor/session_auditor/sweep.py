@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 from session_auditor.documents import PoliciesReader
 from session_auditor.errors import FencedError, TopologyError
-from session_auditor.listing import SessionLister
 from session_auditor.model import (
     WHOLE_TARGET,
     DetailType,
@@ -35,6 +35,9 @@ SLICE = 500
 # Seconds without which no further transaction is begun: one takes some tens of milliseconds.
 COMMIT_SECONDS = 1.0
 
+NOTHING_DEFERRED: Mapping[str, Deferred] = {}
+NOTHING_PUBLISHED = Published()
+
 Clock = Callable[[], datetime]
 TimeLeft = Callable[[], float]
 
@@ -43,12 +46,13 @@ class Outcome(StrEnum):
     """How a sweep ended.
 
     FENCED if another one committed first, so that this one's comparison is void; FAILED if the topology could
-    not be read, so that nothing was listed.
+    not be read, so that nothing was listed; LEFT_OUT if another one began since this one was due.
     """
 
     COMPLETED = "COMPLETED"
     FENCED = "FENCED"
     FAILED = "FAILED"
+    LEFT_OUT = "LEFT_OUT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +76,58 @@ class Summary:
     policies_problem: str
     duration: int
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it found nothing that anybody has to know of."""
+        return self.outcome in {Outcome.COMPLETED, Outcome.LEFT_OUT} and not (
+            self.failures
+            or self.topology_unread
+            or self.changes_deferred
+            or self.events_published
+            or self.events_refused
+            or self.pending
+            or self.items_unreadable
+            or self.policies_problem
+        )
+
+
+class Lister(Protocol):
+    """Whoever lists the sessions of a target."""
+
+    def list(
+        self, snapshot: Snapshot, options: Options, begin: datetime, clock: Clock, time_left: TimeLeft, /
+    ) -> Listing:
+        """Return what was seen; raise TopologyError when no stack can be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Auditor:
     """Audits one target."""
 
-    lister: SessionLister
+    lister: Lister
     policies: PoliciesReader
     snapshots: Snapshots
     publisher: Publisher
     target_id: TargetId
     options: Options
 
-    def sweep(self, sweep_id: str, clock: Clock, time_left: TimeLeft) -> Summary:
+    def sweep(
+        self, sweep_id: str, clock: Clock, time_left: TimeLeft, *, due: datetime | None = None
+    ) -> Summary:
         """Make one sweep and sum it up.
 
         `clock` returns the time in whole seconds of UTC, `time_left` the seconds until the function is
-        stopped. Raises SnapshotError; nothing is lost by it.
+        stopped. A sweep that was `due` when another began since, or just then, is left out. Raises
+        SnapshotError; nothing is lost by it.
         """
         limit = time_left()
         margin = max(5.0, limit / 10)
         begin = clock()
         snapshot = self.snapshots.load(begin)
+        if due and _swept_since(snapshot, due):
+            self.snapshots.keep(snapshot)
+            nothing = Listing(begin, begin, {}, frozenset(), topology_read=False)
+            return _sum_up(sweep_id, Outcome.LEFT_OUT, snapshot, nothing, now=begin)
         # However much was left over, half of the time belongs to finding out what is new.
         snapshot, published = self._publish(snapshot, clock, lambda: time_left() - limit / 2)
         in_time = time_left() > margin
@@ -178,6 +212,11 @@ class Auditor:
         return snapshot, published
 
 
+def _swept_since(snapshot: Snapshot, due: datetime) -> bool:
+    last_begin = snapshot.target.last_begin if snapshot.target else None
+    return last_begin is not None and last_begin >= due
+
+
 def _lanes(snapshot: Snapshot) -> list[tuple[Event, ...]]:
     """Return the events that wait, a lane for each session and for each scope's audit events."""
     lanes = [stored.outbox for stored in snapshot.sessions.values() if stored.outbox]
@@ -194,10 +233,10 @@ def _sum_up(
     snapshot: Snapshot,
     listing: Listing,
     *,
-    deferred: Mapping[str, Deferred],
-    published: Published,
     now: datetime,
-    duration: int,
+    deferred: Mapping[str, Deferred] = NOTHING_DEFERRED,
+    published: Published = NOTHING_PUBLISHED,
+    duration: int = 0,
 ) -> Summary:
     waiting = [event.observed_at for lane in _lanes(snapshot) for event in lane]
     return Summary(

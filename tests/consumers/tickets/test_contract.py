@@ -74,6 +74,35 @@ def test_an_event_of_before_the_update_is_understood(detail_type: str) -> None:
     assert Event.model_validate(event) == now
 
 
+# Events as the function of release 0.2 left them with an episode, for whoever holds it next.
+STORED = {
+    "AppStream Session Abandoned": {
+        "session": {
+            "id": "s-1",
+            "userId": "jane.doe@example.com",
+            "stackName": "office",
+            "fleetName": "cad",
+            "instanceId": "i-1",
+        },
+        "summary": "Abandoned",
+    },
+    "AppStream Audit Degraded": {
+        "stackName": "office",
+        "fleetName": "cad",
+        "since": "2026-03-02T10:00:00Z",
+        "summary": "Degraded",
+    },
+}
+
+
+@pytest.mark.parametrize("detail_type", STORED)
+def test_what_an_older_function_stored_is_understood(detail_type: str) -> None:
+    metadata = example(SCHEMAS[detail_type], SCHEMAS[detail_type])["metadata"]
+    detail = {"metadata": metadata, "data": STORED[detail_type]}
+    stored = Event.model_validate({"detail-type": detail_type, "detail": detail})
+    assert type(stored.detail.data) is model_of(detail_type)
+
+
 @pytest.mark.parametrize(("detail_type", "path"), USED)
 def test_a_field_that_disappears_is_noticed(detail_type: str, path: tuple[str, ...]) -> None:
     schema = deepcopy(SCHEMAS[detail_type])

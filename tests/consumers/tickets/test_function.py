@@ -96,10 +96,9 @@ class TestEpisode:
         degraded["detail"]["data"] |= {"stackName": "", "fleetName": ""}
         consumer.deliver(degraded)
         (ticket,) = tickets(consumer.vendor)
-        assert ticket.lines[:5] == [
+        assert ticket.lines[:4] == [
             "Audit Degraded",
             "Not listed since: 2026-03-02T10:00:00Z",
-            "Reason: text",
             "Account: text",
             "Region: text",
         ]

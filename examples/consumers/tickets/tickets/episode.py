@@ -102,7 +102,6 @@ class AuditData(_Part):
     stack_name: Text
     fleet_name: Text
     since: Text
-    reason: Text
     summary: Text
 
 
@@ -210,7 +209,6 @@ def description(event: Event) -> list[str]:
                 "Stack": data.stack_name,
                 "Fleet": data.fleet_name,
                 "Not listed since": data.since,
-                "Reason": data.reason,
             }
     facts |= {"Account": metadata.account_id, "Region": metadata.region}
     lines = [f"{name}: {plain(text)}" for name, text in facts.items() if text]

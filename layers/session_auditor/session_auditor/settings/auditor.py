@@ -94,6 +94,16 @@ class AuditorSettings(Environment):
         pattern=r"^(/[A-Za-z0-9_./-]+)?$",
         description="the name of the SSM parameter with the policies, from its /",
     )
+    spoke_role: str = Field(
+        default="AppStreamSessionAuditorSpoke",
+        pattern=r"^[A-Za-z0-9_+=,.@/-]{1,128}$",
+        description="the name of a role, the same in every account",
+    )
+    external_id: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_+=,.@:/-]{0,1224}$",
+        description="the ExternalId that the role asks for, or nothing",
+    )
     sweep_time_limit: Whole = Field(default=50, ge=1, le=900, description="whole seconds from 1 to 900")
 
     @field_validator("user_id_secret_arn")

@@ -1,5 +1,6 @@
 """The settings of a channel's notifier; the auditor does not read them."""
 
+from collections.abc import Collection
 from datetime import UTC
 from enum import StrEnum
 
@@ -30,6 +31,7 @@ class NotifierSettings(Environment):
     dead_letters_url: str = Field(min_length=1, description="the URL of the queue for what cannot be told")
     notice_stacks: Names = Globs()
     notice_fleets: Names = Globs()
+    notice_tags: Names = Globs()
     time_zone: Zone = UTC
     several_targets: bool = Field(default=False, description="true or false")
     webhook: str = Field(
@@ -47,8 +49,18 @@ class NotifierSettings(Environment):
             raise ValueError("nothing")
         return value
 
-    def wants(self, stack: str, fleet: str) -> bool:
-        """Return whether people are told of a stack and fleet; a name that is empty stands for all."""
-        return (not stack or self.notice_stacks.match(stack)) and (
-            not fleet or self.notice_fleets.match(fleet)
+    def wants(self, stack: str, fleet: str, tags: Collection[str]) -> bool:
+        """Return whether people are told of a stack and fleet with such tags, each as `key=value`.
+
+        A name that is empty stands for all; without both it is the whole target, which is always told of.
+        """
+        if not stack and not fleet:
+            return True
+        # Where no tags are known, `*` still stands for all.
+        tags, wanted = tags or ("",), self.notice_tags
+        return (
+            (not stack or self.notice_stacks.match(stack))
+            and (not fleet or self.notice_fleets.match(fleet))
+            and all(Globs(exclude=wanted.exclude).match(tag) for tag in tags)
+            and (not wanted.include or any(wanted.match(tag) for tag in tags))
         )

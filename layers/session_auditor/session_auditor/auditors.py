@@ -1,0 +1,202 @@
+"""Auditors by target, each with clients of its own; table, bus and settings are the hub's.
+
+The own account is read with the function's credentials, any other through a role in it. Which targets there
+are is the dispatcher's to say.
+"""
+
+from collections import OrderedDict
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from session_auditor import USER_AGENT
+from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS, error_code
+from session_auditor.documents import PoliciesReader
+from session_auditor.errors import TopologyError
+from session_auditor.listing import SessionLister, utc
+from session_auditor.model import TargetId, UserIdMode
+from session_auditor.publisher import Publisher
+from session_auditor.reading import TableReader
+from session_auditor.settings.auditor import AuditorSettings
+from session_auditor.snapshots import Snapshots
+from session_auditor.sweep import Auditor, Lister
+from session_auditor.table import Table
+from session_auditor.tags import TagReader
+from session_auditor.topology import TopologyReader
+from session_auditor.user_ids import user_ids
+
+if TYPE_CHECKING:
+    from mypy_boto3_sts import STSClient
+    from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
+
+# Targets whose clients are kept, beside the own.
+TARGETS_KEPT = 200
+# A role assumes another for an hour at most (IAM, "role chaining"); no sweep lasts as long as what is left.
+RENEWED_BEFORE_THE_END = timedelta(minutes=20)
+USED_BEFORE_THE_END = timedelta(minutes=2)
+# What a spoke's CloudTrail shows.
+ROLE_SESSION_NAME = "session-auditor"
+
+
+class Keys(TypedDict, total=False):
+    """As boto3 calls the parts of a role's credentials; without them, the function's own are meant."""
+
+    aws_access_key_id: str
+    aws_secret_access_key: str
+    aws_session_token: str
+
+
+class Credentials(NamedTuple):
+    """What AssumeRole answered, as far as it is needed."""
+
+    keys: Keys
+    end: datetime
+
+
+OWN = Credentials(Keys(), datetime.max.replace(tzinfo=UTC))
+
+
+class _Kept(NamedTuple):
+    auditor: Auditor
+    credentials: Credentials | None
+
+
+class NoAccess:
+    """Lists nothing: the account does not let the hub in, for this reason."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def list(self, *_: object) -> NoReturn:
+        """Raise TopologyError."""
+        raise TopologyError(self._reason)
+
+
+class Auditors:
+    """Makes an auditor for each target that is asked for, and keeps those that were asked for lately."""
+
+    def __init__(self, settings: AuditorSettings) -> None:
+        self._settings = settings
+        core = botocore.session.get_session()
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=utc)
+        self._aws = boto3.Session(region_name=settings.target_region, botocore_session=core)
+        self._partition = self._aws.get_partition_for_region(settings.target_region)
+        self._config = Config(
+            connect_timeout=settings.api_time_limit,
+            read_timeout=settings.api_time_limit,
+            max_pool_connections=settings.workers,
+            retries={"mode": "standard", "max_attempts": 4},
+            user_agent_extra=USER_AGENT,
+        )
+        # Tags, policies and roles are worth no more than a few seconds of a sweep.
+        self._once_more = self._config.merge(Config(retries={"mode": "standard", "max_attempts": 2}))
+        secret = ""
+        if settings.user_id_mode is UserIdMode.HASH:
+            secrets = self._aws.client("secretsmanager", config=self._config)
+            secret = secrets.get_secret_value(SecretId=settings.user_id_secret_arn)["SecretString"]
+        self._user_id = user_ids(settings.user_id_mode, secret)
+        self._ssm = self._aws.client("ssm", config=self._once_more) if settings.policies_parameter else None
+        self._dynamodb = self._aws.client("dynamodb", config=self._config)
+        self._events = self._aws.client("events", config=self._config)
+        self._credentials = {settings.target_account_id: OWN}
+        self._others: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        region = settings.target_region
+        self.own = self._auditor(settings.target_account_id, region, self._lister(region, OWN, attempts=4))
+
+    def of(self, account_id: str, region: str, now: datetime) -> Auditor:
+        """Return the auditor of a target, which lists nothing while the account does not let the hub in."""
+        if (account_id, region) == self.own.target_id[1:]:
+            return self.own
+        kept = self._others.pop((account_id, region), None)
+        try:
+            credentials = self._credentials_for(account_id, now)
+        except (ClientError, BotoCoreError) as error:
+            kept = self._without_access(kept, account_id, region, error_code(error))
+        except MALFORMED_ERRORS:
+            kept = self._without_access(kept, account_id, region, MALFORMED)
+        else:
+            if kept is None or kept.credentials is not credentials:
+                # A target that hangs must not take the time of many.
+                lister = self._lister(region, credentials, attempts=2)
+                kept = _Kept(self._with(lister, kept, account_id, region), credentials)
+        self._others[account_id, region] = kept
+        if len(self._others) > TARGETS_KEPT:
+            self._others.popitem(last=False)
+        return kept.auditor
+
+    def _without_access(self, kept: _Kept | None, account_id: str, region: str, reason: str) -> _Kept:
+        return _Kept(self._with(NoAccess(f"AssumeRole {reason}"), kept, account_id, region), None)
+
+    def _with(self, lister: Lister, kept: _Kept | None, account_id: str, region: str) -> Auditor:
+        """Return the auditor of a target with another lister; what it knows of the table stays."""
+        if kept is None:
+            return self._auditor(account_id, region, lister)
+        return replace(kept.auditor, lister=lister)
+
+    def _auditor(self, account_id: str, region: str, lister: Lister) -> Auditor:
+        settings = self._settings
+        target = TargetId(self._partition, account_id, region)
+        policies = PoliciesReader(
+            self._ssm,
+            settings.policies_parameter,
+            tag_keys=settings.tag_keys,
+            user_id_mode=settings.user_id_mode,
+            keep_for=timedelta(minutes=settings.topology_minutes),
+        )
+        table = Table(settings.table_name, target, timedelta(days=settings.history_days))
+        reader = TableReader(self._dynamodb, table, user_id_mode=settings.user_id_mode, user_id=self._user_id)
+        publisher = Publisher(self._events, settings.event_bus_name, workers=settings.workers)
+        snapshots = Snapshots(self._dynamodb, table, reader)
+        return Auditor(lister, policies, snapshots, publisher, target, settings.options)
+
+    def _lister(self, region: str, credentials: Credentials, *, attempts: int) -> SessionLister:
+        settings = self._settings
+        keys = credentials.keys
+        # AppStream publishes no rate, and others need some of it: this mode finds out how much there is.
+        gentle = self._config.merge(Config(retries={"mode": "adaptive", "max_attempts": attempts}))
+        appstream = self._aws.client("appstream", region_name=region, config=gentle, **keys)
+        tags = None
+        if settings.tag_keys:
+            client = self._aws.client(
+                "resourcegroupstaggingapi", region_name=region, config=self._once_more, **keys
+            )
+            tags = TagReader(client, settings.tag_keys)
+        keep_for = timedelta(minutes=settings.topology_minutes)
+        topology = TopologyReader(appstream, tags, workers=settings.workers, keep_for=keep_for)
+        return SessionLister(appstream, topology, workers=settings.workers, user_id=self._user_id)
+
+    def _credentials_for(self, account_id: str, now: datetime) -> Credentials:
+        """Return those for an account, renewed before they end; if they cannot be, as long as they last."""
+        known = self._credentials.get(account_id)
+        if known and now < known.end - RENEWED_BEFORE_THE_END:
+            return known
+        try:
+            self._credentials[account_id] = self._assumed(account_id)
+        except (ClientError, BotoCoreError):
+            if known is None or now >= known.end - USED_BEFORE_THE_END:
+                raise
+        return self._credentials[account_id]
+
+    def _assumed(self, account_id: str) -> Credentials:
+        role = f"arn:{self._partition}:iam::{account_id}:role/{self._settings.spoke_role}"
+        request: AssumeRoleRequestTypeDef = {"RoleArn": role, "RoleSessionName": ROLE_SESSION_NAME}
+        if self._settings.external_id:
+            request["ExternalId"] = self._settings.external_id
+        given = self._sts.assume_role(**request)["Credentials"]
+        keys = Keys(
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
+        return Credentials(keys, given["Expiration"])
+
+    @cached_property
+    def _sts(self) -> "STSClient":
+        # The hub's own region answers; the global endpoint may be out of reach.
+        return self._aws.client("sts", config=self._once_more)
