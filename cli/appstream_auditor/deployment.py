@@ -30,7 +30,6 @@ _VARIABLES = {
     "AbandonedMinutes": "ABANDONED_MINUTES",
     "UserIdMode": "USER_ID_MODE",
     "HistoryDays": "HISTORY_DAYS",
-    "SweepSchedule": "SWEEP_SCHEDULE",
     "SweepTimeLimit": "SWEEP_TIME_LIMIT",
     "StackFilter": "STACK_FILTER",
     "FleetFilter": "FLEET_FILTER",
@@ -79,6 +78,10 @@ class Deployment:
             for name, variable in _VARIABLES.items()
             if name in self.parameters
         }
+        if "SweepEvery" in self.parameters:
+            # A stack that is asked more often is not late before it is a minute late.
+            minutes = max(1, int(self.parameters["SweepEvery"]) // 60)
+            told["SWEEP_SCHEDULE"] = f"rate({minutes} minute{'s' * (minutes > 1)})"
         needed = {
             "TABLE_NAME": self.table_name,
             "EVENT_BUS_NAME": self.outputs.get("SessionBusName", "unknown"),

@@ -26,15 +26,16 @@ from sandbox.cloud import zipped
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.settings.notifier import Channel
 from tests.shared.sam import SAM, run
-from tests.shared.templates import as_list, parts, refused_by
+from tests.shared.templates import as_list, made, parts, refused_by
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTIONS = sorted((ROOT / "functions").glob("*/*.py"))
+MAKING_CLIENTS = [*FUNCTIONS, ROOT / "layers/session_auditor/session_auditor/auditors.py"]
 SERVICES = {"sts"} | {
-    service for path in FUNCTIONS for service in re.findall(r'client\(\s*"(\w+)"', path.read_text())
+    service for path in MAKING_CLIENTS for service in re.findall(r'client\(\s*"(\w+)"', path.read_text())
 }
 PSEUDO = {
     "AWS::AccountId": "123456789012",
@@ -70,9 +71,13 @@ LONGEST_IN_POLICY: dict[str, int] = {
     "Webhook": PARAMETERS["SlackWebhook"]["MaxLength"],
 }
 LAMBDA_ENVIRONMENT = 4096
-# Variables with a name or an ARN that CloudFormation makes of the stack's name.
-MADE = {"TABLE_NAME", "EVENT_BUS_NAME", "USER_ID_SECRET_ARN", "POWERTOOLS_SERVICE_NAME"}
-LONGEST_MADE = 255
+# Variables with a name or an ARN that CloudFormation makes of the stack's name, and how long that can be.
+MADE = {
+    "TABLE_NAME": LONGEST_STACK_NAME + 28,
+    "EVENT_BUS_NAME": LONGEST_STACK_NAME,
+    "POWERTOOLS_SERVICE_NAME": LONGEST_STACK_NAME,
+    "USER_ID_SECRET_ARN": 255,
+}
 DEFAULTS = {name: str(each["Default"]) for name, each in PARAMETERS.items()}
 
 
@@ -96,6 +101,9 @@ def resolve(value: Any, overrides: dict[str, str] | None = None) -> str:
         if argument in PARAMETERS:
             return str((overrides or {}).get(argument, PARAMETERS[argument]["Default"]))
         return PSEUDO.get(argument, f"physical-{argument}")
+    if function == "Fn::FindInMap":
+        name, key, attribute = argument
+        return str(TEMPLATE["Mappings"][name][resolve(key, overrides)][attribute])
     assert function == "Fn::If"
     condition = TEMPLATE["Conditions"][argument[0]]["Fn::Equals"]
     return resolve(
@@ -190,6 +198,13 @@ class TestParameters:
             ("TimeZone", "America/Argentina/Buenos_Aires", "../Berlin"),
             ("TimeZone", "Etc/GMT+3", "Europe/"),
             ("TimeZone", "UTC", "right/Europe/Berlin"),
+            ("Targets", "", "all"),
+            ("Targets", "123456789012, r-ab12,ou-ab12-12345678", "12345678901"),
+            ("TargetRegions", "eu-west-1,eusc-de-east-1", "Ireland"),
+            ("ExcludedAccounts", "123456789012,210987654321", "ou-ab12-12345678"),
+            ("SpokeRole", "AppStreamSessionAuditorSpoke", "arn:aws:iam::123456789012:role/spoke"),
+            ("ExternalId", "4fb1-a:b", "a"),
+            ("OrganizationsRole", "arn:aws:iam::123456789012:role/hub/accounts", "accounts"),
         ],
     )
     def test_patterns(self, name: str, right: str, wrong: str) -> None:
@@ -274,8 +289,8 @@ class TestFunction:
             if isinstance(part, dict) and part.get("Ref") in bounded
         )
         # Names and ARNs that CloudFormation makes; the parameters of type Number are as short as their ends.
-        made = {name: "x" * LONGEST_MADE for name in self.variables if name in MADE}
-        values = {name: resolve(each, bounded) for name, each in self.variables.items()} | made
+        named = {name: "x" * length for name, length in MADE.items()}
+        values = {name: resolve(each, bounded) for name, each in self.variables.items()} | named
         assert len("".join([*values.keys(), *values.values()])) <= LAMBDA_ENVIRONMENT
 
     @pytest.mark.parametrize(
@@ -360,7 +375,7 @@ class TestFunction:
 
     def test_it_can_be_paused_without_an_alarm(self) -> None:
         (schedule,) = RESOURCES["AuditorFunction"]["Properties"]["Events"].values()
-        assert schedule["Properties"]["State"] == {"Ref": "Sweeps"}
+        assert schedule["Properties"]["State"] == {"Fn::If": ["Dispatch", "DISABLED", {"Ref": "Sweeps"}]}
         assert PARAMETERS["Sweeps"]["AllowedValues"] == ["ENABLED", "DISABLED"]
         assert TEMPLATE["Conditions"]["Sweep"] == {"Fn::Equals": [{"Ref": "Sweeps"}, "ENABLED"]}
         alarm = RESOURCES["NoCompletedSweep"]["Properties"]
@@ -488,11 +503,14 @@ class TestResources:
     def test_every_alarm_is_named_to_the_board(self) -> None:
         (comma, arns) = RESOURCES["AlarmArns"]["Properties"]["Value"]["Fn::Join"]
         assert comma == ","
-        # One is there only with policies.
-        named = [each["Fn::If"][1] if "Fn::If" in each else each for each in arns]
-        assert sorted(each["Fn::GetAtt"] for each in named) == [
-            [name, "Arn"] for name in sorted(of_type("AWS::CloudWatch::Alarm"))
-        ]
+        # One is there only with policies, and the dispatcher's stands in for one.
+        named = [branch for each in arns for branch in (each["Fn::If"][1:] if "Fn::If" in each else [each])]
+        assert sorted(each["Fn::GetAtt"] for each in named if "Fn::GetAtt" in each) == sorted(
+            [
+                ["Dispatcher", "Outputs.TargetsOverdueArn"],
+                *([name, "Arn"] for name in of_type("AWS::CloudWatch::Alarm")),
+            ]
+        )
 
     def test_the_table_is_kept(self) -> None:
         table = RESOURCES["SessionsTable"]
@@ -559,11 +577,8 @@ class TestResources:
     def test_what_lasts_is_looked_at_as_seldom_as_sweeps_can_be(self, name: str) -> None:
         """Else the alarm would go on and off between two sweeps."""
         alarm = RESOURCES[name]["Properties"]
-        slowest = max(
-            int(each.split("(")[1].split(" ")[0]) for each in PARAMETERS["SweepSchedule"]["AllowedValues"]
-        )
         assert alarm["Statistic"] == "Maximum"
-        assert alarm["Period"] >= slowest * 60
+        assert alarm["Period"] >= max(PARAMETERS["SweepEvery"]["AllowedValues"])
 
     def test_what_to_do_about_unreadable_items_is_said(self) -> None:
         description = RESOURCES["ItemsUnreadable"]["Properties"]["AlarmDescription"]
@@ -571,8 +586,8 @@ class TestResources:
         assert "delete it" in description
 
     def test_the_costs_count_every_alarm_and_no_key_of_kms(self) -> None:
-        unconditional = [each for each in RESOURCES.values() if "Condition" not in each]
-        alarms = [each for each in unconditional if each["Type"] == "AWS::CloudWatch::Alarm"]
+        there = [RESOURCES[name] for name in made(TEMPLATE, DEFAULTS)]
+        alarms = [each for each in there if each["Type"] == "AWS::CloudWatch::Alarm"]
         metrics = re.findall(r'\("\w+", MetricUnit\.', (ROOT / "functions/auditor/auditor.py").read_text())
         cost = f"CloudWatch is {len(metrics)} metrics and {len(alarms)} alarms"
         assert cost in " ".join((ROOT / "docs/cost.md").read_text().split())
@@ -593,8 +608,7 @@ class TestNotices:
     """Who is told: nobody, until it is asked for; and then only of what the parameters say."""
 
     def test_without_parameters_nobody_is_told(self) -> None:
-        unconditional = {name for name, each in RESOURCES.items() if "Condition" not in each}
-        assert unconditional == {
+        assert made(TEMPLATE, DEFAULTS) == {
             *("AuditorFunction", "AuditorRole", "AuditorLayer", "AuditorLogs", "SweepSchedules"),
             *("SessionsTable", "SessionBus", *FOUND_BY, "FailedSweeps", "UndeliveredSweeps"),
             *("NoCompletedSweep", "FailedSweep", "UndeliveredSweep", "EventsPending", "EventsRefused"),
@@ -641,6 +655,13 @@ class TestRules:
             values = {**DEFAULTS, "AWS::Region": region, "SchemaRegistry": "true"}
             refused = refused_by(TEMPLATE["Rules"], values)
             assert ["SchemaRegistry" in each for each in refused] == [True][known:], region
+
+    def test_regions_of_no_targets_are_refused(self) -> None:
+        elsewhere = DEFAULTS | {"AWS::Region": "eu-west-1", "TargetRegions": "us-east-1"}
+        assert refused_by(TEMPLATE["Rules"], elsewhere) == [
+            "TargetRegions are those of Targets, which is empty."
+        ]
+        assert not refused_by(TEMPLATE["Rules"], elsewhere | {"Targets": "123456789012"})
 
     @pytest.mark.parametrize("region", REGIONS)
     def test_what_is_not_asked_for_is_not_refused(self, region: str) -> None:

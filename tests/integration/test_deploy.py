@@ -173,7 +173,7 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
         '    "StackFilter=prod-*,!prod-test",',
         """    "Notices='AppStream Session Ended,AppStream Audit Degraded'", "ExpiringMinutes=''",
     "NoticeFleets=cad gis", "Noticeemail=ops@example.com",
-    "TimeZone=America/Sao_Paulo", """
+    "TimeZone=America/Sao_Paulo", "SweepEvery=30", """
         + policies,
     )
     code, screen = typed("sam deploy", checkout, there)
@@ -181,8 +181,11 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
     kept = first | {"StackFilter": "prod-*,!prod-test", "ExpiringMinutes": ""}
     kept |= {"Notices": "AppStream Session Ended,AppStream Audit Degraded", "NoticeFleets": "cad"}
     kept |= {"TimeZone": "America/Sao_Paulo", "PoliciesParameter": "/appstream/policies"}
-    kept |= {"TagKeys": "workload,department"}
+    kept |= {"TagKeys": "workload,department", "SweepEvery": "30"}
     assert parameters(cloud, STACK) == kept
+    # What a setting nests was built with the rest.
+    functions = [each["FunctionName"] for each in cloud.client("lambda").list_functions()["Functions"]]
+    assert any("DispatcherFunction" in name for name in functions)
 
     # A second stage, as the README's lines have it.
     (stage,) = re.findall(r"```toml\n(\[staging\..*?)```", readme, re.DOTALL)

@@ -32,6 +32,34 @@ def evaluate(expression: Any, values: dict[str, str]) -> Any:
     raise AssertionError(f"{function} in Rules")
 
 
+def holds(conditions: dict[str, Any], name: str, values: dict[str, str]) -> bool:
+    """Whether a condition of a template holds with these values of parameters."""
+
+    def value(expression: Any) -> bool:
+        ((function, argument),) = expression.items()
+        match function:
+            case "Condition":
+                return holds(conditions, argument, values)
+            case "Fn::Not":
+                return not value(argument[0])
+            case "Fn::Or":
+                return any(value(each) for each in argument)
+            case "Fn::Equals":
+                return str(evaluate(argument[0], values)) == str(evaluate(argument[1], values))
+        raise AssertionError(f"{function} in Conditions")
+
+    return value(conditions[name])
+
+
+def made(template: dict[str, Any], values: dict[str, str]) -> set[str]:
+    """The resources that a template makes with these values of parameters."""
+    return {
+        name
+        for name, each in template["Resources"].items()
+        if "Condition" not in each or holds(template["Conditions"], each["Condition"], values)
+    }
+
+
 def refused_by(rules: dict[str, Any], values: dict[str, str]) -> list[str]:
     """What the rules of a template say of the values of parameters; nothing if it deploys."""
     return [

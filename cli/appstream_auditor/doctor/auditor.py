@@ -89,7 +89,7 @@ def _remedy(reason: str) -> str:
     if reason == DEADLINE:
         return "sweeps run out of time: raise SweepTimeLimit or Workers, and deploy"
     if "Throttl" in reason or "TooManyRequests" in reason:
-        return "AppStream throttles the account: sweep less often (SweepSchedule), or ask for a higher quota"
+        return "AppStream throttles the account: sweep less often (SweepEvery), or ask for a higher quota"
     if "AccessDenied" in reason:
         return "the function's role is denied: look for a service control policy that denies appstream:*"
     return "look up the code in the AppStream API reference, and the stack and fleet in the AppStream console"
