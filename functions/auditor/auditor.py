@@ -35,6 +35,8 @@ from session_auditor.sweep import Outcome, Summary
 FAILURES_LOGGED = 20
 # Seconds without which no further events are put back: those that were taken have to be forgotten.
 REPUBLISH_MARGIN = 5.0
+# Seconds without which no further target is begun: time enough to list a small one.
+SWEEP_MARGIN = 15.0
 
 logger = Logger(version=__version__)
 metrics = Metrics()
@@ -97,9 +99,13 @@ def sweep_targets(
         if now() - message.due > VOID_AFTER:
             outcomes["VOID"] += 1
             continue
+        if time_left() < SWEEP_MARGIN:
+            outcomes["NO_TIME"] += 1
+            continue
         with logger.append_context_keys(account=message.account_id, region=message.region):
             outcomes[sweep_target(message, request_id, time_left)] += 1
-    return {"version": __version__, "outcomes": dict(outcomes)}
+    # Nothing is tried again: by then it would be void.
+    return {"version": __version__, "outcomes": dict(outcomes), "batchItemFailures": []}
 
 
 def sweep_target(message: Message, request_id: str, time_left: Callable[[], float]) -> str:
