@@ -142,8 +142,8 @@ class TestTemplate:
         role = RESOURCES["DispatcherRole"]["Properties"]["Policies"]
         assert actions(role) == [
             "dynamodb:BatchGetItem",
-            "dynamodb:GetItem",
             "dynamodb:PutItem",
+            "dynamodb:Query",
             "logs:CreateLogStream",
             "logs:PutLogEvents",
             "organizations:ListAccountsForParent",
