@@ -378,15 +378,24 @@ class PreviewRow(Answer):
     sessions: tuple[OffenderRow, ...]
 
 
+class UnlistedScope(Answer):
+    """A stack and fleet that could not be listed, and why: nothing is known of its sessions."""
+
+    stack_name: str
+    fleet_name: str
+    reason: str
+
+
 class PreviewAnswer(Answer):
     """The answer of `policies preview`, of so many sessions; or what is wrong in the document, as `error`.
 
-    `scopesFailed` are pairs of stack and fleet that could not be listed: nothing is known of their sessions.
+    `scopesFailed` counts the stacks and fleets that could not be listed; `unlisted` are the first of them.
     """
 
     as_of: Time
     sessions: int
     scopes_failed: int
+    unlisted: tuple[UnlistedScope, ...]
     policies: tuple[PreviewRow, ...]
     error: str
 

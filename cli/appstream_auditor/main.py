@@ -78,7 +78,7 @@ WATCH_SECONDS = 15
 def cli() -> None:
     """Ask the session auditor who is on in AppStream, since when, and until when.
 
-    Every command reads the auditor's table with your own AWS credentials, and changes nothing.
+    Commands ask with your own AWS credentials, and change nothing.
 
     \b
     Exit codes:

@@ -19,6 +19,7 @@ from appstream_auditor.answers import (
     PolicyRow,
     PreviewAnswer,
     PreviewRow,
+    UnlistedScope,
     ValidateAnswer,
     policy_row,
     preview_row,
@@ -122,7 +123,9 @@ def preview(question: Question, *, file: BinaryIO) -> Exit:
             deployment = question.one()
             answer = previewed(deployment, text)
     except PoliciesError as error:
-        answer = PreviewAnswer(as_of=now(), sessions=0, scopes_failed=0, policies=(), error=str(error))
+        answer = PreviewAnswer(
+            as_of=now(), sessions=0, scopes_failed=0, unlisted=(), policies=(), error=str(error)
+        )
     match question.output:
         case Output.JSON:
             print_json(answer)
@@ -132,12 +135,18 @@ def preview(question: Question, *, file: BinaryIO) -> Exit:
             console = to_terminal()
             for part in preview_shown(answer, console.width):
                 console.print(part, soft_wrap=isinstance(part, Text))
-    if answer.scopes_failed:
-        scopes = "1 scope" if answer.scopes_failed == 1 else f"{answer.scopes_failed} scopes"
-        words = f"Note: {scopes} could not be listed; `appstream-auditor status` and `doctor` tell which"
-        to_errors().print(Text(words, "yellow"))
+    for note in _notes(answer):
+        to_errors().print(Text(f"Note: {harmless(note)}", "yellow"))
     code = _verdict(answer.error)
     return Exit.OUT_OF_REACH if answer.scopes_failed and code is Exit.OK else code
+
+
+def _notes(answer: PreviewAnswer) -> Iterator[str]:
+    """Say what could not be listed, so that its sessions are in no count."""
+    for each in answer.unlisted:
+        yield f"stack {each.stack_name}, fleet {each.fleet_name} could not be listed: {each.reason}"
+    if more := answer.scopes_failed - len(answer.unlisted):
+        yield f"{more} more could not be listed"
 
 
 def _verdict(error: str) -> Exit:
@@ -188,8 +197,17 @@ def previewed(deployment: Deployment, text: str) -> PreviewAnswer:
             "update the older of them"
         ) from None
     rows = tuple(preview_row(deployment.target_id, name, each) for name, each in found.policies.items())
+    unlisted = tuple(
+        UnlistedScope(stack_name=each.stack, fleet_name=each.fleet, reason=each.reason)
+        for each in found.unlisted
+    )
     return PreviewAnswer(
-        as_of=now(), sessions=found.sessions, scopes_failed=found.scopes_failed, policies=rows, error=""
+        as_of=now(),
+        sessions=found.sessions,
+        scopes_failed=found.scopes_failed,
+        unlisted=unlisted,
+        policies=rows,
+        error="",
     )
 
 

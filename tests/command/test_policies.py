@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from appstream_auditor.main import cli
 from sandbox.command import SCHEMAS
 from session_auditor.model import PolicyKind
-from session_auditor.preview import Offender, Preview, Previewed
+from session_auditor.preview import Offender, Preview, Previewed, Unlisted
 from tests.shared.aws import Answer, Wire, client_error, raising
 
 GOOD = """\
@@ -65,7 +65,9 @@ def answered(
     *offenders: Offender, failed: int = 0, others: Mapping[str, Previewed] | None = None
 ) -> dict[str, Any]:
     too_long = Previewed(PolicyKind.TOO_LONG, violated=len(offenders), cleared=1, sessions=list(offenders))
-    found = Preview({"too-long": too_long, **(others or {})}, sessions=12, scopes_failed=failed)
+    unlisted = tuple(Unlisted("office", f"gis-{number}", "ThrottlingException") for number in range(failed))
+    policies = {"too-long": too_long, **(others or {})}
+    found = Preview(policies, sessions=12, scopes_failed=failed, unlisted=unlisted[:20])
     return {"version": "1.0.0", **asdict(found)}
 
 
@@ -229,10 +231,15 @@ class TestPreview:
         assert (row["region"], row["violated"], row["sessions"]) == ("eu-west-1", "1", "1")
 
     def test_what_could_not_be_listed_is_said(self, wire: Wire, document: str) -> None:
-        wire.answers["Invoke"] = saying(answered(offender(), failed=2))
+        wire.answers["Invoke"] = saying(answered(offender(), failed=22))
         asked = ask("preview", document)
         assert (asked.exit_code, "ann@example.com" in asked.stdout) == (3, True)
-        assert asked.stderr.startswith("Note: 2 scopes could not be listed")
+        notes = asked.stderr.splitlines()
+        assert notes[0] == "Note: stack office, fleet gis-0 could not be listed: ThrottlingException"
+        assert (len(notes), notes[-1]) == (21, "Note: 2 more could not be listed")
+        wire.answers["Invoke"] = saying(answered(failed=1))
+        found = judged("preview", ask("preview", document, "-o", "json").stdout)
+        assert (found["scopesFailed"], [each["fleetName"] for each in found["unlisted"]]) == (1, ["gis-0"])
 
     def test_the_function_says_what_is_wrong(self, wire: Wire) -> None:
         wrong = {"version": "1.0.0", "error": 'policies.x.tags: TagKeys has no "team\x1b"; known: none'}

@@ -21,11 +21,12 @@ from appstream_auditor.main import cli
 from sandbox.appstream.models import StreamingSession
 from sandbox.cloud import CREDENTIALS, REGION, LocalCloud, local_cloud
 from sandbox.console import BOARD, Call, console, deployed_board
-from sandbox.day import BEGIN, STEPS, opening, time_of_day
+from sandbox.day import BEGIN, EXPIRED_PASSWORD, POLICIES, STEPS, opening, time_of_day
 from sandbox.demo import deployed_auditor
 from tests.shared.npm import npm_pack
 
 MINUTE = timedelta(minutes=1)
+PARAMETER = "/appstream/policies"
 # Six times of the day; the last is where the browser looks.
 ASKED_AT = ("08:25", "10:17", "12:20", "13:20", "14:20", "14:50")
 DOMPURIFY = "dompurify@3.5.0"
@@ -58,7 +59,9 @@ def office() -> Iterator[Office]:
         patch.setenv("AWS_ENDPOINT_URL_APPSTREAM", cloud.appstream_endpoint)
         patch.setenv("AWS_REGION", REGION)
         patch.delitem(sys.modules, "auditor", raising=False)
-        auditor = deployed_auditor(cloud, cloud.deploy({"Sweeps": "DISABLED"}, name=DEFAULT_STACK))
+        cloud.client("ssm").put_parameter(Name=PARAMETER, Value=json.dumps(POLICIES), Type="String")
+        settings = {"Sweeps": "DISABLED", "PoliciesParameter": PARAMETER, "TagKeys": "department"}
+        auditor = deployed_auditor(cloud, cloud.deploy(settings, name=DEFAULT_STACK))
         stack = cloud.deploy({}, name="board", template=BOARD)
         here = Office(cloud, deployed_board(cloud, stack, lambda: here.now))
         opening(cloud.appstream)
@@ -214,6 +217,22 @@ class TestBrowser:
         page.select_option("select[name=state]", "connected")
         click(page, ".search .btn")
         assert len(users(page)) == 12
+
+    def test_who_violates_a_policy_and_how(self, page: Page) -> None:
+        page.select_option("select[name=state]", "violating")
+        click(page, ".search .btn")
+        assert users(page) == ["hiro@example.com"]
+        assert page.inner_text("#widget td b") == "two-at-most"
+        click(page, "#widget td a:has-text('connected')")
+        assert "violates policy two-at-most since 14:28: its user has 3 sessions" in page.inner_text("dialog")
+
+    def test_a_fleet_that_cannot_join_its_domain(self, page: Page) -> None:
+        # Fleets are described every ten minutes.
+        said = f"AppStream names errors of fleet cad since 14:28: {EXPIRED_PASSWORD[0]}."
+        assert said in page.inner_text("#widget .fault")
+        click(page, "#widget .fault a")
+        assert page.inner_text("#widget h2").startswith("Fleet cad")
+        assert said in page.inner_text("#widget .fault")
 
     def test_from_a_fleet_to_a_user_and_back(self, page: Page) -> None:
         click(page, "#widget td a:text-is('cad')")

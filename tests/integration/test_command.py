@@ -29,7 +29,7 @@ from appstream_auditor.deployment import DEFAULT_STACK
 from appstream_auditor.main import cli
 from sandbox.appstream.models import Fault, StreamingSession
 from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud
-from sandbox.day import BEGIN, END, STEPS, opening, time_of_day
+from sandbox.day import BEGIN, END, EXPIRED_PASSWORD, STEPS, opening, time_of_day
 from sandbox.demo import deployed_auditor
 
 MINUTE = timedelta(minutes=1)
@@ -178,6 +178,15 @@ class TestSixTimes:
         expected = {each.session_id for each in seen[moment].sessions if too_long(each, now)}
         for rows in (seen[moment].rows, seen[moment].asked_now):
             assert {row["sessionId"] for row in rows if row["policies"] == "too-long"} == expected
+
+
+def test_a_fleet_that_cannot_join_its_domain_is_named_by_status(seen: dict[str, Seen]) -> None:
+    named = {moment: each.status["targets"][0]["faultedFleets"] for moment, each in seen.items()}
+    # Fleets are described every ten minutes.
+    assert named.pop("14:50") == [
+        {"fleetName": "cad", "codes": EXPIRED_PASSWORD[0], "since": "2026-03-02T14:28:00Z"}
+    ]
+    assert [*named.values()] == [[]] * 5
 
 
 class TestSessions:

@@ -17,6 +17,7 @@ from tests.shared.notices import envelope
 EXPIRIES = 10_000
 # A batch of a thousand is a message.
 A_STORMS_MESSAGES = 10
+VIOLATIONS, THEIR_MESSAGES = 3_000, 3
 
 
 def counted(headings: list[str]) -> int:
@@ -97,6 +98,24 @@ def test_a_storm_reaches_a_topic(monkeypatch: pytest.MonkeyPatch, kind: str) -> 
     assert set(named(told).values()) == {1}
 
 
+def test_a_document_that_everybody_violates_is_a_few_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    with slack.slack(1.0, clock) as hook, line(monkeypatch, "slack") as channel:
+        clock.channel = channel
+        channel.secrets["/notices/webhook"] = hook.url
+        for number in range(VIOLATIONS):
+            channel.send(envelope(number, DetailType.POLICY_VIOLATED, policy=f"policy-{number % 2}"))
+        channel.wait(120)
+        assert (channel.waiting, channel.dead) == ({}, [])
+        told = drained(hook.received)
+    assert len(told) == THEIR_MESSAGES
+    assert counted([each["text"] for each in told]) == VIOLATIONS
+    for message in told:
+        words = message["attachments"][0]["blocks"][0]["text"]["text"].splitlines()
+        assert words[:2] == ["1,000 on stack office, fleet cad", "policy-0 500, policy-1 500"]
+        assert words[2].endswith(" and 990 more")
+
+
 @pytest.mark.parametrize("events", [6, 12, 30])
 @pytest.mark.parametrize("kind", ["slack", "teams"])
 def test_many_single_messages_go_at_the_vendors_pace(
@@ -134,6 +153,7 @@ def test_batches_that_share_a_storm_lose_nothing(monkeypatch: pytest.MonkeyPatch
 def test_the_docs_say_how_many_messages_a_storm_is() -> None:
     notices = " ".join((ROOT / "docs" / "notices.md").read_text().split())
     assert f"10,000 expiries within a minute are {A_STORMS_MESSAGES} messages" in notices
+    assert f"{VIOLATIONS:,} violations within a minute are {THEIR_MESSAGES} messages" in notices
 
 
 def test_a_channel_that_was_down_for_half_an_hour_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:

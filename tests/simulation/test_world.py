@@ -29,10 +29,14 @@ from tests.simulation.trial import (
 SCOPES = ("s1/f1", "s1/f2", "s2/f2")
 IDENTITIES = "abcdefgh"
 TIMEOUT = 1800
+# What a session or its host may do; in capitals, what AWS says of the host.
+HAPPENINGS = ("connect", "disconnect", "disconnect", "expire", "end", "DRAINING", "DRAINING", "ACTIVE")
 
 scopes = st.sampled_from(SCOPES)
 identities = st.sampled_from(IDENTITIES)
 several = st.sets(identities, min_size=1, max_size=3)
+# How many sweeps see what has happened before anything else does.
+soon = st.integers(0, 3)
 faults = st.builds(
     Fault,
     at=st.integers(0, 14),
@@ -52,30 +56,34 @@ hours = st.fixed_dictionaries(
     },
     optional={"skip": st.sampled_from([["2026-03-29"], ["2026-10-25", "2026-01-01"]])},
 )
-minutes = st.sampled_from([[3], [10], [3, 10], [10, 60, 300]])
-filters: dict[str, Any] = {
-    "stacks": st.sampled_from(["s1", "!s1"]),
-    "fleets": st.sampled_from(["f2", "!f2,f*"]),
-    "tags": st.sampled_from([{"team": "a"}, {"team": "!a*"}]),
-}
+minutes = st.sampled_from([[3], [10], [3, 10], [2, 5, 60]])
+# Most policies are about everybody.
+filters = st.sampled_from(
+    [
+        *({}, {}, {}, {}),
+        *({"stacks": "s1"}, {"stacks": "!s1"}, {"fleets": "f2"}, {"fleets": "!f2,f*"}),
+        *({"tags": {"team": "a"}}, {"tags": {"team": "!a*"}}),
+    ]
+)
 kinds = st.one_of(
     st.fixed_dictionaries(
-        {"kind": st.just("OUTSIDE_HOURS"), "hours": st.just("office")},
-        optional=filters | {"graceMinutes": st.sampled_from([0, 7, 90])},
+        {
+            "kind": st.just("OUTSIDE_HOURS"),
+            "hours": st.just("office"),
+            "graceMinutes": st.sampled_from([0, 7, 90]),
+        }
     ),
-    st.fixed_dictionaries(
-        {"kind": st.sampled_from(["TOO_LONG", "DRAINING"]), "minutes": minutes}, optional=filters
-    ),
-    st.fixed_dictionaries(
-        {"kind": st.just("TOO_MANY_SESSIONS"), "limit": st.sampled_from([1, 2])}, optional=filters
-    ),
+    st.fixed_dictionaries({"kind": st.just("TOO_LONG"), "minutes": minutes}),
+    st.fixed_dictionaries({"kind": st.just("DRAINING"), "minutes": minutes}),
+    st.fixed_dictionaries({"kind": st.just("TOO_MANY_SESSIONS"), "limit": st.sampled_from([1, 2])}),
 )
+policies = st.builds(lambda kind, those: kind | those, kinds, filters)
 documents = st.fixed_dictionaries(
     {
         "version": st.just(1),
         "timeZone": st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
         "hours": st.fixed_dictionaries({"office": hours}),
-        "policies": st.dictionaries(st.sampled_from(["p", "q", "r"]), kinds, min_size=1),
+        "policies": st.fixed_dictionaries({"p": policies, "q": policies}, optional={"r": policies}),
     }
 )
 
@@ -107,9 +115,10 @@ class Estate(RuleBasedStateMachine):
         a_page=st.sampled_from([1, 2, 50]),
         refused=st.sampled_from([(), ("USERPOOL",), ("AWS_AD", "USERPOOL")]),
         baseline_events=st.booleans(),
-        here=several,
+        here=st.sets(identities, min_size=2, max_size=4),
         tag_keys=st.sampled_from(["", "team"]),
-        document=st.none() | documents,
+        document=documents,
+        parameter=st.sampled_from([POLICIES, POLICIES, ""]),
         users=st.sampled_from([8, 2]),
         begin=begins,
     )
@@ -123,7 +132,8 @@ class Estate(RuleBasedStateMachine):
         baseline_events: bool,
         here: set[str],
         tag_keys: str,
-        document: dict[str, Any] | None,
+        document: dict[str, Any],
+        parameter: str,
         users: int,
         begin: str,
     ) -> None:
@@ -134,10 +144,9 @@ class Estate(RuleBasedStateMachine):
             "AUTHENTICATION_TYPES": authentication,
             "BASELINE_EVENTS": str(baseline_events).lower(),
             "TAG_KEYS": tag_keys,
-            "POLICIES_PARAMETER": POLICIES if document else "",
+            "POLICIES_PARAMETER": parameter,
         }
-        if document:
-            self.store(document)
+        self.store(document)
         self.trial.rules = Rules(baseline_events=baseline_events)
         self.cloud.appstream.unfiltered_lists_all = unfiltered_lists_all
         self.cloud.appstream.most_a_page = a_page
@@ -148,6 +157,11 @@ class Estate(RuleBasedStateMachine):
             self.start(identity, SCOPES[0], 600, connected=True, saml=False, hours=2)
 
     # What happens in the world.
+
+    def among(self, these: Iterable[str], drawn: set[str]) -> list[str]:
+        """Return some of these sessions, as they were drawn: what happens should happen to somebody."""
+        order = sorted(these)
+        return sorted({order[IDENTITIES.index(each) % len(order)] for each in drawn}) if order else []
 
     def start(
         self, identity: str, scope: str, ago: int, *, connected: bool | None, saml: bool, hours: float | None
@@ -175,31 +189,47 @@ class Estate(RuleBasedStateMachine):
         connected=st.sampled_from([True, False, None]),
         saml=st.booleans(),
         hours=st.sampled_from([16, 2, 0.5, None]),
+        sweeps=soon,
     )
     def arrive(
-        self, *, who: set[str], scope: str, ago: int, connected: bool | None, saml: bool, hours: float | None
+        self,
+        *,
+        who: set[str],
+        scope: str,
+        ago: int,
+        connected: bool | None,
+        saml: bool,
+        hours: float | None,
+        sweeps: int,
     ) -> None:
         """Let users start to stream."""
-        for identity in sorted(who):
+        for identity in self.among(set(IDENTITIES) - self.cloud.world.sessions.keys(), who):
             self.start(identity, scope, ago, connected=connected, saml=saml, hours=hours)
+        self.sweeps(sweeps)
 
-    @rule(who=several, verb=st.sampled_from(["connect", "disconnect", "expire", "end"]))
-    def happen(self, who: set[str], verb: str) -> None:
-        """Let the same happen to users who stream."""
-        for identity in sorted(who & self.cloud.world.sessions.keys()):
-            getattr(self.cloud.world, verb)(identity)
-            if verb == "disconnect":
-                self.gone_since.setdefault(identity, self.cloud.clock.now)
-            else:
-                self.gone_since.pop(identity, None)
+    def happens(self, identity: str, what: str) -> None:
+        """Let something happen to a session, or to its host."""
+        if what.isupper():
+            self.cloud.world.change(identity, InstanceDrainStatus=what)
+            return
+        getattr(self.cloud.world, what)(identity)
+        if what == "disconnect":
+            self.gone_since.setdefault(identity, self.cloud.clock.now)
+        else:
+            self.gone_since.pop(identity, None)
+
+    @rule(who=several, what=st.sampled_from(HAPPENINGS), sweeps=soon)
+    def happen(self, who: set[str], what: str, sweeps: int = 0) -> None:
+        """Let the same happen to users who stream, or to their hosts."""
+        for identity in self.among(self.cloud.world.sessions, who):
+            self.happens(identity, what)
+        self.sweeps(sweeps)
 
     @rule(
         identity=identities,
         attributes=st.sampled_from(
             [
                 {"UserId": "user-of-somebody-else@example.com"},
-                {"InstanceDrainStatus": "DRAINING"},
-                {"InstanceDrainStatus": "ACTIVE"},
                 {"ConnectionState": "SLEEPING"},
                 {"State": "REBOOTING"},
                 {},
@@ -208,27 +238,23 @@ class Estate(RuleBasedStateMachine):
     )
     def change(self, identity: str, attributes: Mapping[str, Any]) -> None:
         """Let AWS say something else of a user who streams, or nothing of the connection."""
-        if identity in self.cloud.world.sessions:
+        for each in self.among(self.cloud.world.sessions, {identity}):
             without: Iterable[str] = () if attributes else ("ConnectionState",)
             self.trial.users.add("user-of-somebody-else@example.com")
-            self.cloud.world.change(identity, without, **attributes)
-
-    @rule(who=several, status=st.sampled_from(["DRAINING", "ACTIVE"]))
-    def drain(self, who: set[str], status: str) -> None:
-        """Let the hosts of sessions drain, or not."""
-        for identity in sorted(who & self.cloud.world.sessions.keys()):
-            self.cloud.world.change(identity, InstanceDrainStatus=status)
+            self.cloud.world.change(each, without, **attributes)
 
     @rule(
         fleet=st.sampled_from(["f1", "f2"]),
         codes=st.sets(st.sampled_from(["A", "B"])),
         size=st.integers(0, 2),
+        sweeps=soon,
     )
-    def fault(self, fleet: str, codes: set[str], size: int) -> None:
+    def fault(self, fleet: str, codes: set[str], size: int, sweeps: int) -> None:
         """Let a fleet have errors, or none, and be of another kind."""
         if fleet in self.cloud.world.fleets:
             self.cloud.world.fault(fleet, *sorted(codes))
             self.cloud.world.change_fleet(fleet, MaxSessionsPerInstance=size)
+        self.sweeps(sweeps)
 
     @precondition(lambda self: self.trial.environment["TAG_KEYS"])
     @rule(
@@ -243,25 +269,22 @@ class Estate(RuleBasedStateMachine):
             world.tag(kind, name, **({"team": team} if team else {}))
 
     @precondition(lambda self: self.trial.environment["POLICIES_PARAMETER"])
-    @rule(document=documents)
-    def store(self, document: dict[str, Any]) -> None:
-        """Store policies; those that name tags are good ones only if these are asked for."""
-        named = {name: dict(policy) for name, policy in document["policies"].items()}
-        if not self.trial.environment["TAG_KEYS"]:
-            named = {
-                name: {word: value for word, value in policy.items() if word != "tags"}
-                for name, policy in named.items()
-            }
-        self.cloud.world.write_document(POLICIES, document | {"policies": named})
-
-    @precondition(lambda self: self.trial.environment["POLICIES_PARAMETER"])
-    @rule(text=st.sampled_from(["", "{}", BROKEN, "gone"]))
-    def break_policies(self, text: str) -> None:
-        """Store what is no good document, or delete it."""
-        if text == "gone":
-            self.cloud.world.remove_parameter(POLICIES)
+    @rule(document=documents | documents | st.sampled_from(["", "{}", BROKEN, None]), sweeps=soon)
+    def store(self, document: dict[str, Any] | str | None, sweeps: int = 0) -> None:
+        """Store policies, or what is no good document, or delete it."""
+        world = self.cloud.world
+        if document is None:
+            world.remove_parameter(POLICIES)
+        elif isinstance(document, str):
+            world.break_document(POLICIES, document)
         else:
-            self.cloud.world.break_document(POLICIES, text)
+            named = {name: dict(policy) for name, policy in document["policies"].items()}
+            for policy in named.values():
+                if not self.trial.environment["TAG_KEYS"]:
+                    # Policies that name tags are good ones only if these are asked for.
+                    policy.pop("tags", None)
+            world.write_document(POLICIES, document | {"policies": named})
+        self.sweeps(sweeps)
 
     @rule(parameter=st.sampled_from(["", POLICIES]))
     def change_the_parameter(self, parameter: str) -> None:
@@ -338,10 +361,15 @@ class Estate(RuleBasedStateMachine):
         self.seen_whole = bool(run.result) and run.result["scopesFailed"] == 0
         self.trial.check(settled=False)
 
-    @rule()
-    def sweep(self) -> None:
-        """Make a sweep with nothing in its way."""
-        self.made(self.trial.wait(60).sweep())
+    def sweeps(self, number: int) -> None:
+        """Make sweeps with nothing in their way."""
+        for _ in range(number):
+            self.made(self.trial.wait(60).sweep())
+
+    @rule(number=st.integers(1, 8))
+    def sweep(self, number: int) -> None:
+        """Let minutes pass."""
+        self.sweeps(number)
 
     @rule(these=st.lists(faults, min_size=1, max_size=2))
     def sweep_under_faults(self, these: Sequence[Fault]) -> None:
@@ -375,7 +403,7 @@ class Estate(RuleBasedStateMachine):
         def shift(_run: Run, operation: str, _params: Mapping[str, Any]) -> None:
             if operation == "DescribeSessions" and next(pages) == after:
                 if who in self.cloud.world.sessions:
-                    self.happen({who}, "end")
+                    self.happens(who, "end")
                 else:
                     self.start(who, scope, 1, connected=True, saml=False, hours=16)
 

@@ -269,6 +269,13 @@ class Trial:
         invariants.nobody_alive_has_ended(self.cloud.eventbridge.accepted[published:], self.alive())
         return run
 
+    def preview(self, document: Document) -> Any:
+        """Return what the function answers to whom asks what policies would tell of."""
+        run = self._invocation()
+        container = self.container or self._fresh()
+        with self.cloud.floor(run), _one_thread():
+            return container.app.handler({"preview": document}, run)
+
     def together(
         self,
         choose: Callable[[Mapping[int, str]], int],

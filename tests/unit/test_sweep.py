@@ -15,6 +15,7 @@ from session_auditor.documents import PoliciesReader
 from session_auditor.errors import SnapshotError
 from session_auditor.listing import SessionLister
 from session_auditor.model import AuthenticationType, Options, UserIdMode
+from session_auditor.preview import Unlisted
 from session_auditor.publisher import Publisher
 from session_auditor.sweep import Auditor, Outcome, Summary
 from session_auditor.topology import TopologyReader
@@ -648,9 +649,10 @@ class TestPreview:
             "long": (0, 31),
         }
 
-    def test_a_scope_that_fails_is_counted(self, crowd: Estate) -> None:
+    def test_a_scope_that_fails_is_counted_and_named(self, crowd: Estate) -> None:
         crowd.fail("DescribeSessions", "AccessDeniedException")
         crowd.store(long=LONG)
         policies = crowd.auditor.policies.check(crowd.document)
         preview = crowd.auditor.preview(policies, lambda: at(crowd.minute), lambda: 60.0)
         assert (preview.policies["long"].violated, preview.scopes_failed) == (0, 1)
+        assert preview.unlisted == (Unlisted("office", "cad", "AccessDeniedException"),)

@@ -10,8 +10,9 @@ from session_auditor.comparison import compare
 from session_auditor.model import DetailType, Listing, Options, PolicyKind, Snapshot
 from session_auditor.policies import Document
 
-# Sessions that are named of each policy.
+# Sessions that are named of each policy, and scopes that could not be listed.
 SESSIONS_NAMED = 20
+SCOPES_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,25 @@ class Previewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A scope that could not be listed whole, and why: an error code or DEADLINE."""
+
+    stack: str
+    fleet: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
-    """What policies would tell of, by name, among the sessions of the scopes that could be listed whole."""
+    """What policies would tell of, by name, among the sessions of the scopes that could be listed whole.
+
+    `unlisted` are the first of the scopes that could not be.
+    """
 
     policies: dict[str, Previewed]
     sessions: int
     scopes_failed: int
+    unlisted: tuple[Unlisted, ...] = ()
 
 
 def preview_of(snapshot: Snapshot, listing: Listing, policies: Document, options: Options) -> Preview:
@@ -70,4 +84,6 @@ def preview_of(snapshot: Snapshot, listing: Listing, policies: Document, options
                     violation.actual,
                 )
                 previewed.sessions.append(offender)
-    return Preview(found, len(listing.sessions), len(listing.failed))
+    failed = sorted(listing.failed.items())
+    unlisted = tuple(Unlisted(*scope, failure.reason) for scope, failure in failed[:SCOPES_NAMED])
+    return Preview(found, len(listing.sessions), len(failed), unlisted)
