@@ -30,6 +30,7 @@ from session_auditor.documents import PoliciesReader
 from session_auditor.errors import PoliciesError
 from session_auditor.listing import SessionLister, utc
 from session_auditor.model import TargetId, UserIdMode
+from session_auditor.preview import ANSWER
 from session_auditor.publisher import Publisher
 from session_auditor.reading import TableReader
 from session_auditor.republishing import republish
@@ -159,7 +160,7 @@ def preview(document: Any, time_left: Callable[[], float]) -> dict[str, Any]:
         return {"version": __version__, "error": str(error)}
     found = auditor.preview(policies, now, time_left)
     logger.info("policies previewed", extra={"policies": len(policies.policies)})
-    return {"version": __version__, **asdict(found)}
+    return {"version": __version__, **ANSWER.dump_python(found, mode="json", by_alias=True)}
 
 
 def report(summary: Summary) -> None:
