@@ -198,7 +198,7 @@ def session_row(target_id: TargetId, row: Row, now: datetime) -> SessionRow:
             ViolationRow(
                 policy=each.policy,
                 kind=each.kind,
-                threshold_minutes=each.threshold_minutes,
+                threshold_minutes=each.threshold,
                 since=each.since,
                 limit=each.limit,
                 actual=each.actual,
