@@ -196,8 +196,6 @@ class TestPreview:
         late = offender(
             "bob@example.com", 2, threshold_minutes=0, limit="mon-fri 07:00-19:00", actual="19:31 CET"
         )
-            "bob@example.com", 2, threshold_minutes=0, limit="mon-fri 07:00-19:00", actual="19:31 CET"
-        )
         after_hours = Previewed(PolicyKind.OUTSIDE_HOURS, violated=23, sessions=[late])
         wire.answers["Invoke"] = saying(answered(offender(), others={"after-hours": after_hours}))
         asked = ask("preview", document)
