@@ -190,7 +190,7 @@ STEPS = sorted(
         drops("14:00", FORGOTTEN, "Session Abandoned", "Session Expiring", "Session Expiring"),
         ends("15:00", FORGOTTEN),
         # Three sessions at once, where two are allowed: the third is too many, until the second ends.
-        login("14:15", "hiro2", CAD, lasts=8 * HOUR),
+        login("14:00", "hiro2", CAD, lasts=8 * HOUR),
         login("14:28", "hiro3", GIS, "Session Policy Violated", lasts=8 * HOUR),
         ends("14:59", "hiro2", "Session Policy Cleared"),
         ends("15:44", "hiro3"),

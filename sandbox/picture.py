@@ -22,8 +22,9 @@ from sandbox.console import BOARD, deployed_board
 from sandbox.day import time_of_day
 from sandbox.demo import ASKED_AT, Posted, card, office, play
 
-# A fleet that cannot be listed, somebody who does not come back from a meeting, and everybody who goes home.
-SHOWN = frozenset(time_of_day(at) for at in ("13:35", "13:40", "14:15", "14:55", "17:31"))
+# A fleet that cannot be listed, somebody who does not come back from a meeting, one session too many, a fleet
+# that fails and recovers, and everybody who goes home, but for one.
+SHOWN = frozenset(time_of_day(at) for at in ("13:35", "14:15", "14:28", "15:28", "17:30"))
 WIDTH, BOARD_WIDTH = 780, 1_100
 # The console's own frame of a widget, light and dark.
 CONSOLE_STYLE = """

@@ -27,6 +27,7 @@ from session_auditor import __version__
 from session_auditor.auditors import Auditors
 from session_auditor.errors import PoliciesError, SnapshotError
 from session_auditor.messages import VOID_AFTER, Message, read_message
+from session_auditor.preview import ANSWER
 from session_auditor.republishing import republish
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.sweep import Outcome, Summary
@@ -35,6 +36,8 @@ from session_auditor.sweep import Outcome, Summary
 FAILURES_LOGGED = 20
 # Seconds without which no further events are put back: those that were taken have to be forgotten.
 REPUBLISH_MARGIN = 5.0
+# Seconds without which no further target is begun: time enough to list a small one.
+SWEEP_MARGIN = 15.0
 
 logger = Logger(version=__version__)
 metrics = Metrics()
@@ -97,9 +100,13 @@ def sweep_targets(
         if now() - message.due > VOID_AFTER:
             outcomes["VOID"] += 1
             continue
+        if time_left() < SWEEP_MARGIN:
+            outcomes["NO_TIME"] += 1
+            continue
         with logger.append_context_keys(account=message.account_id, region=message.region):
             outcomes[sweep_target(message, request_id, time_left)] += 1
-    return {"version": __version__, "outcomes": dict(outcomes)}
+    # Nothing is tried again: by then it would be void.
+    return {"version": __version__, "outcomes": dict(outcomes), "batchItemFailures": []}
 
 
 def sweep_target(message: Message, request_id: str, time_left: Callable[[], float]) -> str:
@@ -142,7 +149,7 @@ def preview(document: Any, time_left: Callable[[], float]) -> dict[str, Any]:
         return {"version": __version__, "error": str(error)}
     found = auditor.preview(policies, now, time_left)
     logger.info("policies previewed", extra={"policies": len(policies.policies)})
-    return {"version": __version__, **asdict(found)}
+    return {"version": __version__, **ANSWER.dump_python(found, mode="json", by_alias=True)}
 
 
 def report(summary: Summary) -> None:

@@ -257,7 +257,8 @@ def faults_are_opened_and_closed(published: Sequence[Entry]) -> None:
         if not all(codes) or any(one == other for one, other in pairwise(codes)):
             raise Broken(f"{fleet}: a change was told that was none: {codes}")
         for entry in told:
-            arns = entry["Resources"]
+            # An event that was refused is kept apart without them.
+            arns = entry.get("Resources", [f":fleet/{fleet}"])
             if len(arns) != 1 or not arns[0].endswith(f":fleet/{fleet}"):
                 raise Broken(f"{fleet}: {_brief(entry)} names {arns}")
 

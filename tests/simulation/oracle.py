@@ -386,8 +386,10 @@ class Oracle:
             self._holes[key] = [
                 (each.begin, each.observed)
                 for each in (*known, sweep)
-                # Where nobody swept, that holds for a scope, too, that has not been listed whole yet.
-                if (each.covered(scope) and self.in_hole(scope, each)) or self._nobody_swept_before(each)
+                # Where nobody swept, that is remembered for every scope; but a session of one that was not
+                # listed whole yet may have been committed meanwhile, and has holes of its own.
+                if (each.covered(scope) and self.in_hole(scope, each))
+                or (each is not sweep and self._nobody_swept_before(each))
             ]
         return self._holes[key]
 

@@ -1,6 +1,7 @@
 """What people are told of a batch: how many messages, of what, in which order, with which words."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,14 @@ class TestSingles:
             notice(2, DetailType.CONNECTED, minute=1),
         ]
         assert [message.id[-1] for message in told(*batch)] == ["1", "2", "3"]
+
+    def test_those_of_one_sweep_come_as_they_are_numbered(self) -> None:
+        violated = replace(notice(1, DetailType.POLICY_VIOLATED), sequence=2)
+        started = replace(notice(2, DetailType.STARTED), sequence=1)
+        assert [message.detail_type for message in told(violated, started)] == [
+            DetailType.STARTED,
+            DetailType.POLICY_VIOLATED,
+        ]
 
 
 class TestDigest:
@@ -250,9 +259,9 @@ class TestRemark:
         (message,) = told(Notice.of(event))
         assert message.remark == "Not listed since 2026-03-02 13:30 UTC"
 
-    def test_a_fleet_that_recovered_says_since_when_it_had_errors(self) -> None:
+    def test_a_fleet_that_recovered_does_not_repeat_its_line(self) -> None:
         (message,) = told(notice(1, DetailType.FLEET_RECOVERED))
-        assert message.remark == "It had errors since 2026-03-02 13:30 UTC"
+        assert message.remark == "Observed at 2026-03-02 14:00 UTC"
 
     def test_a_stack_without_known_fleets_names_none(self) -> None:
         (message,) = told(notice(1, DetailType.AUDIT_DEGRADED, fleet=""))

@@ -57,6 +57,7 @@ class Notice:
     observed_at: str
     place: Place
     summary: str
+    sequence: int = 0
     resources: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     session_id: str = ""
@@ -89,6 +90,7 @@ class Notice:
                     _text(about["fleetName"]),
                 ),
                 _text(data["summary"]),
+                int(metadata.get("sequence", 0)),
                 tuple(_text(each) for each in event["resources"]),
                 # Of a release without tags, in a queue since before an update, it has none.
                 tuple(f"{_text(key)}={_text(value)}" for key, value in data.get("tags", {}).items()),
@@ -106,6 +108,11 @@ class Notice:
             # An error's own text may quote an event, and events hold user ids.
             reason = str(error) if isinstance(error, NoticeError) else f"no event: {type(error).__name__}"
             raise NoticeError(reason) from None
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """Where it stands among others: by time, and those of one sweep as they are numbered."""
+        return self.observed_at, self.sequence, self.event_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +171,7 @@ def messages(
     and name it.
     """
     once = {notice.event_id: notice for notice in notices}
-    in_order = sorted(once.values(), key=lambda notice: (notice.observed_at, notice.event_id))
+    in_order = sorted(once.values(), key=lambda notice: notice.order)
     by_type: dict[DetailType, list[Notice]] = {}
     for notice in in_order:
         by_type.setdefault(notice.detail_type, []).append(notice)
@@ -174,7 +181,7 @@ def messages(
             told.append(_digest(of_type, time_zone, several_targets=several_targets))
         else:
             told += [_single(notice, time_zone, several_targets=several_targets) for notice in of_type]
-    return tuple(sorted(told, key=lambda message: (message.notices[0].observed_at, message.id)))
+    return tuple(sorted(told, key=lambda message: message.notices[0].order))
 
 
 def _single(notice: Notice, zone: tzinfo, *, several_targets: bool) -> Message:
@@ -197,7 +204,7 @@ def _remark(notice: Notice, zone: tzinfo) -> str:
         case DetailType.FLEET_FAULTED:
             return "What AppStream says of it stands in its console, with the fleet"
         case DetailType.FLEET_RECOVERED:
-            return f"It had errors since {_local(notice.since, zone)}"
+            return f"Observed at {_local(notice.observed_at, zone)}"
         case DetailType.ENDED | DetailType.UNWATCHED | DetailType.POLICY_CLEARED:
             return _since(notice, zone)
         case (

@@ -88,11 +88,14 @@ def test_a_violation_opens_a_ticket_and_its_end_closes_it(vendor: str) -> None:
         consumer.deliver(violated, violation("Violated", 3, policy="two-at-most"))
         consumer.deliver(event("Abandoned", 4), cleared, event("Reconnected", 5))
         consumer.deliver(violation("Violated", 5, "s-2"), ended, event("Ended", 7, "s-2"))
+        # The policy was taken out and is back: of the same violation there is no second ticket.
+        again = violation("Violated", 8)
+        consumer.deliver(again)
         resolved, other, over = tickets(consumer.vendor)
     assert (resolved.open, other.open, over.open) == (False, True, False)
     assert "Policy: too-long" in resolved.lines
     assert "Policy: two-at-most" in other.lines
-    marks = [f"Event {each['detail']['metadata']['eventId']}" for each in (violated, cleared)]
+    marks = [f"Event {each['detail']['metadata']['eventId']}" for each in (violated, cleared, again)]
     assert resolved.marks == marks
     assert len(over.marks) == 2
 
