@@ -1,4 +1,4 @@
-"""Events that an auditor's stack forwards reach a central bus of the same account: the local cloud has no other's."""
+"""What an auditor's stack forwards reaches a central bus; of the same account, since there is no other here."""
 
 import json
 
