@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError, NoRegionError
 from appstream_auditor.answers import Named
 from appstream_auditor.errors import Exit, QuestionError, asking
 from session_auditor import USER_AGENT
-from session_auditor.directory import names, targets
+from session_auditor.directory import Directory, names, targets
 from session_auditor.hub import Hub
 from session_auditor.model import Options, Target, TargetId
 from session_auditor.reading import TableReader
@@ -124,10 +124,10 @@ class Deployment:
         if self.dispatched is None or not self.dispatched.targets:
             return (self,)
         wants = self.dispatched.wanted
-        # They share the clients of the deployment, since a hub may have hundreds of them.
-        hub = Hub(self.client("dynamodb"), self.table_name, self.target_id)
-        directory = hub.directory() if wants.parents else {}
+        directory = self.directory() if wants.parents else {}
         known = names(directory)
+        # They share the deployment's clients, since there may be hundreds; one is not made by two at once.
+        self.client("dynamodb")
         return tuple(
             replace(self, target_id=each, account_name=known.get(each.account_id, ""), hub=self.target_id)
             for each in targets(wants, directory, self.target_id.partition)
@@ -159,6 +159,10 @@ class Deployment:
     def options(self) -> Options:
         """The administrator's decisions."""
         return self.settings.options
+
+    def directory(self) -> Directory:
+        """Return the accounts below units and roots as the dispatcher keeps them; raise SnapshotError."""
+        return Hub(self.client("dynamodb"), self.table_name, self.target_id).directory()
 
     def interval(self, target: Target | None, now: datetime) -> timedelta:
         """Return how often the target is swept that is in this state."""

@@ -479,6 +479,8 @@ def probe_command(
 def doctor(question: Question) -> Exit:
     """Check whether the auditor works, and say of each fault what to do.
 
+    Of a hub the dispatcher is checked, too, and every target, as far as the table tells.
+
     Ends with 1 if there is a fault. What your credentials may not check is unknown, which is no fault. Ends
     with 3 if there is no fault, but AWS did not answer for another reason.
     """

@@ -1,4 +1,4 @@
-"""What is examined, and how it is asked: the auditor's own stack, or the stack of a channel nested in it.
+"""What is examined, and how it is asked: the auditor's own stack, or a channel's or the dispatcher's in it.
 
 It judges nothing.
 """
@@ -68,6 +68,13 @@ class Unit:
         if not found:
             raise GoneError
         return found[0]
+
+    @cached_property
+    def targets(self) -> "tuple[Unit, ...] | None":
+        """Each target of a hub, of which only the table is asked; None if it is no hub."""
+        if self.deployment.dispatched is None or not self.deployment.dispatched.targets:
+            return None
+        return tuple(Unit(target) for target in self.deployment.targets())
 
     @property
     def bus(self) -> str:

@@ -22,6 +22,8 @@ IDLE = 240
 COMMON_MULTIPLE = 720
 IDLE_AFTER = timedelta(days=1)
 INTERVALS_TO_OVERDUE = 3
+# Why a target is overdue, where the table has no error code.
+NOTHING_KNOWN, UNKNOWN = "NOTHING_KNOWN", "UNKNOWN"
 
 
 class Pace(StrEnum):
@@ -88,9 +90,9 @@ def is_overdue(target: Target | None, seconds: int, now: datetime) -> bool:
 def why_overdue(target: Target | None) -> str:
     """Return why a target was not swept, as far as the table says: an error code, or one of ours."""
     if target is None:
-        return "NOTHING_KNOWN"
+        return NOTHING_KNOWN
     reasons = [gap.reason for gap in target.gaps if gap.scope == WHOLE_TARGET]
-    return reasons[0] if reasons else "UNKNOWN"
+    return reasons[0] if reasons else UNKNOWN
 
 
 def _unreadable(target: Target) -> bool:
