@@ -1,9 +1,9 @@
 """AWS on this machine: ministack, with what it lacks, run as a program in ministack's place.
 
-It adds Connection, ApiDestination, Archive and transforms of nested templates to CloudFormation, to API
-destinations their rate, retries and dead-letter queues, to Lambda's queues their batching windows, and to IAM
-what our policies name. Whatever it is told comes from the deployed template. It knows ministack's insides,
-whose version is pinned, and no consumer.
+It adds Connection, ApiDestination, Archive, and transforms and updates of nested templates to CloudFormation,
+to API destinations their rate, retries and dead-letter queues, to Lambda's queues their batching windows, and
+to IAM what our policies name. Whatever it is told comes from the deployed template. It knows ministack's
+insides, whose version is pinned, and no consumer.
 """
 
 import json
@@ -252,10 +252,32 @@ def request_context(service: str, action: str, body: bytes, parameters: Any) -> 
     return context
 
 
+provision: Callable[..., tuple[str, dict[str, Any]]] = provisioners._provision_resource
+update: Callable[..., tuple[str, dict[str, Any]]] = provisioners._update_resource
+# What Fn::GetAtt gives of the resources of nested stacks, by type and physical id.
+ATTRIBUTES: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def provision_nested(kind: str, *rest: Any) -> tuple[str, dict[str, Any]]:
+    """Make a resource of a nested stack, and keep its attributes."""
+    made, attributes = provision(kind, *rest)
+    ATTRIBUTES[kind, made] = attributes
+    return made, attributes
+
+
+def update_nested(kind: str, made: str, *rest: Any) -> tuple[str, dict[str, Any]]:
+    """Stand in for ministack's own, which forgets the attributes of what a nested stack leaves unchanged."""
+    updated, attributes = update(kind, made, *rest)
+    ATTRIBUTES[kind, updated] = attributes or ATTRIBUTES.get((kind, updated), {})
+    return updated, ATTRIBUTES[kind, updated]
+
+
 if __name__ == "__main__":
     iam_actions.request_tag_context = request_context
     iam_actions.extract_iam_action = extract_permission
     iam_evaluator._resolve_condition_key = resolve_principal_arn
+    provisioners._provision_resource = provision_nested
+    provisioners._update_resource = update_nested
     sqs._receive_messages_for_esm = receive_in_windows
     eventbridge._invoke_target = invoke_target
     provisioners._RESOURCE_HANDLERS |= {

@@ -413,9 +413,9 @@ def preview_row(target_id: TargetId, name: str, previewed: Previewed) -> Preview
             OffenderRow(
                 session_id=each.session_id,
                 user_id=each.user_id,
-                stack_name=each.stack,
-                fleet_name=each.fleet,
-                threshold_minutes=each.threshold,
+                stack_name=each.stack_name,
+                fleet_name=each.fleet_name,
+                threshold_minutes=each.threshold_minutes,
                 limit=each.limit,
                 actual=each.actual,
             )

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import click
 from botocore.exceptions import ClientError
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -42,14 +42,13 @@ from session_auditor.aws_errors import error_code
 from session_auditor.errors import PoliciesError
 from session_auditor.model import PolicyKind
 from session_auditor.policies import DOCUMENT_BYTES, read_document
-from session_auditor.preview import Preview
+from session_auditor.preview import ANSWER
 
 # What is read of a file; the function takes a little more in one invocation, and a document is far smaller.
 _FILE_BYTES = 1_000_000
 # What an invocation takes beside the sweep: a cold start, and the way there and back.
 _INVOKING_SECONDS = 20
 _ERROR_TYPE_LENGTH = 64
-_ANSWER = TypeAdapter(Preview)
 
 
 @click.group("policies")
@@ -190,7 +189,7 @@ def previewed(deployment: Deployment, text: str) -> PreviewAnswer:
         case {"error": str(error)}:
             raise PoliciesError(error)
     try:
-        found = _ANSWER.validate_python(answer)
+        found = ANSWER.validate_python(answer)
     except ValidationError:
         raise QuestionError(
             "the function's answer cannot be understood: it is of another release than this command; "
@@ -198,7 +197,7 @@ def previewed(deployment: Deployment, text: str) -> PreviewAnswer:
         ) from None
     rows = tuple(preview_row(deployment.target_id, name, each) for name, each in found.policies.items())
     unlisted = tuple(
-        UnlistedScope(stack_name=each.stack, fleet_name=each.fleet, reason=each.reason)
+        UnlistedScope(stack_name=each.stack_name, fleet_name=each.fleet_name, reason=each.reason)
         for each in found.unlisted
     )
     return PreviewAnswer(

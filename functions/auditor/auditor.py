@@ -27,6 +27,7 @@ from session_auditor import __version__
 from session_auditor.auditors import Auditors
 from session_auditor.errors import PoliciesError, SnapshotError
 from session_auditor.messages import VOID_AFTER, Message, read_message
+from session_auditor.preview import ANSWER
 from session_auditor.republishing import republish
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.sweep import Outcome, Summary
@@ -148,7 +149,7 @@ def preview(document: Any, time_left: Callable[[], float]) -> dict[str, Any]:
         return {"version": __version__, "error": str(error)}
     found = auditor.preview(policies, now, time_left)
     logger.info("policies previewed", extra={"policies": len(policies.policies)})
-    return {"version": __version__, **asdict(found)}
+    return {"version": __version__, **ANSWER.dump_python(found, mode="json", by_alias=True)}
 
 
 def report(summary: Summary) -> None:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from jsonschema import Draft202012Validator
 from appstream_auditor.main import cli
 from sandbox.command import SCHEMAS
 from session_auditor.model import PolicyKind
-from session_auditor.preview import Offender, Preview, Previewed, Unlisted
+from session_auditor.preview import ANSWER, Offender, Preview, Previewed, Unlisted
 from tests.shared.aws import Answer, Wire, client_error, raising
 
 GOOD = """\
@@ -57,7 +56,7 @@ def saying(payload: Any, **fields: Any) -> Answer:
 
 
 def offender(user_id: str = "ann@example.com", number: int = 1, **fields: Any) -> Offender:
-    defaults: dict[str, Any] = {"threshold": 600, "limit": "600", "actual": "603"}
+    defaults: dict[str, Any] = {"threshold_minutes": 600, "limit": "600", "actual": "603"}
     return Offender(f"session-{number}", user_id, "office", "cad", **(defaults | fields))
 
 
@@ -68,7 +67,7 @@ def answered(
     unlisted = tuple(Unlisted("office", f"gis-{number}", "ThrottlingException") for number in range(failed))
     policies = {"too-long": too_long, **(others or {})}
     found = Preview(policies, sessions=12, scopes_failed=failed, unlisted=unlisted[:20])
-    return {"version": "1.0.0", **asdict(found)}
+    return {"version": "1.0.0", **ANSWER.dump_python(found, mode="json", by_alias=True)}
 
 
 @pytest.fixture
@@ -194,7 +193,9 @@ class TestPreview:
     """The function is asked, once, and its answer is shown."""
 
     def test_what_would_be_violated_and_cleared(self, wire: Wire, document: str) -> None:
-        late = offender("bob@example.com", 2, threshold=0, limit="mon-fri 07:00-19:00", actual="19:31 CET")
+        late = offender(
+            "bob@example.com", 2, threshold_minutes=0, limit="mon-fri 07:00-19:00", actual="19:31 CET"
+        )
         after_hours = Previewed(PolicyKind.OUTSIDE_HOURS, violated=23, sessions=[late])
         wire.answers["Invoke"] = saying(answered(offender(), others={"after-hours": after_hours}))
         asked = ask("preview", document)

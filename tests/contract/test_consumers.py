@@ -255,6 +255,7 @@ class TestTemplates:
     def test_an_arn_of_any_partition_is_taken(self, template: Path, partition: str) -> None:
         arns = {
             "AlarmTopicArn": f"arn:{partition}:sns:eusc-de-east-1:123456789012:ops",
+            "ForwardBusArn": f"arn:{partition}:events:eusc-de-east-1:123456789012:event-bus/sessions",
             "SecretArn": f"arn:{partition}:secretsmanager:eusc-de-east-1:123456789012:secret:jira-a1B2c3",
         }
         for name, parameter in read(template)["Parameters"].items():

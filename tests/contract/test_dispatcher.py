@@ -11,6 +11,7 @@ from session_auditor.directory import ACCOUNT, PARENT, REGION
 from session_auditor.messages import VOID_AFTER
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.settings.dispatcher import SWEEP_EVERY, DispatcherSettings
+from tests.shared.sam import SAM, run
 from tests.shared.templates import as_list, made, parts
 
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "functions" / "dispatcher" / "template.yaml").read_text())
@@ -191,6 +192,10 @@ class TestTemplate:
         assert variables["POWERTOOLS_METRICS_NAMESPACE"] == alarm["Namespace"]
         code = (ROOT / "functions" / "dispatcher" / "dispatcher.py").read_text()
         assert f'name="{alarm["MetricName"]}"' in code
+
+    @pytest.mark.parametrize("options", [[], ["--lint"]], ids=["validate", "validate --lint"])
+    def test_sam_takes_it(self, options: list[str]) -> None:
+        run(SAM, "validate", *options, "--template", ROOT / "functions" / "dispatcher" / "template.yaml")
 
     def test_everything_is_described(self) -> None:
         assert all(each["Description"].endswith(".") for each in PARAMETERS.values())

@@ -184,8 +184,9 @@ def test_the_readmes_deployment(cloud: LocalCloud, checkout: Path) -> None:
     kept |= {"TagKeys": "workload,department", "SweepEvery": "30"}
     assert parameters(cloud, STACK) == kept
     # What a setting nests was built with the rest.
-    functions = [each["FunctionName"] for each in cloud.client("lambda").list_functions()["Functions"]]
-    assert any("DispatcherFunction" in name for name in functions)
+    (described,) = cloud.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
+    assert cloud.client("lambda").get_function(FunctionName=outputs["DispatcherFunctionName"])
 
     # A second stage, as the README's lines have it.
     (stage,) = re.findall(r"```toml\n(\[staging\..*?)```", readme, re.DOTALL)

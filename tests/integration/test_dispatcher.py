@@ -1,8 +1,8 @@
 """The dispatcher in the local cloud: deployed with a setting, gone with it, and sweeps by message in between.
 
 The local Scheduler does not put the time of a schedule into what it sends, so the minute is the one in which
-it arrives. The local Organizations has neither pages nor the state of an account: moto's has both, and is asked
-in tests/unit/test_organizations.py.
+it arrives. The local Organizations has neither pages nor the state of an account; moto's has both, and
+tests/unit/test_organizations.py asks it.
 """
 
 import json

@@ -5,6 +5,7 @@ All tests share one stack. It is healthy before and after each test.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -615,11 +616,10 @@ def test_a_fleet_with_errors_is_no_fault_of_the_audit(patient: Patient, deployme
 
 
 def test_no_sweep_for_three_intervals_is_a_fault(deployment: Deployment) -> None:
+    # However long ago the sweep before this test was.
     (fault,) = faults(deployment, now() + timedelta(hours=2))
-    assert (fault.check, fault.sentence) == (
-        Check.LAST_SWEEP,
-        "completed 2h 00m ago",
-    )
+    assert fault.check is Check.LAST_SWEEP
+    assert re.fullmatch(r"completed 2h 0\dm ago", fault.sentence)
 
 
 def test_a_throttled_function_is_a_fault(patient: Patient, deployment: Deployment) -> None:

@@ -18,15 +18,15 @@ from unittest import mock
 import pytest
 
 from sandbox.appstream.models import AppStreamBackend, Fleet, StreamingSession
-from sandbox.cloud import REGION, LocalCloud, local_cloud
+from sandbox.cloud import REGION, ROOT, LocalCloud, local_cloud
 from sandbox.demo import deployed_auditor
 from sandbox.vendors.slack import Slack, slack
 from sandbox.vendors.teams import Teams, teams
-from tests.contract.cookbook import RULES
 
 # A minute's window takes half a second.
 SECOND = 0.01
 DOCUMENT = "/appstream/policies"
+RULES = ROOT / "examples" / "consumers" / "rules"
 POLICIES: dict[str, Any] = {
     "version": 1,
     "timeZone": "Europe/Berlin",

@@ -239,6 +239,19 @@ def test_clients_are_kept_for_the_targets_of_lately(
     assert auditor(OTHER) is not second
 
 
+def test_the_sessions_of_many_targets_are_not_all_kept(
+    container: ModuleType, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session_auditor.auditors.SESSIONS_KEPT", 2)
+    targets = [(f"{number:012}", REGION) for number in range(1, 5)]
+    minutes(container, organisation, 2, *targets)
+    kept = [
+        container.auditors.of(*target, datetime.now(UTC)).snapshots.sessions_kept for target in targets[-2:]
+    ]
+    assert kept == [1, 1]
+    assert container.auditors._sessions() == 2
+
+
 class TestMessages:
     @pytest.mark.parametrize(
         "body",

@@ -259,9 +259,9 @@ class TestRemark:
         (message,) = told(Notice.of(event))
         assert message.remark == "Not listed since 2026-03-02 13:30 UTC"
 
-    def test_a_fleet_that_recovered_says_since_when_it_had_errors(self) -> None:
+    def test_a_fleet_that_recovered_does_not_repeat_its_line(self) -> None:
         (message,) = told(notice(1, DetailType.FLEET_RECOVERED))
-        assert message.remark == "It had errors since 2026-03-02 13:30 UTC"
+        assert message.remark == "Observed at 2026-03-02 14:00 UTC"
 
     def test_a_stack_without_known_fleets_names_none(self) -> None:
         (message,) = told(notice(1, DetailType.AUDIT_DEGRADED, fleet=""))

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
 
-# Targets whose clients are kept, beside the own.
+# Targets whose clients are kept, beside the own, and how many sessions of theirs are kept from one sweep to
+# the next: what is let go has to be made or read again.
 TARGETS_KEPT = 200
+SESSIONS_KEPT = 20_000
 # A role assumes another for an hour at most (IAM, "role chaining"); no sweep lasts as long as what is left.
 RENEWED_BEFORE_THE_END = timedelta(minutes=20)
 USED_BEFORE_THE_END = timedelta(minutes=2)
@@ -126,9 +128,15 @@ class Auditors:
                 lister = self._lister(region, credentials, attempts=2)
                 kept = _Kept(self._with(lister, kept, account_id, region), credentials)
         self._others[account_id, region] = kept
-        if len(self._others) > TARGETS_KEPT:
+        while len(self._others) > TARGETS_KEPT or (
+            len(self._others) > 1 and self._sessions() > SESSIONS_KEPT
+        ):
             self._others.popitem(last=False)
         return kept.auditor
+
+    def _sessions(self) -> int:
+        """Return how many sessions are kept in memory of the targets that are not the own."""
+        return sum(kept.auditor.snapshots.sessions_kept for kept in self._others.values())
 
     def _without_access(self, kept: _Kept | None, account_id: str, region: str, reason: str) -> _Kept:
         return _Kept(self._with(NoAccess(f"AssumeRole {reason}"), kept, account_id, region), None)

@@ -204,7 +204,7 @@ def _remark(notice: Notice, zone: tzinfo) -> str:
         case DetailType.FLEET_FAULTED:
             return "What AppStream says of it stands in its console, with the fleet"
         case DetailType.FLEET_RECOVERED:
-            return f"It had errors since {_local(notice.since, zone)}"
+            return f"Observed at {_local(notice.observed_at, zone)}"
         case DetailType.ENDED | DetailType.UNWATCHED | DetailType.POLICY_CLEARED:
             return _since(notice, zone)
         case (

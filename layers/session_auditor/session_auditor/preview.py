@@ -6,6 +6,9 @@ is what the next sweep tells.
 
 from dataclasses import dataclass, field
 
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
+
 from session_auditor.comparison import compare
 from session_auditor.model import DetailType, Listing, Options, PolicyKind, Snapshot
 from session_auditor.policies import Document
@@ -13,17 +16,21 @@ from session_auditor.policies import Document
 # Sessions that are named of each policy, and scopes that could not be listed.
 SESSIONS_NAMED = 20
 SCOPES_NAMED = 20
+# Answers have names as events do.
+_AS_TOLD = ConfigDict(alias_generator=to_camel, validate_by_name=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Offender:
-    """A session that violates a policy; `threshold` in minutes, 0 where the kind has none."""
+    """A session that violates a policy; `threshold_minutes` is 0 where the kind has none."""
+
+    __pydantic_config__ = _AS_TOLD
 
     session_id: str
     user_id: str
-    stack: str
-    fleet: str
-    threshold: int
+    stack_name: str
+    fleet_name: str
+    threshold_minutes: int
     limit: str
     actual: str
 
@@ -31,6 +38,8 @@ class Offender:
 @dataclass(slots=True)
 class Previewed:
     """How many violations of a policy begin and are over, and the first of the sessions that begin one."""
+
+    __pydantic_config__ = _AS_TOLD
 
     kind: PolicyKind
     violated: int = 0
@@ -42,8 +51,10 @@ class Previewed:
 class Unlisted:
     """A scope that could not be listed whole, and why: an error code or DEADLINE."""
 
-    stack: str
-    fleet: str
+    __pydantic_config__ = _AS_TOLD
+
+    stack_name: str
+    fleet_name: str
     reason: str
 
 
@@ -54,10 +65,15 @@ class Preview:
     `unlisted` are the first of the scopes that could not be.
     """
 
+    __pydantic_config__ = _AS_TOLD
+
     policies: dict[str, Previewed]
     sessions: int
     scopes_failed: int
     unlisted: tuple[Unlisted, ...] = ()
+
+
+ANSWER = TypeAdapter(Preview)
 
 
 def preview_of(snapshot: Snapshot, listing: Listing, policies: Document, options: Options) -> Preview:

@@ -55,6 +55,11 @@ class Snapshots:
         self._read_at = datetime.min.replace(tzinfo=UTC)
         self._wrote = False
 
+    @property
+    def sessions_kept(self) -> int:
+        """How many sessions are kept from one sweep to the next."""
+        return len(self._kept.sessions) if self._kept else 0
+
     def load(self, now: datetime) -> Snapshot:
         """Return the snapshot, as it is in the table.
 
