@@ -32,6 +32,8 @@ class Pace(StrEnum):
     ASKED = "ASKED"
     # Below a minute only once it is known how to list: until then each scope costs five listings.
     UNSETTLED = "UNSETTLED"
+    # Nor where nothing can be read: a target that hangs until it is given up keeps a worker from the others.
+    UNREADABLE = "UNREADABLE"
     SLOW = "SLOW"
     IDLE = "IDLE"
 
@@ -56,6 +58,8 @@ def tempo(target: Target | None, sweep_every: int, now: datetime, *, types_given
         return Tempo(seconds, pace)
     if target.idle_since and now - target.idle_since >= IDLE_AFTER:
         return Tempo(IDLE, Pace.IDLE)
+    if seconds < MINUTE and _unreadable(target):
+        return Tempo(MINUTE, Pace.UNREADABLE)
     while seconds < SLOWEST and 2 * _duration(target) > seconds:
         seconds, pace = min(2 * seconds, SLOWEST), Pace.SLOW
     return Tempo(seconds, pace)
