@@ -31,6 +31,8 @@ def every_target() -> list[TargetId]:
 class HubTable:
     """The table of a hub whose targets were all swept just now."""
 
+    name = "sessions"
+
     def __init__(self, table: Table) -> None:
         self.table = table
 
