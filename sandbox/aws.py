@@ -1,13 +1,14 @@
 """AWS on this machine: ministack, with what it lacks, run as a program in ministack's place.
 
 It adds Connection, ApiDestination, Archive, and transforms and updates of nested templates to CloudFormation,
-to API destinations their rate, retries and dead-letter queues, and to Lambda's queues their batching windows.
-Whatever it is told comes from the deployed template. It knows ministack's insides, whose version is pinned,
-and no consumer.
+to API destinations their rate, retries and dead-letter queues, to Lambda's queues their batching windows, and
+to IAM what our policies name. Whatever it is told comes from the deployed template. It knows ministack's
+insides, whose version is pinned, and no consumer.
 """
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from urllib.request import Request
 
 import boto3
 from ministack import app
+from ministack.core import iam_actions, iam_evaluator
 from ministack.services import eventbridge, lambda_svc, sqs
 from ministack.services.cloudformation import engine, provisioners
 
@@ -219,6 +221,37 @@ def receive_in_windows(queue_url: str, most: int) -> list[Any]:
     return receive_at_once(queue_url, most)
 
 
+resolve_condition_key: Callable[[str, Any], Any] = iam_evaluator._resolve_condition_key
+
+
+def resolve_principal_arn(key: str, context: Any) -> Any:
+    """Stand in for ministack's own, which takes a session of a role for the principal; IAM takes the role."""
+    value = resolve_condition_key(key, context)
+    if key.lower() != "aws:principalarn":
+        return value
+    return re.sub(r":sts:(.*):assumed-role/([^/]+)/.*", r":iam:\1:role/\2", value)
+
+
+extract_iam_action: Callable[..., str | None] = iam_actions.extract_iam_action
+
+
+def extract_permission(*request: Any) -> str | None:
+    """Stand in for ministack's own: SQS asks for the permission of one message, however many there are."""
+    action = extract_iam_action(*request)
+    return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
+
+
+request_tags: Callable[..., dict[str, Any]] = iam_actions.request_tag_context
+
+
+def request_context(service: str, action: str, body: bytes, parameters: Any) -> dict[str, Any]:
+    """Stand in for ministack's own, which does not tell policies the sources of events that are put."""
+    context = request_tags(service, action, body, parameters)
+    if action == "events:PutEvents":
+        context["events:source"] = ",".join({str(each["Source"]) for each in json.loads(body)["Entries"]})
+    return context
+
+
 provision: Callable[..., tuple[str, dict[str, Any]]] = provisioners._provision_resource
 update: Callable[..., tuple[str, dict[str, Any]]] = provisioners._update_resource
 # What Fn::GetAtt gives of the resources of nested stacks, by type and physical id.
@@ -240,6 +273,9 @@ def update_nested(kind: str, made: str, *rest: Any) -> tuple[str, dict[str, Any]
 
 
 if __name__ == "__main__":
+    iam_actions.request_tag_context = request_context
+    iam_actions.extract_iam_action = extract_permission
+    iam_evaluator._resolve_condition_key = resolve_principal_arn
     provisioners._provision_resource = provision_nested
     provisioners._update_resource = update_nested
     sqs._receive_messages_for_esm = receive_in_windows

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -75,12 +76,27 @@ class LocalCloud:
     `log` is what ministack prints; it says there, and nowhere else, that a target could not be reached.
     """
 
-    def __init__(self, endpoint: str, appstream_endpoint: str, log: Path) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        appstream_endpoint: str,
+        log: Path,
+        account_id: str = ACCOUNT_ID,
+        region: str = REGION,
+    ) -> None:
         self.endpoint = endpoint
         self.appstream_endpoint = appstream_endpoint
         self.log = log
-        self._aws: Any = boto3.Session(region_name=REGION, **CREDENTIALS)
+        self.account_id = account_id
+        self.region = region
+        # Twelve digits are the key of an account.
+        keys = CREDENTIALS if account_id == ACCOUNT_ID else CREDENTIALS | {"aws_access_key_id": account_id}
+        self._aws: Any = boto3.Session(region_name=region, **keys)
         self._clients: dict[str, Any] = {}
+
+    def elsewhere(self, account_id: str, region: str = REGION) -> "LocalCloud":
+        """Return the same cloud as another account has it, or another region."""
+        return LocalCloud(self.endpoint, self.appstream_endpoint, self.log, account_id, region)
 
     @property
     def endpoints(self) -> Mapping[str, str]:
@@ -90,7 +106,16 @@ class LocalCloud:
     @property
     def appstream(self) -> appstream.AppStreamBackend:
         """The state of AppStream, to put sessions in place and to make calls fail."""
-        return appstream.appstream_backends[ACCOUNT_ID][REGION]
+        return appstream.appstream_backends[self.account_id][self.region]
+
+    def owner(self, access_key: str) -> str:
+        """Return the account that an access key belongs to: twelve digits are one, STS knows roles' keys."""
+        if re.fullmatch(r"[0-9]{12}", access_key):
+            return access_key
+        if access_key == CREDENTIALS["aws_access_key_id"]:
+            return ACCOUNT_ID
+        account: str = self.client("sts").get_access_key_info(AccessKeyId=access_key)["Account"]
+        return account
 
     def client(self, service: str) -> Any:
         """Return an ordinary client of the service, the same one every time."""
@@ -106,6 +131,7 @@ class LocalCloud:
         parameters: Mapping[str, str],
         name: str = "session-auditor",
         template: Path = ROOT / "template.yaml",
+        capability: str = "CAPABILITY_IAM",
     ) -> Stack:
         """Package a template and create the stack, or update it if it is there.
 
@@ -118,7 +144,7 @@ class LocalCloud:
             write(
                 StackName=name,
                 TemplateBody=json.dumps(self._package(template)),
-                Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+                Capabilities=[capability, "CAPABILITY_AUTO_EXPAND"],
                 Parameters=[
                     {"ParameterKey": key, "ParameterValue": each} for key, each in parameters.items()
                 ],
@@ -249,11 +275,13 @@ def zipped(folder: Path, below: str) -> bytes:
 
 
 @contextmanager
-def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Iterator[LocalCloud]:
+def local_cloud(
+    vendors: Mapping[str, str] = NOBODY, second: float = 1.0, *, iam: bool = False
+) -> Iterator[LocalCloud]:
     """Start the local cloud; whatever happens, nothing of it is left behind.
 
     `vendors` names the local servers that stand for the vendors' origins in templates; `second` is how long
-    a second of the delivery to them takes.
+    a second of the delivery to them takes. With `iam`, what roles and policies do not allow is refused.
     """
     appstream.register()
     appstream.appstream_backends.reset()
@@ -273,7 +301,11 @@ def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Ite
         process = subprocess.Popen(
             [sys.executable, "-P", str(ROOT / "sandbox" / "aws.py")],
             env=_ministack_environment(port, state, appstream_endpoint)
-            | {"SANDBOX_VENDORS": json.dumps(dict(vendors)), "SANDBOX_SECOND": str(second)},
+            | {
+                "SANDBOX_VENDORS": json.dumps(dict(vendors)),
+                "SANDBOX_SECOND": str(second),
+                "AUTH": str(iam).lower(),
+            },
             cwd=state,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -296,6 +328,7 @@ def local_cloud(vendors: Mapping[str, str] = NOBODY, second: float = 1.0) -> Ite
 
         wait_for(ready, START_SECONDS, "ministack to answer")
         cloud = LocalCloud(endpoint, appstream_endpoint, log)
+        stack.enter_context(appstream.accounts_by_key(cache(cloud.owner)))
         cloud.client("s3").create_bucket(
             Bucket=PACKAGES, CreateBucketConfiguration={"LocationConstraint": REGION}
         )

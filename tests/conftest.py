@@ -17,7 +17,7 @@ gc.set_threshold(100_000, 20, 20)
 os.environ.pop("COLUMNS", None)
 
 # Files that wait for a schedule, a window or a terminal: begun last, idle workers would wait for them.
-WAITING = ("test_demo.py", "test_deploy.py", "test_local_cloud.py", "test_operate.py")
+WAITING = ("test_demo.py", "test_deploy.py", "test_hub.py", "test_local_cloud.py", "test_operate.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

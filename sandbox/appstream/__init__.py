@@ -10,9 +10,10 @@ import warnings
 
 from moto import backend_index
 
+from sandbox.appstream.accounts import accounts_by_key
 from sandbox.appstream.models import AppStreamBackend, StreamingSession, appstream_backends
 
-__all__ = ["AppStreamBackend", "StreamingSession", "appstream_backends", "register"]
+__all__ = ["AppStreamBackend", "StreamingSession", "accounts_by_key", "appstream_backends", "register"]
 
 
 def register() -> None:

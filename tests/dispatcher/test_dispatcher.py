@@ -270,7 +270,7 @@ class TestSize:
             answer = here.minute()
             assert (answer["targets"], answer["messages"], answer["unsent"]) == (500, 500, 0)
             calls = here.calls()
-            assert calls == {"GetItem": 1, "BatchGetItem": 5, "SendMessageBatch": 50}
+            assert calls == {"Query": 1, "BatchGetItem": 5, "SendMessageBatch": 50}
             assert calls.total() <= 60
             assert counted(here.metrics()) == {"TargetsSwept": 500, "TargetsOverdue": 0}
             # Nothing is said of any target.

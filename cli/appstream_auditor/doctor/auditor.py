@@ -59,7 +59,7 @@ def schedule(unit: Unit, _: datetime) -> Iterable[Finding]:
 def last_sweep(unit: Unit, now: datetime) -> Iterable[Finding]:
     status = unit.status(now)
     sentence = f"completed {span(now - status.swept)} ago" if status.swept else "none was completed yet"
-    if Fault.NO_SWEEP not in status.faults(now, unit.deployment.interval):
+    if Fault.NO_SWEEP not in unit.faults(now):
         return [ok(sentence)]
     return [
         fault(
@@ -158,7 +158,7 @@ def pending_events(unit: Unit, now: datetime) -> Iterable[Finding]:
         return [ok("none")]
     oldest = span(now - status.waiting)
     sentence = f"{counted(status.pending, 'event')} waiting for the event bus, the oldest for {oldest}"
-    if Fault.EVENTS_WAIT not in status.faults(now, unit.deployment.interval):
+    if Fault.EVENTS_WAIT not in unit.faults(now):
         return [ok(sentence)]
     remedy = "look for the reason in the function's log; the events are kept until the bus takes them"
     return [fault(sentence, remedy)]

@@ -16,7 +16,7 @@ from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import asking
 from session_auditor.aws_errors import error_code
 from session_auditor.model import Snapshot
-from session_auditor.views import Status, live
+from session_auditor.views import Fault, Status, live
 from session_auditor.views import status as status_of
 
 # InvalidRequestException is how Secrets Manager answers for a secret that is about to be deleted.
@@ -89,6 +89,10 @@ class Unit:
     def status(self, now: datetime) -> Status:
         """Return what the command `status` reports, so that the two agree."""
         return status_of(self.snapshot, live(self.snapshot, now, self.deployment.options.hole))
+
+    def faults(self, now: datetime) -> tuple[Fault, ...]:
+        """Return what of that is a fault."""
+        return self.status(now).faults(now, self.deployment.interval(self.snapshot.target, now))
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Any:
         """Return what AWS answers, of pages all."""
