@@ -1,6 +1,6 @@
 """Twenty workers and five hundred targets, some of which hang: how late the others are.
 
-A model of the queue on a simulated clock. The times are the dispatcher's, batch and concurrency the template's.
+A model of the queue on a simulated clock: times are the dispatcher's, batch and concurrency the template's.
 What a sweep takes is assumed, and in which order Lambda hands messages on.
 """
 
