@@ -388,7 +388,10 @@ def history(
                 to_terminal().print(counted(len(lives), "session"), style="dim")
             if audited_since and begin < audited_since:
                 at = moment(audited_since, question.zone, asked_at)
-                words = f"Note: the audit began at {at}; of before, it knows only who was still on then."
+                began = (
+                    "the audit began" if len(targets.found) == 1 else "the audit of the newest target began"
+                )
+                words = f"Note: {began} at {at}; of before, it knows only who was still on then."
                 to_errors().print(Text(words, "yellow"))
     return Exit.OUT_OF_REACH if failures else Exit.OK
 

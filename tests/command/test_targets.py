@@ -261,6 +261,11 @@ class TestHistory:
         assert sorted(ended) == [("office", "eve-0"), ("render-farm", "eve-0")]
         assert desk.ask("history", *user).stdout.startswith("TARGET")
 
+    def test_before_the_audit_of_a_target_little_is_known_of_it(self, desk: Desk) -> None:
+        desk.hub.put(target_id(LONELY), replace(SWEPT, first_begin=at(590)))
+        asked = desk.ask("history")
+        assert "Note: the audit of the newest target began at 17:50; of before, it knows only" in asked.stderr
+
     def test_sums_are_of_a_target(self, desk: Desk) -> None:
         sums = desk.answer("history", "--by", "user", "--account", "*e*")["sums"]
         assert [(row["accountName"], row["region"], row["name"]) for row in sums] == [
