@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -208,6 +209,12 @@ def test_a_target_that_cannot_be_read_is_told_once_with_what_to_do(
     assert row.check is Check.LAST_SWEEP
     assert row.sentence == f"office eu-west-1: completed 1h 41m ago ({reason})"
     assert remedy in row.remedy
+
+
+def test_a_target_that_is_idle_is_swept_every_fourth_minute(patient: Patient) -> None:
+    idle = replace(swept_at(590), idle_since=NOW - timedelta(days=2))
+    patient.hub.put(target_id(OFFICE), idle)
+    assert patient.faults() == []
 
 
 def test_many_alike_are_said_once_and_of_many_unlike_ten(patient: Patient) -> None:

@@ -342,6 +342,6 @@ def test_without_units_and_roots_no_list_is_read(
 def test_one_target_that_is_swept_each_15_seconds_is_late_after_three_minutes(
     empty: Desk, swept: float, code: int
 ) -> None:
-    deploy({"SweepEvery": "15"})
+    deploy({"SweepEvery": "15", "AuthenticationTypes": "SAML"})
     empty.hub.put(target_id("123456789012"), swept_at(swept))
     assert empty.ask("status").exit_code == code

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from session_auditor.model import (
@@ -252,6 +252,7 @@ def test_a_hub_of_500_targets_fits_as_well() -> None:
 
 
 @given(name=st.text(max_size=40))
+@example(name='<img src=x onerror="alert(1)">')
 def test_whatever_an_account_is_called_the_page_stays_whole(name: str) -> None:
     snapshot = snapshot_of(remembered(1), faults=(Fault(name, NOW, name, 1),))
     rows = [(Where("111111111111", "eu-west-1", name), row) for row in live(snapshot, NOW, HOLE)]
