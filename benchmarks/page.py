@@ -112,8 +112,9 @@ def measure() -> PageFigures:
         with time_machine.travel(NOW, tick=False):
             for _ in range(ROUNDS):
                 began = time.process_time()
-                kept = [board.reader.snapshot(board.reader.target_alone())]
-                kept += [list(board.reader.history(day)) for day in (NOW, NOW - timedelta(days=1))]
+                reader = board.reader_of(board.own)
+                kept = [reader.snapshot(reader.target_alone())]
+                kept += [list(reader.history(day)) for day in (NOW, NOW - timedelta(days=1))]
                 reading.append(time.process_time() - began)
                 del kept
                 began = time.process_time()
