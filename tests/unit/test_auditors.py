@@ -239,6 +239,25 @@ def test_clients_are_kept_for_the_targets_of_lately(
     assert auditor(OTHER) is not second
 
 
+def test_all_targets_share_their_connections(
+    organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = vars(botocore.client.BaseClient)["_make_api_call"]
+    used: dict[str, set[int]] = {}
+
+    def call(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        if client.meta.service_model.service_name in {"appstream", "resourcegroupstaggingapi"}:
+            used.setdefault(operation, set()).add(id(client._endpoint.http_session))
+        return below(client, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
+    container = new_container(monkeypatch, TAG_KEYS="team")
+    ask(container, *SPOKES, (SPOKE, "us-east-1"), (HUB, REGION))
+    assert {"DescribeSessions", "GetResources"} < used.keys()
+    assert len(set.union(*used.values())) == 1
+    assert organisation.asked(OTHER, "DescribeSessions")
+
+
 def test_the_sessions_of_many_targets_are_not_all_kept(
     container: ModuleType, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
