@@ -89,14 +89,19 @@ def test_no_parameter_is_a_secret() -> None:
 
 def test_its_role_may_do_what_it_does_and_no_more() -> None:
     policies = RESOURCES["NotifierRole"]["Properties"]["Policies"]
-    always, (_, publish, read) = policies[0], policies[1]["Fn::If"]
+    always, (condition, accounts, nothing), (_, publish, read) = (
+        *policies[:1],
+        *(each["Fn::If"] for each in policies[1:]),
+    )
+    assert (condition, nothing) == ("NameAccounts", {"Ref": "AWS::NoValue"})
     actions = [
         action
-        for policy in (always, publish, read)
+        for policy in (always, accounts, publish, read)
         for statement in policy["PolicyDocument"]["Statement"]
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     ]
     assert sorted(actions) == [
+        "dynamodb:Query",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
         "secretsmanager:GetSecretValue",
@@ -110,7 +115,10 @@ def test_its_role_may_do_what_it_does_and_no_more() -> None:
     ]
     resources = [
         statement["Resource"]
-        for policy in (always, publish, read)
+        for policy in (always, accounts, publish, read)
         for statement in policy["PolicyDocument"]["Statement"]
     ]
     assert "*" not in resources
+    # Names of accounts, and nothing of a session.
+    (query,) = accounts["PolicyDocument"]["Statement"]
+    assert query["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["HUB#*"]}}
