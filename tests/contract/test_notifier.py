@@ -89,10 +89,8 @@ def test_no_parameter_is_a_secret() -> None:
 
 def test_its_role_may_do_what_it_does_and_no_more() -> None:
     policies = RESOURCES["NotifierRole"]["Properties"]["Policies"]
-    always, (condition, accounts, nothing), (_, publish, read) = (
-        *policies[:1],
-        *(each["Fn::If"] for each in policies[1:]),
-    )
+    always = policies[0]
+    (condition, accounts, nothing), (_, publish, read) = (each["Fn::If"] for each in policies[1:])
     assert (condition, nothing) == ("NameAccounts", {"Ref": "AWS::NoValue"})
     actions = [
         action
