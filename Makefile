@@ -97,7 +97,7 @@ types:
 
 templates:
 	@$(VENV)/bin/zizmor --offline --quiet .github
-	@$(VENV)/bin/cfn-lint template.yaml functions/*/template.yaml spoke.yaml examples/consumers/*/template.yaml docs/schemas/*.yaml
+	@$(VENV)/bin/cfn-lint template.yaml functions/*/template.yaml spoke.yaml examples/consumers/*/template.yaml examples/consumers/central-bus/bus.yaml docs/schemas/*.yaml
 
 .PHONY: build
 build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt examples/consumers/tickets/requirements.txt  ## What `sam build` would deploy, in .aws-sam

@@ -6,7 +6,7 @@ that is not known is empty, a time that is not known is null.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, assert_never
+from typing import Annotated, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -30,10 +30,29 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
-class Failure(Answer):
-    """A region that could not be asked, and why."""
+class Named(NamedTuple):
+    """A target, and the name of its account; "" if that is not known."""
 
+    id: TargetId
+    account_name: str = ""
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return f"{self.account_name or self.id.account_id} {self.id.region}"
+
+
+class OfTarget(Answer):
+    """What is said of one target."""
+
+    account_id: str
     region: str
+    account_name: str
+
+
+class Failure(OfTarget):
+    """A target that could not be asked, and why; without an account, all of a region."""
+
     reason: str
 
 
@@ -54,14 +73,12 @@ class FaultedFleet(Answer):
     since: Time
 
 
-class StatusRow(Answer):
+class StatusRow(OfTarget):
     """One target at a glance; times in seconds. `violating` sessions violate a policy.
 
     `faultedFleets` are no fault of the audit.
     """
 
-    account_id: str
-    region: str
     live: int
     connected: int
     away: int
@@ -84,11 +101,12 @@ class StatusAnswer(Answer):
     failures: tuple[Failure, ...]
 
 
-def status_row(target_id: TargetId, status: Status, faults: Sequence[Fault], now: datetime) -> StatusRow:
+def status_row(target: Named, status: Status, faults: Sequence[Fault], now: datetime) -> StatusRow:
     """Return a target at a glance."""
     return StatusRow(
-        account_id=target_id.account_id,
-        region=target_id.region,
+        account_id=target.id.account_id,
+        region=target.id.region,
+        account_name=target.account_name,
         live=status.live,
         connected=status.totals[Presence.CONNECTED],
         away=status.away,
@@ -123,14 +141,12 @@ class ViolationRow(Answer):
     actual: str
 
 
-class SessionRow(Answer):
+class SessionRow(OfTarget):
     """A live session; seconds are whole. `watched` is false while its stack and fleet are not listed.
 
     `policies` names those that it violates, with commas between; `violations` says how.
     """
 
-    account_id: str
-    region: str
     session_id: str
     user_id: str
     stack_name: str
@@ -166,12 +182,13 @@ class SessionsAnswer(Answer):
     failures: tuple[Failure, ...]
 
 
-def session_row(target_id: TargetId, row: Row, now: datetime) -> SessionRow:
+def session_row(target: Named, row: Row, now: datetime) -> SessionRow:
     """Return a live session."""
     session = row.session
     return SessionRow(
-        account_id=target_id.account_id,
-        region=target_id.region,
+        account_id=target.id.account_id,
+        region=target.id.region,
+        account_name=target.account_name,
         session_id=session.id,
         user_id=session.user_id,
         stack_name=session.scope.stack,
@@ -208,11 +225,9 @@ def session_row(target_id: TargetId, row: Row, now: datetime) -> SessionRow:
     )
 
 
-class LifeRow(Answer):
+class LifeRow(OfTarget):
     """A session that was, or is: `endedAt` is null while it lives. Seconds are as observed, a lower bound."""
 
-    account_id: str
-    region: str
     session_id: str
     user_id: str
     stack_name: str
@@ -229,11 +244,12 @@ class LifeRow(Answer):
     disconnects: int
 
 
-def life_row(target_id: TargetId, life: Life) -> LifeRow:
+def life_row(target: Named, life: Life) -> LifeRow:
     """Return a session that was, or is."""
     return LifeRow(
-        account_id=target_id.account_id,
-        region=target_id.region,
+        account_id=target.id.account_id,
+        region=target.id.region,
+        account_name=target.account_name,
         session_id=life.session_id,
         user_id=life.user_id,
         stack_name=life.scope.stack,
@@ -251,11 +267,9 @@ def life_row(target_id: TargetId, life: Life) -> LifeRow:
     )
 
 
-class SumRow(Answer):
+class SumRow(OfTarget):
     """Sessions of a user, a fleet, a day or a month; the most at once, and when there first were so many."""
 
-    account_id: str
-    region: str
     name: str
     sessions: int
     connected_seconds: int

@@ -1,11 +1,11 @@
-"""A deployed auditor, as its stack describes it: names of its parts, what it was told, clients.
+"""A deployed auditor, as its stack describes it: names of its parts, what it was told, clients, targets.
 
 It translates what CloudFormation answers, and decides nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,17 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, NoRegionError
 
+from appstream_auditor.answers import Named
 from appstream_auditor.errors import Exit, QuestionError, asking
 from session_auditor import USER_AGENT
-from session_auditor.model import Options, TargetId
+from session_auditor.directory import Directory, names, targets
+from session_auditor.hub import Hub
+from session_auditor.model import Options, Target, TargetId
 from session_auditor.reading import TableReader
 from session_auditor.settings.auditor import AuditorSettings
+from session_auditor.settings.dispatcher import DispatcherSettings
 from session_auditor.table import Table
+from session_auditor.tempo import MINUTE, tempo
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -35,19 +40,31 @@ _VARIABLES = {
     "FleetFilter": "FLEET_FILTER",
     "AuthenticationTypes": "AUTHENTICATION_TYPES",
 }
+# Those that the function takes that asks for the sweeps of a hub.
+_DISPATCHED = {
+    "Targets": "TARGETS",
+    "TargetRegions": "TARGET_REGIONS",
+    "ExcludedAccounts": "EXCLUDED_ACCOUNTS",
+    "SweepEvery": "SWEEP_EVERY",
+    "AuthenticationTypes": "AUTHENTICATION_TYPES",
+}
 # Whoever waits at a terminal is told soon.
 _CONFIG = Config(
     connect_timeout=5,
     read_timeout=20,
     retries={"mode": "standard", "max_attempts": 3},
     user_agent_extra=f"{USER_AGENT} md/command",
-    max_pool_connections=16,
+    # Eight targets are asked at the same time, and eight days of each.
+    max_pool_connections=64,
 )
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """An auditor in one account and region; `outputs` and `parameters` are its stack's, empty without one."""
+    """An auditor, asked of one of its targets: of a hub another, else the own account and region.
+
+    `outputs` and `parameters` are its stack's, empty without one. `hub` is the own target of a hub.
+    """
 
     aws: boto3.Session
     target_id: TargetId
@@ -55,6 +72,9 @@ class Deployment:
     stack_name: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
+    account_name: str = ""
+    hub: TargetId | None = None
+    _clients: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def client(self, service: str) -> Any:
         """Return a client of a service in the deployment's region, the same one every time."""
@@ -62,13 +82,56 @@ class Deployment:
             self._clients[service] = self.aws.client(service, config=_CONFIG)  # type: ignore[call-overload]
         return self._clients[service]
 
+    def appstream(self) -> Any:
+        """Return a client of AppStream in the target; raise QuestionError if it is in another account."""
+        account_id = self.target_id.account_id
+        if self.hub and self.hub.account_id != account_id:
+            raise QuestionError(
+                f"AppStream in account {account_id} cannot be asked with credentials of "
+                f"{self.hub.account_id}: leave out --now, and the last sweep tells"
+            )
+        return self.aws.client("appstream", region_name=self.target_id.region, config=_CONFIG)
+
     def patient_client(self, service: str, seconds: int) -> Any:
         """Return a client that waits so long for an answer."""
         return self.aws.client(service, config=_CONFIG.merge(Config(read_timeout=seconds)))  # type: ignore[call-overload]
 
+    @property
+    def named(self) -> Named:
+        """The target, and what its account is called."""
+        return Named(self.target_id, self.account_name)
+
     @cached_property
-    def _clients(self) -> dict[str, Any]:
-        return {}
+    def dispatched(self) -> DispatcherSettings | None:
+        """What the dispatcher was told; None if there is none, and the schedule starts the sweeps."""
+        told = {
+            variable: self.parameters[name]
+            for name, variable in _DISPATCHED.items()
+            if name in self.parameters
+        }
+        needed = {
+            "TABLE_NAME": self.table_name,
+            "QUEUE_URL": "unused",
+            "TARGET_ACCOUNT_ID": self.target_id.account_id,
+            "TARGET_REGION": self.target_id.region,
+        }
+        if not told.get("TARGETS") and int(told.get("SWEEP_EVERY", MINUTE)) >= MINUTE:
+            return None
+        return DispatcherSettings.from_environment(told | needed)
+
+    def targets(self) -> "tuple[Deployment, ...]":
+        """Return the deployment as each of its targets, as far as they are known; raise SnapshotError."""
+        if self.dispatched is None or not self.dispatched.targets:
+            return (self,)
+        wants = self.dispatched.wanted
+        directory = self.directory() if wants.parents else {}
+        known = names(directory)
+        # They share the deployment's clients, since there may be hundreds; one is not made by two at once.
+        self.client("dynamodb")
+        return tuple(
+            replace(self, target_id=each, account_name=known.get(each.account_id, ""), hub=self.target_id)
+            for each in targets(wants, directory, self.target_id.partition)
+        )
 
     @cached_property
     def settings(self) -> AuditorSettings:
@@ -97,10 +160,18 @@ class Deployment:
         """The administrator's decisions."""
         return self.settings.options
 
-    @property
-    def interval(self) -> timedelta:
-        """How often it sweeps."""
-        return self.settings.sweep_schedule
+    def directory(self) -> Directory:
+        """Return the accounts below units and roots as the dispatcher keeps them; raise SnapshotError."""
+        return Hub(self.client("dynamodb"), self.table_name, self.target_id).directory()
+
+    def interval(self, target: Target | None, now: datetime) -> timedelta:
+        """Return how often the target is swept that is in this state."""
+        if self.dispatched is None:
+            return self.settings.sweep_schedule
+        every, given = self.dispatched.sweep_every, self.dispatched.types_given
+        seconds = tempo(target, every, now, types_given=given).seconds
+        # Who is swept more often is not late before it is a minute late.
+        return timedelta(seconds=max(MINUTE, seconds))
 
     @cached_property
     def reader(self) -> TableReader:

@@ -1,6 +1,6 @@
 """`explain`: the life of one session, from its first event to its last, and what will come next."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, tzinfo
 
@@ -10,13 +10,14 @@ from appstream_auditor.answers import (
     ComingRow,
     EventRow,
     ExplainAnswer,
+    Named,
     life_row,
     session_row,
 )
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import Exit, QuestionError
 from appstream_auditor.printing import harmless
-from session_auditor.model import Life, TargetId
+from session_auditor.model import Life, Snapshot
 from session_auditor.stories import Told, Tone, hours, moment, state_of, story, told_of, violations_of
 from session_auditor.timeline import entries_of
 
@@ -26,35 +27,45 @@ DAY = timedelta(days=1)
 
 
 def explained(
-    deployment: Deployment, session_id: str, now: datetime, progress: Callable[[str], None]
-) -> Told:
-    """Return the life of a session, named by its id or by the beginning of it; raise QuestionError."""
-    reader = deployment.reader
-    snapshot = reader.snapshot(reader.target_alone())
-    known = [each for each in snapshot.sessions if each.startswith(session_id)]
-    known = [session_id] if session_id in known else known
+    targets: Sequence[Deployment], session_id: str, now: datetime, progress: Callable[[str], None]
+) -> tuple[Named, Told]:
+    """Return the life of a session and its target; raise QuestionError.
+
+    It is named by its id or by the beginning of it.
+    """
+
+    def live_in(target: Deployment) -> list[tuple[Deployment, Snapshot, str]]:
+        snapshot = target.reader.snapshot(target.reader.target_alone())
+        return [(target, snapshot, each) for each in snapshot.sessions if each.startswith(session_id)]
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        known = [each for some in pool.map(live_in, targets) for each in some]
+    known = [each for each in known if each[2] == session_id] or known
     if len(known) > 1:
-        raise _ambiguous(known, session_id)
+        raise _ambiguous([each for _, _, each in known], session_id)
     if known:
-        return told_of(snapshot, known[0], now, deployment.options)
+        target, snapshot, found = known[0]
+        return target.named, told_of(snapshot, found, now, target.options)
     if "@" in session_id:
         raise QuestionError(
             f"{session_id} looks like a user: `appstream-auditor sessions --user {session_id}` and `history "
             "--user` list the sessions, and explain takes one by its id",
             Exit.USAGE,
         )
-    ended = _ended(deployment, session_id, now, progress)
+    ended = _ended(targets, session_id, now, progress)
     if ended is None:
         raise QuestionError(
-            f"no session {session_id} is live, or ended within {deployment.settings.history_days} days; "
+            f"no session {session_id} is live, or ended within {targets[0].settings.history_days} days; "
             "`appstream-auditor sessions` and `history` list ids",
             Exit.FAULT,
         )
-    return Told(ended)
+    return ended[0], Told(ended[1])
 
 
 def _ambiguous(known: Iterable[str], session_id: str) -> QuestionError:
     ids = sorted(set(known))
+    if len(ids) == 1:
+        return QuestionError(f"{harmless(ids[0])} is in several targets: say --account", Exit.USAGE)
     some = ", ".join(harmless(each) for each in ids[:5]) + (", ..." if len(ids) > 5 else "")
     return QuestionError(
         f"{len(ids)} sessions begin with {session_id!r}: give more of the id ({some})", Exit.USAGE
@@ -62,35 +73,39 @@ def _ambiguous(known: Iterable[str], session_id: str) -> QuestionError:
 
 
 def _ended(
-    deployment: Deployment, session_id: str, now: datetime, progress: Callable[[str], None]
-) -> Life | None:
+    targets: Sequence[Deployment], session_id: str, now: datetime, progress: Callable[[str], None]
+) -> tuple[Named, Life] | None:
     """Look for a session that ended, day by day from today on; nothing but its end tells where it lies."""
-    reader = deployment.reader
 
-    def on(day: datetime) -> list[Life]:
-        return [life for life in reader.history(day) if life.session_id.startswith(session_id)]
+    def on(day_of: tuple[datetime, Deployment]) -> list[tuple[Named, Life]]:
+        day, target = day_of
+        lives = target.reader.history(day)
+        return [(target.named, life) for life in lives if life.session_id.startswith(session_id)]
 
-    days = [now - number * DAY for number in range(deployment.settings.history_days + 1)]
-    for start in range(0, len(days), WORKERS):
+    days = [now - number * DAY for number in range(targets[0].settings.history_days + 1)]
+    at_once = max(1, WORKERS // len(targets))
+    for start in range(0, len(days), at_once):
+        some = days[start : start + at_once]
         with ThreadPoolExecutor(WORKERS) as pool:
-            found = [life for ended in pool.map(on, days[start : start + WORKERS]) for life in ended]
-        found = [life for life in found if life.session_id == session_id] or found
-        if len({life.session_id for life in found}) > 1:
-            raise _ambiguous([life.session_id for life in found], session_id)
+            asked = pool.map(on, [(day, target) for day in some for target in targets])
+            found = [each for ended in asked for each in ended]
+        found = [each for each in found if each[1].session_id == session_id] or found
+        if len({(named, life.session_id) for named, life in found}) > 1:
+            raise _ambiguous([life.session_id for _, life in found], session_id)
         if found:
             # An id that came back has several lives; the last is meant.
-            return max(found, key=lambda life: life.end or now)
-        progress(f"looked back to {days[min(start + WORKERS, len(days)) - 1]:%Y-%m-%d}")
+            return max(found, key=lambda each: each[1].end or now)
+        progress(f"looked back to {some[-1]:%Y-%m-%d}")
     return None
 
 
-def answer_of(target_id: TargetId, told: Told, now: datetime) -> ExplainAnswer:
+def answer_of(target: Named, told: Told, now: datetime) -> ExplainAnswer:
     """Return a life as JSON has it."""
     life = told.life
     return ExplainAnswer(
         as_of=now,
-        session=life_row(target_id, life),
-        live=session_row(target_id, told.row, now) if told.row else None,
+        session=life_row(target, life),
+        live=session_row(target, told.row, now) if told.row else None,
         first_seen_at=life.first_seen,
         ended_after=life.ended_after,
         events=life.events,

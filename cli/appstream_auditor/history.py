@@ -11,12 +11,13 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import NamedTuple, assert_never
 
-from appstream_auditor.answers import LifeRow, SumRow
+from appstream_auditor.answers import LifeRow, Named, SumRow
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.parameters import midnight
 from appstream_auditor.printing import Column
+from appstream_auditor.targets import Place, place_columns
 from session_auditor.errors import SnapshotError
-from session_auditor.model import Globs, Life, TargetId
+from session_auditor.model import Globs, Life
 from session_auditor.stories import END_REASONS, hours, moment
 from session_auditor.views import HOUR, By, Peak, Sums, by_hour, live, lives, once, peak, sums
 
@@ -95,7 +96,7 @@ def _ended(
 
 
 def summed(
-    target_id: TargetId,
+    target: Named,
     found: Sequence[Life],
     asked: Asked,
     by: Grouping,
@@ -115,8 +116,9 @@ def summed(
 
     def row(name: str, of: Sums, most: Peak) -> SumRow:
         return SumRow(
-            account_id=target_id.account_id,
-            region=target_id.region,
+            account_id=target.id.account_id,
+            region=target.id.region,
+            account_name=target.account_name,
             name=name,
             sessions=of.lives,
             connected_seconds=of.connected_seconds,
@@ -167,7 +169,7 @@ def _periods(
 
 
 def life_columns(
-    rows: Sequence[LifeRow], now: datetime, zone: tzinfo | None, *, targets: bool
+    rows: Sequence[LifeRow], now: datetime, zone: tzinfo | None, *, place: Place
 ) -> list[Column]:
     """Return the columns of single sessions."""
     alone = [row.disconnected_seconds + row.never_connected_seconds for row in rows]
@@ -183,11 +185,11 @@ def life_columns(
         Column("SESSION", [row.session_id for row in rows], rank=5, cut=8),
         Column("HOST", [row.instance_id for row in rows], rank=7),
     ]
-    return [Column("REGION", [row.region for row in rows], rank=1), *found] if targets else found
+    return [*place_columns(rows, place), *found]
 
 
 def sum_columns(
-    rows: Sequence[SumRow], by: Grouping, now: datetime, zone: tzinfo | None, *, targets: bool
+    rows: Sequence[SumRow], by: Grouping, now: datetime, zone: tzinfo | None, *, place: Place
 ) -> list[Column]:
     """Return the columns of sums."""
     found = [
@@ -203,4 +205,4 @@ def sum_columns(
             Column("CONNECTED", [hours(row.connected_seconds) for row in rows], rank=1, right=True),
             Column("NOBODY", [hours(row.alone_seconds) for row in rows], rank=1, right=True),
         ]
-    return [Column("REGION", [row.region for row in rows], rank=1), *found] if targets else found
+    return [*place_columns(rows, place), *found]

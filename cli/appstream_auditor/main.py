@@ -5,7 +5,7 @@ What is asked for is read from the auditor's table, so that no question costs a 
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import NoReturn
 
@@ -59,13 +59,15 @@ from appstream_auditor.probe.calls import client_of
 from appstream_auditor.probe.looking import CALLS_LIMIT, SCOPES_LIMIT, observe
 from appstream_auditor.probe.observations import Stop
 from appstream_auditor.probe.report import probe_answer, report
-from appstream_auditor.questions import Question, asks, now, patience
+from appstream_auditor.questions import Question, asks, now, of_targets, patience
 from appstream_auditor.sessions import columns as session_columns
-from appstream_auditor.sessions import from_appstream, from_table
+from appstream_auditor.sessions import from_appstream, from_table, notes_of
+from appstream_auditor.sessions import shown as sessions_shown
+from appstream_auditor.targets import NAMED, Place, place_cells
 from session_auditor import __version__
 from session_auditor.model import Globs
 from session_auditor.stories import moment
-from session_auditor.views import Filter, Sort, live
+from session_auditor.views import Fault, Filter, Sort, live
 from session_auditor.views import status as status_of
 from session_auditor.wording import zone_name
 
@@ -90,6 +92,7 @@ def cli() -> None:
 
 
 @cli.command()
+@of_targets
 @asks
 def status(question: Question) -> Exit:
     """Sum up who is on, and whether the audit works, in one line.
@@ -98,29 +101,62 @@ def status(question: Question) -> Exit:
     or when an event has waited five minutes for the event bus: a check for your monitoring. Fleets of which
     AppStream names errors are named, and do not count: the audit works.
 
+    Of a hub it sums up all targets, and has a line for each of them; of more than 20, for those at fault.
+
     \b
-    Example, of two regions:
+    Examples, of two regions, and of some accounts of a hub:
       appstream-auditor status --region eu-west-1 --region us-east-1
+      appstream-auditor status --account 'render-*' --account 123456789012
     """
 
     def ask(deployment: Deployment) -> StatusRow:
         snapshot = deployment.reader.snapshot(deployment.reader.target_alone())
         found = status_of(snapshot, live(snapshot, now(), deployment.options.hole))
-        return status_row(deployment.target_id, found, found.faults(now(), deployment.interval), now())
+        interval = deployment.interval(snapshot.target, now())
+        return status_row(deployment.named, found, found.faults(now(), interval), now())
 
-    rows, failures = question.everywhere(ask)
+    with patience("Reading the table ..."):
+        targets = question.targets()
+        rows, failures = targets.each(ask)
     match question.output:
         case Output.JSON:
             print_json(StatusAnswer(as_of=now(), targets=tuple(rows), failures=tuple(failures)))
         case Output.CSV:
             print_csv(rows, StatusRow)
         case Output.TABLE:
-            for row in rows:
-                place = f"{row.region}: " if len(question.regions) > 1 else ""
-                to_terminal().print(harmless(place + _line(row)), soft_wrap=True)
+            for line in status_lines(rows, targets.place):
+                to_terminal().print(harmless(line), soft_wrap=True)
     if failures:
         return Exit.OUT_OF_REACH
     return Exit.FAULT if any(row.faults for row in rows) else Exit.OK
+
+
+def status_lines(rows: Sequence[StatusRow], place: Place) -> Iterator[str]:
+    """Return a line for each target, below their sum; of many targets only for those at fault."""
+    if place is Place.NOTHING:
+        yield from map(_line, rows)
+        return
+    yield _sum(rows)
+    told = rows if len(rows) <= NAMED else [row for row in rows if row.faults]
+    for row, cell in zip(told[:NAMED], place_cells(told, place), strict=False):
+        yield f"{cell}: {_line(row)}"
+    if len(told) > NAMED:
+        yield f"and {len(told) - NAMED} more targets at fault; -o json and -o csv have all"
+
+
+def _sum(rows: Sequence[StatusRow]) -> str:
+    def of(fault: Fault) -> int:
+        return sum(fault in row.faults for row in rows)
+
+    overdue, degraded, waiting = of(Fault.NO_SWEEP), of(Fault.DEGRADED), of(Fault.EVENTS_WAIT)
+    violating = sum(row.violating for row in rows)
+    return (
+        f"{counted(len(rows), 'target')}, {overdue} overdue, {degraded} degraded"
+        f"{f', {waiting} with events that wait' if waiting else ''}: "
+        f"{sum(row.live for row in rows)} live, {sum(row.connected for row in rows)} connected, "
+        f"{sum(row.away for row in rows)} away, {sum(row.abandoned for row in rows)} abandoned"
+        f"{f', {violating} violating' if violating else ''}"
+    )
 
 
 def _line(row: StatusRow) -> str:
@@ -175,6 +211,7 @@ def filters(command: Callable[..., Exit]) -> Callable[..., Exit]:
 )
 @click.option("--now", "ask_appstream", is_flag=True, help="Ask AppStream itself, not the table.")
 @click.option("--watch", is_flag=True, help=f"Show it anew every {WATCH_SECONDS} seconds, until Ctrl-C.")
+@of_targets
 @asks
 def sessions(
     question: Question,
@@ -216,52 +253,54 @@ def sessions(
     )
     ask = from_appstream if ask_appstream else from_table
 
-    def look() -> tuple[SessionsAnswer, Exit]:
+    def look() -> tuple[SessionsAnswer, Place, Exit]:
         with patience("Asking AppStream ..." if ask_appstream else "Reading the table ..."):
-            found, failures = question.everywhere(lambda deployment: ask(deployment, wanted, Sort(sort), now))
-        rows = [row for each in found for row in each.rows]
-        notes = [note for each in found for note in each.notes]
+            targets = question.targets()
+            found, failures = targets.each(lambda deployment: ask(deployment, wanted, now))
+        as_of = now()
         answer = SessionsAnswer(
-            as_of=now(),
+            as_of=as_of,
             total=sum(each.total for each in found),
-            sessions=tuple(rows),
-            notes=tuple(notes),
+            sessions=sessions_shown(found, Sort(sort), as_of),
+            notes=tuple(notes_of(found, targets.place)),
             failures=tuple(failures),
         )
         whole = not failures and all(each.whole for each in found)
-        return answer, Exit.OK if whole else Exit.OUT_OF_REACH
+        return answer, targets.place, Exit.OK if whole else Exit.OUT_OF_REACH
 
-    def show(answer: SessionsAnswer, console: Console) -> None:
-        targets = len(question.regions) > 1
-        shown = session_columns(answer.sessions, answer.as_of, question.zone, targets=targets)
-        console.print(table(shown, console.width))
+    def show(answer: SessionsAnswer, place: Place, console: Console) -> None:
+        columns = session_columns(answer.sessions, answer.as_of, question.zone, place=place)
+        console.print(table(columns, console.width))
         console.print(footer(answer, question.zone), style="dim", soft_wrap=True)
-        for note in answer.notes:
+        for note in answer.notes[:NAMED]:
             to_errors().print(Text(f"Note: {harmless(note)}", "yellow"))
+        if len(answer.notes) > NAMED:
+            to_errors().print(Text(f"Note: {len(answer.notes) - NAMED} more are in -o json", "yellow"))
 
     if watch:
         return watched(look, show)
-    answer, code = look()
+    answer, place, code = look()
     match question.output:
         case Output.JSON:
             print_json(answer)
         case Output.CSV:
             print_csv(answer.sessions, SessionRow)
         case Output.TABLE:
-            show(answer, to_terminal())
+            show(answer, place, to_terminal())
     return code
 
 
 def watched(
-    look: Callable[[], tuple[SessionsAnswer, Exit]], show: Callable[[SessionsAnswer, Console], None]
+    look: Callable[[], tuple[SessionsAnswer, Place, Exit]],
+    show: Callable[[SessionsAnswer, Place, Console], None],
 ) -> Exit:
     """Show an answer anew, until somebody presses Ctrl-C."""
     console = to_terminal()
     try:
         while True:
-            answer, _ = look()
+            answer, place, _ = look()
             console.clear()
-            show(answer, console)
+            show(answer, place, console)
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         return Exit.OK
@@ -273,6 +312,7 @@ def watched(
 @click.option("--until", type=Moment(), help="Its end; now without it.")
 @click.option("--month", help="A whole month instead, such as 2026-03.")
 @click.option("--by", type=click.Choice([each.value for each in Grouping]), help="Sums instead of sessions.")
+@of_targets
 @asks
 def history(
     question: Question,
@@ -313,12 +353,13 @@ def history(
         found, audited_since = past_of(deployment, asked, asked_at, progress)
         if by:
             grouping, zone = Grouping(by), question.zone
-            sums = summed(deployment.target_id, found, asked, grouping, now=asked_at, zone=zone)
+            sums = summed(deployment.named, found, asked, grouping, now=asked_at, zone=zone)
             return [], sums, audited_since
-        return [life_row(deployment.target_id, life) for life in found], [], audited_since
+        return [life_row(deployment.named, life) for life in found], [], audited_since
 
     with patience("Reading the history ...") as progress:
-        answers, failures = question.everywhere(ask)
+        targets = question.targets()
+        answers, failures = targets.each(ask)
     lives = tuple(row for some, _, _ in answers for row in some)
     sums = tuple(row for _, some, _ in answers for row in some)
     audited_since = max((since for _, _, since in answers if since), default=None)
@@ -336,11 +377,10 @@ def history(
         case Output.CSV:
             print_csv(sums, SumRow) if by else print_csv(lives, LifeRow)
         case Output.TABLE:
-            targets = len(question.regions) > 1
             columns = (
-                sum_columns(sums, Grouping(by), asked_at, question.zone, targets=targets)
+                sum_columns(sums, Grouping(by), asked_at, question.zone, place=targets.place)
                 if by
-                else life_columns(lives, asked_at, question.zone, targets=targets)
+                else life_columns(lives, asked_at, question.zone, place=targets.place)
             )
             console = to_terminal()
             console.print(table(columns, console.width))
@@ -348,30 +388,36 @@ def history(
                 to_terminal().print(counted(len(lives), "session"), style="dim")
             if audited_since and begin < audited_since:
                 at = moment(audited_since, question.zone, asked_at)
-                words = f"Note: the audit began at {at}; of before, it knows only who was still on then."
+                began = (
+                    "the audit began" if len(targets.found) == 1 else "the audit of the newest target began"
+                )
+                words = f"Note: {began} at {at}; of before, it knows only who was still on then."
                 to_errors().print(Text(words, "yellow"))
     return Exit.OUT_OF_REACH if failures else Exit.OK
 
 
 @cli.command()
 @click.argument("session")
+@of_targets
 @asks
 def explain(question: Question, *, session: str) -> Exit:
     """Tell the life of a session, live or ended, and what will happen next.
 
     SESSION is its id, or the beginning of it. An ended session is looked for day by day, from today back, so
-    an old one takes a while.
+    an old one takes a while; of a hub, --account makes that shorter.
     """
     with patience("Looking for the session ...") as progress:
-        deployment, asked_at = question.one(), now()
-        told = explained(deployment, session, asked_at, progress)
-    answer = answer_of(deployment.target_id, told, asked_at)
+        targets, asked_at = question.targets(), now()
+        target, told = explained(targets.found, session, asked_at, progress)
+    answer = answer_of(target, told, asked_at)
     match question.output:
         case Output.JSON:
             print_json(answer)
         case Output.CSV:
             print_csv(answer.timeline, EventRow)
         case Output.TABLE:
+            if targets.place is not Place.NOTHING:
+                to_terminal().print(harmless(target.words), soft_wrap=True)
             for line in shown(told, asked_at, question.zone):
                 to_terminal().print(line, soft_wrap=True)
     return Exit.OK
@@ -435,6 +481,8 @@ def probe_command(
 @asks
 def doctor(question: Question) -> Exit:
     """Check whether the auditor works, and say of each fault what to do.
+
+    Of a hub the dispatcher is checked, too, and every target, as far as the table tells.
 
     Ends with 1 if there is a fault. What your credentials may not check is unknown, which is no fault. Ends
     with 3 if there is no fault, but AWS did not answer for another reason.

@@ -17,6 +17,7 @@ from appstream_auditor.answers import Failure
 from appstream_auditor.deployment import DEFAULT_STACK, Deployment, find
 from appstream_auditor.errors import Exit, QuestionError, reading
 from appstream_auditor.printing import Output, to_errors, zone_of
+from appstream_auditor.targets import Targets, of_accounts
 
 # As a shell says of a program that was interrupted.
 INTERRUPTED = 130
@@ -34,6 +35,7 @@ class Question:
     table_name: str | None
     output: Output
     zone: tzinfo | None
+    accounts: tuple[str, ...] = ()
 
     def everywhere(self, ask: Callable[[Deployment], T]) -> tuple[list[T], list[Failure]]:
         """Ask in each region; a region that fails is said, and does not hide the others.
@@ -49,14 +51,49 @@ class Question:
                 if len(self.regions) < 2:
                     raise
                 to_errors().print(f"{region}: {problem}")
-                failures.append(Failure(region=region or "", reason=str(problem)))
+                failures.append(
+                    Failure(account_id="", region=region or "", account_name="", reason=str(problem))
+                )
         return answers, failures
+
+    def targets(self) -> Targets:
+        """Return the targets of each region's deployment that are asked for; raise QuestionError."""
+        deployments, failures = self.everywhere(_targets_of)
+        found = of_accounts((target for targets in deployments for target in targets), self.accounts)
+        if deployments and not found:
+            raise QuestionError(
+                f"no account matches --account {' '.join(self.accounts)}; `appstream-auditor status` lists "
+                "them, and names are matched whole, in upper and lower case",
+                Exit.USAGE,
+            )
+        return Targets(found, tuple(failures), len(self.regions))
 
     def one(self) -> Deployment:
         """Return the one deployment that is asked; raise QuestionError."""
         if len(self.regions) > 1:
             raise QuestionError("this command asks one region at a time", Exit.USAGE)
         return find(self.profile, self.regions[0] if self.regions else None, self.stack_name, self.table_name)
+
+
+def _targets_of(deployment: Deployment) -> tuple[Deployment, ...]:
+    targets = deployment.targets()
+    if not targets:
+        raise QuestionError(
+            "no account is known yet below the units and roots of Targets: they are listed within minutes of "
+            "a deployment, and `appstream-auditor doctor` tells what keeps the auditor from it",
+            Exit.FAULT,
+        )
+    return targets
+
+
+def of_targets(command: Callable[..., Exit]) -> Callable[..., Exit]:
+    """Give a command that asks of targets the option that names some of them."""
+    return click.option(
+        "--account",
+        "accounts",
+        multiple=True,
+        help="Of a hub: account by number or name, or a glob; repeatable.",
+    )(command)
 
 
 def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
@@ -96,9 +133,11 @@ def asks(command: Callable[..., Exit]) -> Callable[..., NoReturn]:
         table_name: str | None,
         output: str,
         utc: bool,
+        accounts: tuple[str, ...] = (),
         **options: Any,
     ) -> NoReturn:
-        question = Question(profile, regions, stack_name, table_name, Output(output), zone_of(utc=utc))
+        zone = zone_of(utc=utc)
+        question = Question(profile, regions, stack_name, table_name, Output(output), zone, accounts)
         try:
             with reading():
                 code = command(question, **options)

@@ -3,17 +3,18 @@
 The rows are those of `views`; this module asks for them and lays them out.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from rich.text import Text
 
-from appstream_auditor.answers import SessionRow, session_row
+from appstream_auditor.answers import Named, SessionRow, session_row
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import asking, refusal
 from appstream_auditor.printing import Column
+from appstream_auditor.targets import Place, place_columns
 from session_auditor.errors import TopologyError
 from session_auditor.listing import SessionLister
 from session_auditor.model import (
@@ -29,7 +30,7 @@ from session_auditor.model import (
 from session_auditor.plan import plan_sessions, plan_target
 from session_auditor.stories import CAUSES, PRESENCES, moment, span
 from session_auditor.topology import TopologyReader
-from session_auditor.views import Filter, Row, Sort, live, ordered
+from session_auditor.views import Filter, Row, Sort, live, ranking
 
 # Whoever asks AppStream itself waits at a terminal.
 ASKING_SECONDS = 120
@@ -37,19 +38,20 @@ WORKERS = 8
 
 
 class Live(NamedTuple):
-    """The rows of a target, of how many, and what has to be said beside them.
+    """The rows of a target that are asked for, of how many, and what has to be said beside them.
 
     `seen` is when they were listed; `whole` unless something was not.
     """
 
-    rows: list[SessionRow]
+    target: Named
+    rows: tuple[Row, ...]
     total: int
     seen: datetime | None
     notes: list[str]
     whole: bool = True
 
 
-def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callable[[], datetime]) -> Live:
+def from_table(deployment: Deployment, wanted: Filter, clock: Callable[[], datetime]) -> Live:
     """Return the live sessions as the last sweep left them; raise QuestionError."""
     reader = deployment.reader
     snapshot = reader.snapshot(reader.target_alone())
@@ -67,10 +69,11 @@ def from_table(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callab
         for gap in (target.gaps if target else ())
         if gap.announced and gap.failing
     ]
-    return Live(_shown(deployment, rows, wanted, sort, now), len(rows), last, notes)
+    found = tuple(row for row in rows if wanted.wants(row, now))
+    return Live(deployment.named, found, len(rows), last, notes)
 
 
-def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Callable[[], datetime]) -> Live:
+def from_appstream(deployment: Deployment, wanted: Filter, clock: Callable[[], datetime]) -> Live:
     """Return the sessions that AppStream lists now, with what the table remembers of them.
 
     A user is asked for by UserId with each AuthenticationType, since AppStream refuses one without; a host by
@@ -94,8 +97,8 @@ def from_appstream(deployment: Deployment, wanted: Filter, sort: Sort, clock: Ca
     ]
     rows = _found(deployment, snapshot, listing, options)
     seen = listing.observed_at
-    shown = _shown(deployment, rows, wanted, sort, seen)
-    return Live(shown, len(rows), seen, notes, not listing.failed)
+    found = tuple(row for row in rows if wanted.wants(row, seen))
+    return Live(deployment.named, found, len(rows), seen, notes, not listing.failed)
 
 
 def _listed(
@@ -111,7 +114,7 @@ def _listed(
         return ASKING_SECONDS - (clock() - begin).total_seconds()
 
     with asking("appstream"):
-        client = deployment.client("appstream")
+        client = deployment.appstream()
         topology = TopologyReader(client, workers=WORKERS, keep_for=timedelta())
         lister = SessionLister(client, topology, workers=WORKERS, user_id=str, only=only)
         try:
@@ -142,14 +145,24 @@ def _violations(known: Mapping[str, Stored], session_id: str) -> tuple[Violation
     return known[session_id].remembered.violations if session_id in known else ()
 
 
-def _shown(
-    deployment: Deployment, rows: Iterable[Row], wanted: Filter, sort: Sort, now: datetime
-) -> list[SessionRow]:
-    found = ordered((row for row in rows if wanted.wants(row, now)), sort, now)
-    return [session_row(deployment.target_id, row, now) for row in found]
+def shown(found: Iterable[Live], sort: Sort, now: datetime) -> tuple[SessionRow, ...]:
+    """Return the rows of all targets in one order."""
+    rows = [(row, each.target) for each in found for row in each.rows]
+    rows.sort(key=lambda each: each[1])
+    rank = ranking(sort, now)
+    return tuple(
+        session_row(target, row, now) for row, target in sorted(rows, key=lambda each: rank(each[0]))
+    )
 
 
-def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, targets: bool) -> list[Column]:
+def notes_of(found: Iterable[Live], place: Place) -> Iterator[str]:
+    """Return what has to be said beside the rows, of which target if there are several."""
+    for each in found:
+        for note in each.notes:
+            yield note if place is Place.NOTHING else f"{each.target.words}: {note}"
+
+
+def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, place: Place) -> list[Column]:
     """Return the columns of the table; where there is no room for all, those of the highest rank go first."""
 
     def each(text: Callable[[SessionRow], str | Text]) -> list[str | Text]:
@@ -171,7 +184,7 @@ def columns(rows: Sequence[SessionRow], now: datetime, zone: tzinfo | None, *, t
         Column("ADDRESS", each(lambda row: row.eni_private_ip_address), rank=8),
         Column("STARTED", each(lambda row: moment(row.start_time, zone, now)), rank=9, right=True),
     ]
-    return [Column("REGION", each(lambda row: row.region), rank=1), *found] if targets else found
+    return [*place_columns(rows, place), *found]
 
 
 def _state(row: SessionRow) -> Text:

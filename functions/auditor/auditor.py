@@ -119,6 +119,8 @@ def sweep_target(message: Message, request_id: str, time_left: Callable[[], floa
         return "NOT_SWEPT"
     if not summary.quiet:
         report(summary)
+        # So that what waits, is refused or cannot be read raises its alarm, whichever target it is of.
+        count(summary)
     return summary.outcome.value
 
 

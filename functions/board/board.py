@@ -7,6 +7,7 @@ which page was asked for; never anything of a user.
 import gc
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -17,30 +18,35 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from session_auditor import USER_AGENT, __version__, pages
+from session_auditor.directory import names, targets
 from session_auditor.errors import SnapshotError
+from session_auditor.hub import Hub
 from session_auditor.model import Life, Options, Snapshot, TargetId
-from session_auditor.pages import Place, Search, View
+from session_auditor.pages import HERE, Glance, Place, Search, View, Where
 from session_auditor.reading import TableReader
 from session_auditor.settings.board import BoardSettings
 from session_auditor.stories import Told, told_of
 from session_auditor.table import Table
-from session_auditor.views import Sort, ended_lives, live, once, ordered, status
+from session_auditor.tempo import tempo
+from session_auditor.views import Row, Sort, ended_lives, live, once, ordered, ranking, status
 
 # What the console shows of a function that is no widget of its own making.
 DESCRIPTION = """\
 Who is on in AppStream now, since when and until when, from the session auditor's table.
 
 No parameters are needed. `{"view": "fleet", "fleet": "cad"}` shows one fleet alone, and
-`{"view": "user", "user": "ann@example.com"}` one user.
+`{"view": "user", "user": "ann@example.com"}` one user; of a hub, with `"account"` and `"region"` beside it.
 """
 DAY = timedelta(days=1)
+# Targets of a hub that are read at the same time.
+WORKERS = 8
 # How far back a user's page looks.
 USER_DAYS = 30
 
 logger = Logger(version=__version__)
 settings = BoardSettings.from_environment(os.environ)
 aws = boto3.Session(region_name=settings.target_region)
-target = TargetId(
+own = TargetId(
     aws.get_partition_for_region(settings.target_region), settings.target_account_id, settings.target_region
 )
 config = Config(
@@ -49,8 +55,8 @@ config = Config(
     retries={"mode": "standard", "total_max_attempts": 2},
     user_agent_extra=USER_AGENT,
 )
-# Nothing is written here that could expire.
-reader = TableReader(aws.client("dynamodb", config=config), Table(settings.table_name, target, timedelta()))
+dynamodb = aws.client("dynamodb", config=config)
+hub = Hub(dynamodb, settings.table_name, own)
 options = Options(hole=settings.hole)
 # What is made until here stays. A page makes much and leaves nothing, so garbage is looked for after it.
 gc.freeze()
@@ -77,33 +83,95 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> Any:
 
 def page(view: str, event: Mapping[str, Any], place: Place) -> str:
     """Read what a page needs, and make it; raise SnapshotError."""
+    if not settings.targets:
+        return page_of(own, HERE, view, event, place)
+    known = targets_known()
+    if view not in (View.FLEET, View.USER, View.EXPLAIN):
+        return hub_page(known, search_of(event), place)
+    for target, where in known.items():
+        if (target.account_id, target.region) == (text(event, "account"), text(event, "region")):
+            return page_of(target, where, view, event, place)
+    return pages.problem_page(
+        "This page is of one account and region, and none of the hub's is named.", "Begin anew.", place
+    )
+
+
+def reader_of(target: TargetId) -> TableReader:
+    """Return whatever is read of a target. Nothing is written here that could expire."""
+    return TableReader(dynamodb, Table(settings.table_name, target, timedelta()))
+
+
+def targets_known() -> dict[TargetId, Where]:
+    """Return the targets of the hub, as far as its dispatcher has listed them; raise SnapshotError."""
+    wants = settings.wanted
+    directory = hub.directory() if wants.parents else {}
+    known = names(directory)
+    return {
+        target: Where(target.account_id, target.region, known.get(target.account_id, ""))
+        for target in targets(wants, directory, own.partition)
+    }
+
+
+def hub_page(known: Mapping[TargetId, Where], search: Search, place: Place) -> str:
+    """Return the first page of a hub; a target that cannot be read counts as never swept."""
+
+    def read(target: TargetId) -> tuple[Snapshot, tuple[Row, ...]]:
+        reader = reader_of(target)
+        try:
+            snapshot = reader.snapshot(reader.target_alone())
+        except SnapshotError as error:
+            if error.reason:
+                raise
+            snapshot = Snapshot()
+        return snapshot, live(snapshot, place.now, options.hole)
+
+    glances: list[Glance] = []
+    rows: list[tuple[Where, Row]] = []
+    every = int(settings.sweep_schedule.total_seconds())
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for where, (snapshot, found) in zip(known.values(), pool.map(read, known), strict=True):
+            glance = status(snapshot, found)
+            # Where a target is swept less often, it is late later.
+            how_often = tempo(snapshot.target, every, place.now, types_given=True)
+            faults = glance.faults(place.now, timedelta(seconds=how_often.seconds))
+            glances.append(Glance(where, glance, faults))
+            rows += [(where, row) for row in found]
+    rank = ranking(Sort.URGENCY, place.now)
+    rows.sort(key=lambda each: rank(each[1]))
+    wanted = [each for each in rows if search.wants_of(each[0]) and search.wants(each[1])]
+    return pages.hub_page(glances, rows, wanted, search=search, place=place)
+
+
+def page_of(target: TargetId, where: Where, view: str, event: Mapping[str, Any], place: Place) -> str:
+    """Return a page of one target."""
+    reader = reader_of(target)
     snapshot = reader.snapshot(reader.target_alone())
     rows = ordered(live(snapshot, place.now, options.hole), Sort.URGENCY, place.now)
     match view:
         case View.FLEET:
             fleet = text(event, "fleet")
             on = [row for row in rows if row.session.scope.fleet == fleet]
-            ended = [life for life in last_day(snapshot, place.now) if life.scope.fleet == fleet]
+            ended = [life for life in last_day(reader, snapshot, place.now) if life.scope.fleet == fleet]
             errors = [each for each in status(snapshot, rows).faulted if each.fleet == fleet]
-            return pages.fleet_page(fleet, on, ended, errors, place)
+            return pages.fleet_page(fleet, on, ended, errors, place, where=where)
         case View.USER:
             user = text(event, "user")
             on = [row for row in rows if row.session.user_id == user]
             since = place.now - USER_DAYS * DAY
             past = list(reader.history_of(user, since, place.now + DAY)) if user else []
-            return pages.user_page(user, on, past, USER_DAYS, place)
+            return pages.user_page(user, on, past, USER_DAYS, place, where=where)
         case View.EXPLAIN:
-            return explained(snapshot, event, place)
+            return explained(reader, snapshot, event, place)
         case _:
             search = search_of(event)
             glance = status(snapshot, rows)
             faults = glance.faults(place.now, settings.sweep_schedule)
-            fleets = pages.fleet_table(rows, last_day(snapshot, place.now), place)
+            fleets = pages.fleet_table(rows, last_day(reader, snapshot, place.now), place)
             found = [row for row in rows if search.wants(row)]
             return pages.live_page(glance, faults, fleets, found, search=search, place=place)
 
 
-def explained(snapshot: Snapshot, event: Mapping[str, Any], place: Place) -> str:
+def explained(reader: TableReader, snapshot: Snapshot, event: Mapping[str, Any], place: Place) -> str:
     """Return the life of a session, which lives, or ended on a day that is named."""
     session_id, ended = text(event, "session"), text(event, "ended")
     if session_id in snapshot.sessions and not ended:
@@ -117,7 +185,7 @@ def explained(snapshot: Snapshot, event: Mapping[str, Any], place: Place) -> str
     return pages.life_page(told, place)
 
 
-def last_day(snapshot: Snapshot, now: datetime) -> list[Life]:
+def last_day(reader: TableReader, snapshot: Snapshot, now: datetime) -> list[Life]:
     """Return the sessions that ended within the last 24 hours."""
     since = now - DAY
     ended = [life for day in (since, now) for life in reader.history(day)]
@@ -155,7 +223,8 @@ def day_of(date: str, place: Place) -> datetime:
 def search_of(event: Mapping[str, Any]) -> Search:
     """Return what was typed into the form."""
     typed = mapping(mapping(mapping(event, "widgetContext"), "forms"), "all")
-    return Search(text(typed, "user").strip(), text(typed, "fleet").strip(), text(typed, "state"))
+    user, fleet, account = (text(typed, name).strip() for name in ("user", "fleet", "account"))
+    return Search(user, fleet, text(typed, "state"), account)
 
 
 def mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

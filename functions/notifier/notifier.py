@@ -24,7 +24,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from session_auditor import USER_AGENT, __version__, channels
 from session_auditor.aws_errors import error_code, is_refusal
-from session_auditor.errors import NoticeError
+from session_auditor.directory import ASK_EVERY, names
+from session_auditor.errors import NoticeError, SnapshotError
+from session_auditor.hub import Hub
+from session_auditor.model import TargetId
 from session_auditor.notices import Message, Notice, messages
 from session_auditor.settings.notifier import Channel, NotifierSettings
 
@@ -151,6 +154,28 @@ class Topic:
             raise LaterError(error_code(error)) from None
 
 
+class Accounts:
+    """What the accounts of a hub are called, as its dispatcher found last. Nothing waits for a name."""
+
+    def __init__(self) -> None:
+        self._names: Mapping[str, str] = {}
+        self._read_at = 0.0
+        self._hub: Hub | None = None
+        if settings.hub_table:
+            own = TargetId("", settings.hub_account_id, settings.hub_region)
+            self._hub = Hub(aws.client("dynamodb", config=config), settings.hub_table, own)
+
+    def names(self) -> Mapping[str, str]:
+        """Return names by id, a while after they were found; none where there is no hub."""
+        if self._hub and time.time() - self._read_at >= ASK_EVERY.total_seconds():
+            self._read_at = time.time()
+            try:
+                self._names = names(self._hub.directory())
+            except SnapshotError as error:
+                logger.warning("names of accounts not read", reason=error.reason)
+        return self._names
+
+
 def _code_in(text: str) -> str:
     """Return the error code that botocore's message names: the rest may name what nobody else should read."""
     found = re.search(r"\((\w+)\) when calling", text)
@@ -176,6 +201,7 @@ SENDERS: Mapping[Channel, Callable[[], Callable[[Message], None]]] = {
     Channel.CHAT: lambda: Topic(settings.topic_arn, _notification),
 }
 send = SENDERS[settings.channel]()
+accounts = Accounts()
 
 
 @dataclass
@@ -221,7 +247,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             by_id.setdefault(notice.event_id, []).append(record)
     told = 0
     stopped: LaterError | None = None
-    for message in messages(notices, several_targets=settings.several_targets, time_zone=settings.time_zone):
+    told_of = messages(
+        notices,
+        several_targets=settings.several_targets,
+        accounts=accounts.names(),
+        time_zone=settings.time_zone,
+    )
+    for message in told_of:
         records = [record for notice in message.notices for record in by_id[notice.event_id]]
         if stopped is None:
             try:

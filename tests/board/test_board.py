@@ -4,10 +4,12 @@ import gc
 import importlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from html import unescape
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -16,11 +18,33 @@ import time_machine
 
 from sandbox.cloud import ROOT
 from session_auditor import table as layout
-from session_auditor.model import EndReason, Fault, Life, Options
+from session_auditor.model import (
+    WHOLE_TARGET,
+    EndReason,
+    Fault,
+    Gap,
+    Life,
+    Options,
+    Presence,
+    Remembered,
+    Session,
+)
 from session_auditor.plan import SessionsPlan, TargetPlan, Write
 from session_auditor.policies import read_document
 from tests.shared.aws import Wire, client_error, raising
 from tests.shared.history import AWAY, SCOPE, TARGET, History, at, session
+from tests.shared.hub import (
+    LONELY,
+    OFFICE,
+    PARAMETERS,
+    RENDER,
+    SWEPT,
+    HubTable,
+    every_target,
+    swept_at,
+    target_id,
+)
+from tests.shared.hub import NOW as HUB_NOW
 from tests.shared.table import Table
 from tests.shared.table import table as mocked_table
 
@@ -78,7 +102,11 @@ def table() -> Iterator[Table]:
 
 @pytest.fixture
 def board(table: Table, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    for name, value in ENVIRONMENT.items():
+    return loaded(monkeypatch)
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, **environment: str) -> ModuleType:
+    for name, value in (ENVIRONMENT | environment).items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(ROOT / "functions" / "board"))
     monkeypatch.delitem(sys.modules, "board", raising=False)
@@ -89,9 +117,9 @@ def board(table: Table, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return board
 
 
-def ask(board: ModuleType, widget: dict[str, Any] | None = None, **event: Any) -> str:
+def ask(board: ModuleType, widget: dict[str, Any] | None = None, *, now: datetime = NOW, **event: Any) -> str:
     context = {"theme": "light", "width": 1_200} | (widget or {})
-    with time_machine.travel(NOW, tick=False):
+    with time_machine.travel(now, tick=False):
         page = board.handler(event | {"widgetContext": context}, CONTEXT)
     assert isinstance(page, str)
     return page
@@ -207,6 +235,125 @@ def test_it_writes_nothing(board: ModuleType, wire: Wire) -> None:
     for view in ("live", "user", "explain", "fleet"):
         ask(board, view=view, user=USER, session="left", fleet="cad")
     assert set(wire.operations()) == {"Query"}
+
+
+class TestHub:
+    """The board of a hub: the accounts render-farm and office below a unit, and one by its number."""
+
+    @pytest.fixture
+    def hub(self) -> Iterator[HubTable]:
+        with mocked_table() as table:
+            hub = HubTable(table)
+            hub.list_accounts()
+            for each in every_target():
+                hub.put(each)
+            left, at_work = session(AWAY, "left", user_id=USER), session(session_id="at-work", user_id="kim")
+            hub.put(target_id(OFFICE), SWEPT, remembered(left, Presence.DISCONNECTED))
+            hub.put(target_id(LONELY, "us-east-1"), SWEPT, remembered(at_work, Presence.CONNECTED))
+            yield hub
+
+    @pytest.fixture
+    def board(self, hub: HubTable, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        variables = {"TARGETS": PARAMETERS["Targets"], "TARGET_REGIONS": PARAMETERS["TargetRegions"]}
+        return loaded(monkeypatch, TABLE_NAME=hub.name, **variables)
+
+    def ask(self, board: ModuleType, searched: str = "", **event: Any) -> str:
+        forms = {"all": {"account": searched, "state": "everybody"}}
+        return ask(board, {"forms": forms}, now=HUB_NOW, **event)
+
+    def test_the_first_page_is_of_all_targets(self, board: ModuleType) -> None:
+        page = self.ask(board)
+        assert tiles(page) == {
+            "live": "2",
+            "connected": "1",
+            "away": "1",
+            "abandoned": "0",
+            "targets": "6",
+            "overdue": "0",
+            "degraded": "0",
+        }
+        first, second = page.split("<tbody>")[2].split("<tr>")[1:3]
+        assert first.startswith("<td>office eu-west-1</td>")
+        assert second.startswith("<td>333333333333 us-east-1</td>")
+        assert 'class="fault"' not in page
+
+    @pytest.mark.parametrize(
+        ("account", "users"),
+        [
+            pytest.param(" OFF", (1, 0), id="part of a name"),
+            pytest.param("3333", (0, 1), id="part of a number"),
+            pytest.param("render", (0, 0), id="nobody is on there"),
+            pytest.param("", (1, 1), id="all"),
+        ],
+    )
+    def test_a_search_by_account(self, board: ModuleType, account: str, users: tuple[int, int]) -> None:
+        page = self.ask(board, account)
+        assert (page.count(f">{USER}<"), page.count(">kim<")) == users
+        assert f'value="{account.strip()}"' in page
+
+    def test_what_is_wrong_says_where(self, board: ModuleType, hub: HubTable) -> None:
+        gap = Gap(WHOLE_TARGET, at(500), None, "AssumeRole AccessDenied", announced=True)
+        hub.put(target_id(RENDER), replace(swept_at(499), gaps=(gap,), faults=(Fault("gis", at(7), "E", 1),)))
+        hub.spoil(target_id(LONELY))
+        page = self.ask(board)
+        assert (tiles(page)["overdue"], tiles(page)["degraded"]) == ("2", "1")
+        assert "render-farm eu-west-1: The last sweep ended 1h 41m ago" in page
+        assert "render-farm eu-west-1: No stack could be read since 16:20: AssumeRole AccessDenied." in page
+        assert "333333333333 eu-west-1: The last sweep is still to come" in page
+        assert "render-farm eu-west-1: AppStream names errors of fleet" in page
+
+    def test_one_that_is_idle_is_swept_every_fourth_minute(self, board: ModuleType, hub: HubTable) -> None:
+        idle = replace(swept_at(590), idle_since=HUB_NOW - timedelta(days=2))
+        hub.put(target_id(RENDER), idle)
+        assert tiles(self.ask(board))["overdue"] == "0"
+
+    def test_each_action_leads_to_its_target(self, board: ModuleType) -> None:
+        actions = [json.loads(unescape(each)) for each in re.findall(r">(\{[^<]+)</cwdb", self.ask(board))]
+        of_office = {"account": OFFICE, "region": "eu-west-1"}
+        assert {"view": "user", "user": USER, **of_office} in actions
+        assert {"view": "explain", "session": "left", **of_office} in actions
+        assert {"view": "fleet", "fleet": "cad", **of_office} in actions
+
+    def test_pages_are_of_one_target(self, board: ModuleType) -> None:
+        of_office = {"account": OFFICE, "region": "eu-west-1"}
+        fleet = self.ask(board, view="fleet", fleet="cad", **of_office)
+        assert "Fleet cad, office eu-west-1" in fleet
+        assert "1 live, 0 connected" in fleet
+        assert "Target" not in fleet
+        assert f"User {USER}, office eu-west-1" in self.ask(board, view="user", user=USER, **of_office)
+        assert "disconnected since" in self.ask(board, view="explain", session="left", **of_office)
+
+    @pytest.mark.parametrize("where", [{}, {"account": "999999999999", "region": "eu-west-1"}])
+    def test_a_target_that_is_none_of_the_hubs(self, board: ModuleType, where: dict[str, str]) -> None:
+        page = self.ask(board, view="user", user=USER, **where)
+        assert "none of the hub&#x27;s is named" in page
+        assert 'class="fault"' in page
+
+    def test_before_the_first_list_there_is_nobody(self, board: ModuleType, hub: HubTable) -> None:
+        hub.list_accounts({})
+        assert tiles(self.ask(board))["targets"] == "2"
+
+    def test_it_writes_nothing_and_only_queries(
+        self, board: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wire = Wire(monkeypatch)
+        self.ask(board)
+        assert set(wire.operations()) == {"Query"}
+
+    def test_a_table_out_of_reach_is_a_sentence(
+        self, board: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wire = Wire(monkeypatch)
+        wire.answers["Query"] = raising(client_error("AccessDeniedException", "Query"))
+        assert "cannot be read (AccessDeniedException)" in self.ask(board)
+
+
+def remembered(seen: Session, presence: Presence) -> Remembered:
+    return Remembered(seen, at(1), baseline=False, presence=presence, presence_since=at(595))
+
+
+def tiles(page: str) -> dict[str, str]:
+    return {name: number for number, name in re.findall(r"<b>([0-9,]+)</b><span>(\w+)</span>", page)}
 
 
 def test_zones(board: ModuleType) -> None:

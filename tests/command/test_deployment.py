@@ -6,7 +6,7 @@ import pytest
 
 from appstream_auditor.deployment import Deployment
 from tests.shared.aws import session
-from tests.shared.history import TARGET
+from tests.shared.history import TARGET, at
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from tests.shared.history import TARGET
 )
 def test_how_often_a_stack_sweeps(parameters: dict[str, str], minutes: int) -> None:
     deployment = Deployment(session(), TARGET, "sessions", parameters=parameters)
-    assert deployment.interval == timedelta(minutes=minutes)
+    assert deployment.interval(None, at(0)) == timedelta(minutes=minutes)

@@ -48,7 +48,7 @@ class Desk:
         self.table.put(LAYOUT.put_session(0, Stored(remembered, (), 1))["Put"]["Item"])
 
     def explain(self, session_id: str) -> list[str]:
-        told = explained(self.deployment, session_id, NOW, lambda _: None)
+        _, told = explained([self.deployment], session_id, NOW, lambda _: None)
         return [line.plain for line in shown(told, NOW, UTC)]
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from appstream_auditor.answers import SumRow
+from appstream_auditor.answers import Named, SumRow
 from appstream_auditor.history import Asked, Grouping, summed
 from session_auditor.model import Globs, Life
 from tests.shared.history import SCOPE, TARGET
@@ -41,7 +41,7 @@ ASKED = Asked(at(26, 23), NOW)
 
 
 def rows(by: Grouping, asked: Asked = ASKED, zone: ZoneInfo = BERLIN) -> list[SumRow]:
-    return summed(TARGET, LIVES, asked, by, now=NOW, zone=zone)
+    return summed(Named(TARGET), LIVES, asked, by, now=NOW, zone=zone)
 
 
 def test_by_day_a_session_belongs_to_its_end_and_counts_at_once_on_every_day() -> None:
@@ -84,7 +84,10 @@ def test_by_hour_who_was_on_in_it() -> None:
 
 def test_who_still_lives_counts_only_where_the_time_asked_for_is_not_over() -> None:
     asked = Asked(at(27, 0), at(29, 0))
-    assert sum(row.sessions for row in summed(TARGET, LIVES, asked, Grouping.USER, now=NOW, zone=UTC)) == 3
+    assert (
+        sum(row.sessions for row in summed(Named(TARGET), LIVES, asked, Grouping.USER, now=NOW, zone=UTC))
+        == 3
+    )
 
 
 def test_who_is_asked_for() -> None:

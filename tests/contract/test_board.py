@@ -55,6 +55,12 @@ def test_the_custom_widget_calls_the_function(body: dict[str, Any]) -> None:
     assert custom["updateOn"] == {"refresh": True, "resize": True, "timeRange": False}
 
 
+def test_it_is_told_of_targets_as_the_auditor_is() -> None:
+    for name in ("Targets", "TargetRegions", "ExcludedAccounts"):
+        mine, its = PARAMETERS[name], AUDITOR["Parameters"][name]
+        assert (mine["AllowedPattern"], mine["Default"]) == (its["AllowedPattern"], its["Default"])
+
+
 def test_it_shows_every_alarm_of_the_audit(body: dict[str, Any]) -> None:
     (alarms,) = [widget["properties"] for widget in body["widgets"] if widget["type"] == "alarm"]
     assert alarms["alarms"] == ALARMS

@@ -59,12 +59,14 @@ class TestWhenThereIsOne:
         assert schedule["Properties"]["State"] == {"Fn::If": ["Dispatch", "DISABLED", {"Ref": "Sweeps"}]}
 
     def test_channels_say_account_and_region_where_there_are_targets(self) -> None:
-        given = [
-            each["Properties"]["Parameters"].get("SeveralTargets")
+        channels = [
+            each["Properties"]["Parameters"]
             for each in AUDITOR["Resources"].values()
             if "Channel" in each.get("Properties", {}).get("Parameters", {})
         ]
-        assert given == [{"Fn::If": ["SweepTargets", "true", "false"]}] * 4
+        several = {"Fn::If": ["SweepTargets", "true", "false"]}
+        table = {"Fn::If": ["SweepTargets", {"Ref": "SessionsTable"}, ""]}
+        assert [(each["SeveralTargets"], each["HubTable"]) for each in channels] == [(several, table)] * 4
 
 
 class TestTemplate:
@@ -143,8 +145,8 @@ class TestTemplate:
         role = RESOURCES["DispatcherRole"]["Properties"]["Policies"]
         assert actions(role) == [
             "dynamodb:BatchGetItem",
-            "dynamodb:GetItem",
             "dynamodb:PutItem",
+            "dynamodb:Query",
             "logs:CreateLogStream",
             "logs:PutLogEvents",
             "organizations:ListAccountsForParent",

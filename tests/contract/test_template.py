@@ -65,6 +65,8 @@ LONGEST_IN_POLICY: dict[str, int] = {
     "UndeliveredSweeps.Arn": 60 + 80,
     "Id": 36,
     "NotifierFunction.Arn": 60 + 64,
+    "DispatcherFunction.Arn": 60 + 64,
+    "SweepsDue": 36,
     "NotifierFunctionWaiting": 36,
     "Undelivered.Arn": 60 + 80,
     "Topic": 60 + LONGEST_STACK_NAME + 20,
@@ -400,6 +402,12 @@ def longest(value: dict[str, Any]) -> str:
     return re.sub(r"\$\{([^}]+)\}", lambda found: "x" * LONGEST_IN_POLICY[str(found[1])], text)
 
 
+def dispatcher_parts() -> list[dict[str, Any]]:
+    dispatcher = yaml_parse((ROOT / "functions" / "dispatcher" / "template.yaml").read_text())
+    parts: list[dict[str, Any]] = dispatcher["Outputs"]["Parts"]["Value"]["Fn::Join"][1]
+    return parts
+
+
 class TestReaders:
     """The policy for people who ask. tests/integration/test_doctor.py compares it with what doctor asks."""
 
@@ -431,9 +439,11 @@ class TestReaders:
             ]
         ]
 
-    def test_each_channel_names_what_is_its_own(self) -> None:
+    def test_each_nested_stack_names_what_is_its_own(self) -> None:
         named = [each for each in parts(self.policy) if isinstance(each, dict) and "Fn::If" in each]
-        assert named == [self.conditional(name) for name in CHANNELS]
+        assert named == [self.conditional(f"Tell{name}", name) for name in CHANNELS] + [
+            self.conditional("Dispatch", "Dispatcher")
+        ]
 
     def test_with_the_longest_names_iam_takes_it(self) -> None:
         """IAM takes 6,144 characters of a managed policy, without white space (IAM, quotas)."""
@@ -442,13 +452,19 @@ class TestReaders:
         _, topic, secret = last["Fn::If"]
         reads, *rest = self.policy
         own = [each for each in reads["Resource"]["Fn::Split"][1]["Fn::Join"][1] if "Fn::If" not in each]
+        own += dispatcher_parts()
         for name in CHANNELS:
             own += [*of_each, secret if f"{name}Webhook" in PARAMETERS else topic]
         document = [reads | {"Resource": [longest(each) for each in own]}, *rest]
         assert len(json.dumps(document, separators=(",", ":"))) < 6144
 
-    def conditional(self, name: str) -> dict[str, Any]:
-        return {"Fn::If": [f"Tell{name}", {"Fn::GetAtt": [name, "Outputs.Parts"]}, {"Ref": "AWS::NoValue"}]}
+    def conditional(self, condition: str, name: str) -> dict[str, Any]:
+        return {"Fn::If": [condition, {"Fn::GetAtt": [name, "Outputs.Parts"]}, {"Ref": "AWS::NoValue"}]}
+
+    def test_they_may_take_no_message_of_a_sweep(self) -> None:
+        parts = dispatcher_parts()
+        assert "sqs:ReceiveMessage" in self.actions
+        assert not any("Due" in as_list(each["Fn::GetAtt"]) for each in parts if "Fn::GetAtt" in each)
 
 
 class TestResources:

@@ -1,4 +1,4 @@
-"""What an auditor's stack forwards reaches a central bus; of the same account, since there is no other here."""
+"""What an auditor forwards reaches a central bus: of the same account, the only one of the local cloud."""
 
 import json
 

@@ -7,13 +7,14 @@ tests/unit/test_organizations.py asks it.
 
 import json
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 
 from sandbox import appstream
 from sandbox.appstream.models import Fleet, StreamingSession
-from sandbox.cloud import ACCOUNT_ID, REGION, LocalCloud, Stack, local_cloud, wait_for
+from sandbox.cloud import ACCOUNT_ID, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
 
 ELSEWHERE = "us-east-1"
 STACK = "session-auditor"
@@ -123,6 +124,22 @@ def test_targets_are_swept_by_message_and_told_of_with_their_region(
         "s-here": ("AppStream Session Started", REGION),
         "s-there": ("AppStream Session Started", ELSEWHERE),
     }
+
+
+def test_a_spoke_has_the_role_that_the_auditor_asks_for(cloud: LocalCloud, deployed: Stack) -> None:
+    """Whom it lets in is only read here: the local cloud does not know `aws:PrincipalArn` of a role."""
+    spoke = cloud.deploy({"HubAccount": ACCOUNT_ID, "ExternalId": "4fb1"}, "spoke", ROOT / "spoke.yaml")
+    name = spoke.outputs["SpokeRoleArn"].rpartition("/")[2]
+    function = cloud.client("lambda").get_function_configuration(
+        FunctionName=deployed.outputs["AuditorFunctionName"]
+    )
+    assert function["Environment"]["Variables"]["SPOKE_ROLE"] == name
+    (trust,) = cloud.client("iam").get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Condition"]["StringEquals"] == {"sts:ExternalId": "4fb1"}
+    (pattern,) = trust["Condition"]["ArnLike"].values()
+    # The default is of a stack with the README's name; here it has another.
+    role = deployed.outputs["AuditorRoleName"].replace(STACK, "appstream-session-auditor")
+    assert fnmatchcase(f"arn:aws:iam::{ACCOUNT_ID}:role/{role}", pattern)
 
 
 def test_without_targets_all_is_as_it_was(cloud: LocalCloud, deployed: Stack) -> None:

@@ -11,7 +11,7 @@ from sandbox.server import Answer, Post, serving
 from sandbox.vendors import slack, teams
 from session_auditor.model import DetailType
 from tests.notifier.channel import ROOT, START, TOPIC, Context, Line, Queued, line, record
-from tests.shared.aws import client_error
+from tests.shared.aws import client_error, raising
 from tests.shared.notices import envelope
 
 USER = "jane.doe@example.com"
@@ -151,6 +151,49 @@ def test_with_several_targets_it_says_which(monkeypatch: pytest.MonkeyPatch, hoo
         channel.send(envelope())
         channel.invoke()
     assert texts(hook)[0].endswith("account 123456789012, region eu-west-1")
+
+
+class TestAccounts:
+    """What accounts are called, with a hub."""
+
+    @pytest.fixture
+    def channel(self, monkeypatch: pytest.MonkeyPatch, hook: slack.Slack) -> Iterator[Line]:
+        where = {"HUB_TABLE": "sessions", "HUB_ACCOUNT_ID": "123456789012", "HUB_REGION": "eu-west-1"}
+        with line(monkeypatch, "slack", SEVERAL_TARGETS="true", **where) as channel:
+            channel.secrets["/notices/webhook"] = hook.url
+            yield channel
+
+    def kept(self, name: str) -> dict[str, Any]:
+        branch = {"members": {"123456789012": {"name": name}}, "asked": "2026-03-02T08:00:00Z"}
+        return {"Items": [{"schema": {"N": "1"}, "state": {"S": json.dumps({"r-ab12": branch})}}]}
+
+    def test_a_message_names_the_account_and_the_list_is_read_once(
+        self, channel: Line, hook: slack.Slack
+    ) -> None:
+        channel.wire.answers["Query"] = lambda _: self.kept("render-farm")
+        for _ in range(2):
+            channel.send(envelope())
+            channel.invoke()
+        where = "account render-farm (123456789012), region eu-west-1"
+        assert all(text.endswith(where) for text in texts(hook))
+        (asked,) = channel.wire.parameters("Query")
+        keys = {":pk": {"S": "HUB#123456789012#eu-west-1"}, ":sk": {"S": "TARGETS"}}
+        assert (asked["TableName"], asked["ExpressionAttributeValues"]) == ("sessions", keys)
+
+    def test_nothing_waits_for_a_name(self, channel: Line, hook: slack.Slack) -> None:
+        channel.wire.answers["Query"] = raising(client_error("AccessDeniedException", "Query"))
+        for _ in range(2):
+            channel.send(envelope())
+            assert channel.invoke() == {"batchItemFailures": []}
+        assert all(text.endswith("account 123456789012, region eu-west-1") for text in texts(hook))
+        assert channel.wire.operations().count("Query") == 1
+
+    def test_without_a_hub_no_table_is_read(self, monkeypatch: pytest.MonkeyPatch, hook: slack.Slack) -> None:
+        with line(monkeypatch, "slack") as channel:
+            channel.secrets["/notices/webhook"] = hook.url
+            channel.send(envelope())
+            channel.invoke()
+            assert "Query" not in channel.wire.operations()
 
 
 class TestLater:

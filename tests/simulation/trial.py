@@ -956,7 +956,9 @@ def _stacks_and_fleets(run: Run) -> tuple[frozenset[str], Mapping[str, frozenset
         if "NextToken" not in call.params:
             names = set()
         answer = call.answer or {}
-        names |= {stack["Name"] for stack in answer.get("Stacks", [])} | set(answer.get("Names", []))
+        names |= {stack["Name"] for stack in _named(answer, "Stacks")} | {
+            each for each in _records(answer, "Names") if isinstance(each, str)
+        }
         whole = call.answer is not None and "NextToken" not in answer
         if call.operation == "DescribeStacks":
             if whole:
@@ -989,9 +991,9 @@ def _reading(run: Run) -> Reading:
         [answer or {} for answer in answers[operation]] if answers[operation][-1:] != [None] else []
         for operation in ("DescribeFleets", "GetResources")
     )
-    there: set[Resource] = {("fleet", fleet["Name"]) for page in fleets for fleet in page["Fleets"]}
+    there: set[Resource] = {("fleet", fleet["Name"]) for page in fleets for fleet in _named(page, "Fleets")}
     stacks = [answer or {} for answer in answers["DescribeStacks"]]
-    there |= {("stack", stack["Name"]) for page in stacks for stack in page.get("Stacks", [])}
+    there |= {("stack", stack["Name"]) for page in stacks for stack in _named(page, "Stacks")}
     tagged = {
         _resource(each["ResourceARN"]): {tag["Key"]: tag["Value"] for tag in each["Tags"]}
         for page in tags
@@ -999,12 +1001,24 @@ def _reading(run: Run) -> Reading:
     }
     return Reading(
         int(run.begin),
-        {fleet["Name"]: fleet for page in fleets for fleet in page["Fleets"]}
+        {fleet["Name"]: fleet for page in fleets for fleet in _named(page, "Fleets")}
         if fleets and "NextToken" not in fleets[-1]
         else None,
         # What is there and is not named has no tags.
         {resource: {} for resource in there} | tagged if tags and not tags[-1]["PaginationToken"] else None,
     )
+
+
+def _records(answer: Mapping[str, Any], what: str) -> list[Any]:
+    """Return what an answer lists; a hostile one may list nothing that has this form."""
+    listed = answer.get(what)
+    return [each for each in listed if isinstance(each, str | dict)] if isinstance(listed, list) else []
+
+
+def _named(answer: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
+    """Return the records of an answer that have a name."""
+    records = (each for each in _records(answer, what) if isinstance(each, dict))
+    return [each for each in records if isinstance(each.get("Name"), str)]
 
 
 def _good_text(each: Digest, before: str) -> str:
@@ -1023,7 +1037,7 @@ def _timeouts(told: Digest, calls: Iterable[Call]) -> None:
     for call in calls:
         answer = call.answer or {}
         told.fleets_whole = call.answer is not None and "NextToken" not in answer
-        for fleet in answer.get("Fleets", []):
+        for fleet in _named(answer, "Fleets"):
             if "DisconnectTimeoutInSeconds" in fleet:
                 told.timeouts[fleet["Name"]] = fleet["DisconnectTimeoutInSeconds"]
 

@@ -413,5 +413,6 @@ class TestQuiet:
         organisation.states[OTHER] = "NOT_CONNECTED"
         capsys.readouterr()
         ask(container, *SPOKES)
-        (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+        line, metrics = map(json.loads, capsys.readouterr().out.splitlines())
+        assert metrics["EventsPublished"] == [1.0]
         assert (line["account"], line["region"], line["message"]) == (OTHER, REGION, "sweep completed")

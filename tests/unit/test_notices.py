@@ -43,6 +43,22 @@ class TestSingles:
         )
         assert message.id == f"{7:032x}"
 
+    @pytest.mark.parametrize(
+        ("name", "where"),
+        [
+            pytest.param("render-farm", "account render-farm (123456789012), region eu-west-1", id="a name"),
+            pytest.param("", "account 123456789012, region eu-west-1", id="none"),
+            pytest.param(
+                "[x](://y) <!here>", "account (x)(//y) (!here) (123456789012), region", id="hostile"
+            ),
+        ],
+    )
+    def test_an_account_has_a_name_if_that_is_known(self, name: str, where: str) -> None:
+        batches = [[notice()], [notice(number) for number in range(4)]]
+        for batch in batches:
+            (message,) = messages(batch, several_targets=True, accounts={"123456789012": name})
+            assert where in "\n".join([message.heading, *message.lines])
+
     def test_where_there_are_several_targets_it_says_which(self) -> None:
         (message,) = told(notice(), several_targets=True)
         assert message.heading.endswith("on stack office, fleet cad, account 123456789012, region eu-west-1")

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from session_auditor.model import (
@@ -30,10 +30,13 @@ from session_auditor.pages import (
     ROWS_LIMIT,
     STATES,
     STYLE,
+    Glance,
     Place,
     Search,
+    Where,
     fleet_page,
     fleet_table,
+    hub_page,
     life_page,
     live_page,
     problem_page,
@@ -41,6 +44,7 @@ from session_auditor.pages import (
 )
 from session_auditor.stories import told_of
 from session_auditor.timeline import life_of
+from session_auditor.views import Fault as ViewFault
 from session_auditor.views import Sort, live, lives, ordered, status
 from tests.shared.history import AWAY, CONNECTED, SCOPE, at, session
 
@@ -222,6 +226,39 @@ def test_ten_thousand_sessions_are_300_kb_at_most_and_say_how_to_see_more() -> N
     assert "And 9,800 more, less urgent: search, or ask " in read.texts
     assert "And 20 more fleets." in read.texts
     assert {"10,000", "3,334", "6,666"} <= set(read.texts)
+
+
+def test_a_hub_of_500_targets_fits_as_well() -> None:
+    wheres = [
+        Where(f"{number:012}", "ap-southeast-1", f"account-of-a-department-{number}") for number in range(500)
+    ]
+    names = tuple(Fault(f"fleet-{number}", NOW, "DOMAIN_JOIN_ERROR", 1) for number in range(60))
+    snapshots = [snapshot_of(*(remembered(number) for number in range(20)), faults=names) for _ in wheres]
+    live_in = [live(snapshot, NOW, HOLE) for snapshot in snapshots]
+    glances = [
+        Glance(where, status(snapshot, rows), (ViewFault.NO_SWEEP,))
+        for where, snapshot, rows in zip(wheres, snapshots, live_in, strict=True)
+    ]
+    rows = [(where, row) for where, some in zip(wheres, live_in, strict=True) for row in some]
+    page = hub_page(glances, rows, rows, search=EVERYBODY, place=PLACE)
+    read = Reader(page)
+    assert len(page.encode()) <= 300_000
+    assert {
+        "10,000",
+        "500",
+        "490 more are in appstream-auditor status.",
+        "29,990 more fleets have errors.",
+    } <= set(read.texts)
+
+
+@given(name=st.text(max_size=40))
+@example(name='<img src=x onerror="alert(1)">')
+def test_whatever_an_account_is_called_the_page_stays_whole(name: str) -> None:
+    snapshot = snapshot_of(remembered(1), faults=(Fault(name, NOW, name, 1),))
+    rows = [(Where("111111111111", "eu-west-1", name), row) for row in live(snapshot, NOW, HOLE)]
+    rows += [(Where("222222222222", "eu-west-1"), row) for _, row in rows]
+    glances = [Glance(where, status(snapshot, [row]), (ViewFault.NO_SWEEP,)) for where, row in rows]
+    Reader(hub_page(glances, rows, rows, search=replace(EVERYBODY, account=name), place=PLACE))
 
 
 def test_so_they_are_if_each_violates_all_that_a_document_may_hold() -> None:

@@ -73,6 +73,9 @@ DAY = timedelta(days=1)
         pytest.param(swept(idle=DAY), 60, Tempo(240, Pace.IDLE), id="idle for a day"),
         pytest.param(swept(idle=DAY), 180, Tempo(240, Pace.IDLE), id="idle, seldom anyway"),
         pytest.param(swept(idle=DAY / 2), 60, Tempo(60, Pace.ASKED), id="idle for half a day"),
+        pytest.param(
+            swept(gap="AccessDenied"), 15, Tempo(60, Pace.UNREADABLE), id="below a minute, unreadable"
+        ),
         # A sweep that lists nothing ends, but leaves the begin of the last that did.
         pytest.param(swept(7200, gap="AccessDenied"), 60, Tempo(60, Pace.ASKED), id="unreadable is not slow"),
     ],

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,13 +10,19 @@ from appstream_auditor.doctor.findings import Finding, fault, note, ok
 from appstream_auditor.doctor.resources import listed
 from appstream_auditor.doctor.unit import Unit
 from appstream_auditor.printing import counted
+from session_auditor.auditors import ASSUME_ROLE
 from session_auditor.contract import SOURCE, timestamp
 from session_auditor.errors import SnapshotError
 from session_auditor.model import WHOLE_TARGET, DetailType, Gap
 from session_auditor.paging import DEADLINE
 from session_auditor.stories import span
+from session_auditor.tempo import NOTHING_KNOWN, UNKNOWN, why_overdue
 from session_auditor.views import Fault
 
+# What AWS answers in a region that an account has not enabled.
+_NO_SUCH_REGION = frozenset(
+    ["EndpointConnectionError", "InvalidClientTokenId", "OptInRequired", "UnrecognizedClientException"]
+)
 # Of many stacks and fleets that cannot be listed, so many are shown.
 _SHOWN = 10
 _EVENTS = "look up the reason in the stack's events in the CloudFormation console"
@@ -48,7 +54,9 @@ def schedule(unit: Unit, _: datetime) -> Iterable[Finding]:
     if unit.deployment.parameters.get("Sweeps") == "DISABLED":
         remedy = "set Sweeps=ENABLED and deploy (docs/operate.md, Pause and resume)"
         return [fault("the audit is paused by the parameter Sweeps", remedy)]
-    name, group = (unit.only(f"AWS::Scheduler::{kind}").id for kind in ("Schedule", "ScheduleGroup"))
+    name = unit.only("AWS::Scheduler::Schedule").id
+    # The dispatcher's is in the auditor's group.
+    group = (unit.auditor or unit).only("AWS::Scheduler::ScheduleGroup").id
     found = unit.ask("scheduler", "get_schedule", Name=name, GroupName=group)
     if found["State"] == "ENABLED":
         return [ok(f"enabled, {found['ScheduleExpression']}")]
@@ -59,8 +67,11 @@ def schedule(unit: Unit, _: datetime) -> Iterable[Finding]:
 def last_sweep(unit: Unit, now: datetime) -> Iterable[Finding]:
     status = unit.status(now)
     sentence = f"completed {span(now - status.swept)} ago" if status.swept else "none was completed yet"
-    if Fault.NO_SWEEP not in status.faults(now, unit.deployment.interval):
+    if Fault.NO_SWEEP not in unit.faults(now):
         return [ok(sentence)]
+    if unit.deployment.hub:
+        reason = why_overdue(unit.snapshot.target)
+        return [fault(f"{sentence} ({reason})", _remedy(reason))]
     return [
         fault(
             sentence,
@@ -71,7 +82,10 @@ def last_sweep(unit: Unit, now: datetime) -> Iterable[Finding]:
 
 
 def coverage(unit: Unit, now: datetime) -> Iterable[Finding]:
-    degraded = unit.status(now).degraded
+    degraded: Sequence[Gap] = unit.status(now).degraded
+    if unit.deployment.hub:
+        # A target that cannot be read is overdue, which tells of it.
+        degraded = [gap for gap in degraded if gap.scope != WHOLE_TARGET]
     found = [fault(_gap(gap), _remedy(gap.reason)) for gap in degraded[:_SHOWN]]
     if more := len(degraded) - len(found):
         found.append(fault(f"and {more} more", "list them with appstream-auditor status -o json"))
@@ -86,6 +100,17 @@ def _gap(gap: Gap) -> str:
 
 
 def _remedy(reason: str) -> str:
+    if reason in (UNKNOWN, NOTHING_KNOWN):
+        return (
+            "a new target is swept within minutes; otherwise look at the dispatcher and at the function's log"
+        )
+    if reason.startswith(ASSUME_ROLE):
+        return (
+            "its account does not let the hub in: deploy spoke.yaml there, with the hub's account and its "
+            "SpokeRole and ExternalId, or add the account to ExcludedAccounts (docs/organisation.md)"
+        )
+    if reason in _NO_SUCH_REGION:
+        return "the region is not enabled there, or has no AppStream: enable it, or change TargetRegions"
     if reason == DEADLINE:
         return "sweeps run out of time: raise SweepTimeLimit or Workers, and deploy"
     if "Throttl" in reason or "TooManyRequests" in reason:
@@ -158,7 +183,7 @@ def pending_events(unit: Unit, now: datetime) -> Iterable[Finding]:
         return [ok("none")]
     oldest = span(now - status.waiting)
     sentence = f"{counted(status.pending, 'event')} waiting for the event bus, the oldest for {oldest}"
-    if Fault.EVENTS_WAIT not in status.faults(now, unit.deployment.interval):
+    if Fault.EVENTS_WAIT not in unit.faults(now):
         return [ok(sentence)]
     remedy = "look for the reason in the function's log; the events are kept until the bus takes them"
     return [fault(sentence, remedy)]

@@ -36,6 +36,8 @@ class Check(StrEnum):
     WEBHOOK = "WEBHOOK"
     WEBHOOK_URL = "WEBHOOK_URL"
     SUBSCRIPTION = "SUBSCRIPTION"
+    QUEUE = "QUEUE"
+    ACCOUNTS = "ACCOUNTS"
 
 
 class Level(StrEnum):
@@ -77,7 +79,10 @@ REINSTALL = "an update does not create it again: uninstall and deploy (docs/oper
 
 
 class FindingRow(Answer):
-    """What one check found. `channel` is empty for the auditor itself; `needs` is the action denied."""
+    """What one check found. `channel` is empty for the auditor itself; `needs` is the action denied.
+
+    The dispatcher counts as a channel. What is found of targets of a hub names them in its sentence.
+    """
 
     account_id: str
     region: str

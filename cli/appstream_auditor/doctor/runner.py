@@ -3,15 +3,18 @@
 No check hides another: what a check cannot ask is a finding, too.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from appstream_auditor.deployment import Deployment
-from appstream_auditor.doctor import auditor, channel, resources
-from appstream_auditor.doctor.findings import REINSTALL, Check, Finding, FindingRow, Level, fault
+from appstream_auditor.doctor import auditor, channel, dispatcher, resources
+from appstream_auditor.doctor.findings import REINSTALL, Check, Finding, FindingRow, Level, fault, ok
 from appstream_auditor.doctor.unit import GoneError, Unit
 from appstream_auditor.errors import Exit, QuestionError, reading
+from appstream_auditor.printing import counted
 
 Ask = Callable[[Unit, datetime], Iterable[Finding]]
 Checks = Mapping[Check, Ask]
@@ -45,6 +48,16 @@ _AUDITOR: Checks = {
     Check.RULE_TARGETS: auditor.rule_targets,
     Check.RULE_PATTERNS: auditor.rule_patterns,
 }
+# A dispatcher's schedule starts the sweeps instead of the auditor's own.
+_WORKER: Checks = {check: ask for check, ask in _AUDITOR.items() if check is not Check.SCHEDULE}
+_DISPATCHER: Checks = {
+    Check.SCHEDULE: auditor.schedule,
+    **_FUNCTION,
+    Check.QUEUE: dispatcher.queue,
+    Check.TRIGGER: dispatcher.trigger,
+    Check.ACCOUNTS: dispatcher.accounts,
+    Check.ALARMS: resources.alarms,
+}
 _CHANNEL: Checks = {
     **_FUNCTION,
     Check.TRIGGER: channel.trigger,
@@ -56,6 +69,9 @@ _TOPIC: Checks = {**_CHANNEL, Check.SUBSCRIPTION: channel.subscription}
 _CHANNELS = {"Slack": _WEBHOOK, "Teams": _WEBHOOK, "Mail": _TOPIC, "Chat": _TOPIC}
 
 _GONE = fault("a resource that this check looks at was deleted", REINSTALL)
+# Targets that are asked at the same time, and findings of one check that are shown.
+_WORKERS = 8
+_SHOWN = 10
 _SECRETS = frozenset(["ssm:GetParameter", "secretsmanager:GetSecretValue"])
 
 
@@ -64,7 +80,7 @@ def examine(deployment: Deployment, now: datetime) -> Iterator[FindingRow]:
     target_id = deployment.target_id
     for unit, checks in _units(deployment):
         for check, ask in checks.items():
-            for finding in _findings(ask, unit, now):
+            for finding in _findings(_of_targets(ask) if check in _TABLE else ask, unit, now):
                 yield FindingRow(
                     account_id=target_id.account_id,
                     region=target_id.region,
@@ -85,10 +101,46 @@ def verdict(rows: Sequence[FindingRow]) -> Exit:
 
 def _units(deployment: Deployment) -> Iterator[tuple[Unit, Checks]]:
     own = Unit(deployment)
-    yield own, _AUDITOR if deployment.stack_name else _TABLE_ALONE
+    if not deployment.stack_name:
+        yield own, _TABLE_ALONE
+    elif deployment.dispatched is None:
+        yield own, _AUDITOR
+    else:
+        yield own, _WORKER
+        yield Unit(deployment, own, dispatcher.DISPATCHER), _DISPATCHER
     for name, parameter in channel.CHANNELS.items():
         if deployment.parameters.get(parameter, "") not in {"", "false"}:
             yield Unit(deployment, own, name), _CHANNELS[name]
+
+
+def _of_targets(ask: Ask) -> Ask:
+    """Return a check that asks of each target of a hub; what is found of several alike is said once."""
+
+    def asked(unit: Unit, now: datetime) -> Iterable[Finding]:
+        if unit.targets is None:
+            yield from ask(unit, now)
+            return
+        alike: dict[Finding, list[str]] = defaultdict(list)
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            each = pool.map(lambda target: list(_findings(ask, target, now)), unit.targets)
+            for target, findings in zip(unit.targets, each, strict=True):
+                for finding in findings:
+                    if finding.level is not Level.OK:
+                        alike[finding].append(target.deployment.named.words)
+        if not alike:
+            yield ok(f"all of {counted(len(unit.targets), 'target')}")
+        ordered = sorted(alike.items(), key=lambda found: found[0].level is not Level.FAULT)
+        for finding, names in ordered[:_SHOWN]:
+            yield replace(finding, sentence=f"{_names(names)}: {finding.sentence}")
+        if rest := ordered[_SHOWN:]:
+            remedy = "list the targets with appstream-auditor status -o json"
+            yield Finding(rest[0][0].level, f"and {len(rest)} more", remedy)
+
+    return asked
+
+
+def _names(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {counted(len(names) - 1, 'more target')}"
 
 
 def _findings(ask: Ask, unit: Unit, now: datetime) -> Iterator[Finding]:

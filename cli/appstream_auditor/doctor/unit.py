@@ -1,4 +1,4 @@
-"""What is examined, and how it is asked: the auditor's own stack, or the stack of a channel nested in it.
+"""What is examined, and how it is asked: the auditor's own stack, or a channel's or the dispatcher's in it.
 
 It judges nothing.
 """
@@ -16,7 +16,7 @@ from appstream_auditor.deployment import Deployment
 from appstream_auditor.errors import asking
 from session_auditor.aws_errors import error_code
 from session_auditor.model import Snapshot
-from session_auditor.views import Status, live
+from session_auditor.views import Fault, Status, live
 from session_auditor.views import status as status_of
 
 # InvalidRequestException is how Secrets Manager answers for a secret that is about to be deleted.
@@ -69,6 +69,13 @@ class Unit:
             raise GoneError
         return found[0]
 
+    @cached_property
+    def targets(self) -> "tuple[Unit, ...] | None":
+        """Each target of a hub, of which only the table is asked; None if it is no hub."""
+        if self.deployment.dispatched is None or not self.deployment.dispatched.targets:
+            return None
+        return tuple(Unit(target) for target in self.deployment.targets())
+
     @property
     def bus(self) -> str:
         """The name of the event bus."""
@@ -89,6 +96,10 @@ class Unit:
     def status(self, now: datetime) -> Status:
         """Return what the command `status` reports, so that the two agree."""
         return status_of(self.snapshot, live(self.snapshot, now, self.deployment.options.hole))
+
+    def faults(self, now: datetime) -> tuple[Fault, ...]:
+        """Return what of that is a fault."""
+        return self.status(now).faults(now, self.deployment.interval(self.snapshot.target, now))
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Any:
         """Return what AWS answers, of pages all."""

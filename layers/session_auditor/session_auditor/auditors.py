@@ -44,6 +44,8 @@ RENEWED_BEFORE_THE_END = timedelta(minutes=20)
 USED_BEFORE_THE_END = timedelta(minutes=2)
 # What a spoke's CloudTrail shows.
 ROLE_SESSION_NAME = "session-auditor"
+# The reason why a target cannot be read begins so, if its account does not let the hub in.
+ASSUME_ROLE = "AssumeRole "
 
 
 class Keys(TypedDict, total=False):
@@ -140,7 +142,7 @@ class Auditors:
         return sum(kept.auditor.snapshots.sessions_kept for kept in self._others.values())
 
     def _without_access(self, kept: _Kept | None, account_id: str, region: str, reason: str) -> _Kept:
-        return _Kept(self._with(NoAccess(f"AssumeRole {reason}"), kept, account_id, region), None)
+        return _Kept(self._with(NoAccess(ASSUME_ROLE + reason), kept, account_id, region), None)
 
     def _with(self, lister: Lister, kept: _Kept | None, account_id: str, region: str) -> Auditor:
         """Return the auditor of a target with another lister; what it knows of the table stays."""

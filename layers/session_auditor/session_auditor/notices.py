@@ -5,7 +5,7 @@ and by policy or error, and names some. It knows what the events say, and neithe
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -163,13 +163,18 @@ def tone_of(detail_type: DetailType) -> Tone:
 
 
 def messages(
-    notices: Iterable[Notice], *, several_targets: bool, time_zone: tzinfo = UTC
+    notices: Iterable[Notice],
+    *,
+    several_targets: bool,
+    accounts: Mapping[str, str] | None = None,
+    time_zone: tzinfo = UTC,
 ) -> tuple[Message, ...]:
     """Return what is told of a batch, in order of time; a notice that is there twice is told once.
 
-    With `several_targets` each message says of which account and region it is. Times are told in `time_zone`
-    and name it.
+    With `several_targets` each message says of which account and region it is; `accounts` are names by id.
+    Times are told in `time_zone` and name it.
     """
+    targets = _Targets(accounts or {}, several=several_targets)
     once = {notice.event_id: notice for notice in notices}
     in_order = sorted(once.values(), key=lambda notice: notice.order)
     by_type: dict[DetailType, list[Notice]] = {}
@@ -178,18 +183,32 @@ def messages(
     told: list[Message] = []
     for of_type in by_type.values():
         if len(of_type) > SINGLES:
-            told.append(_digest(of_type, time_zone, several_targets=several_targets))
+            told.append(_digest(of_type, time_zone, targets))
         else:
-            told += [_single(notice, time_zone, several_targets=several_targets) for notice in of_type]
+            told += [_single(notice, time_zone, targets) for notice in of_type]
     return tuple(sorted(told, key=lambda message: message.notices[0].order))
 
 
-def _single(notice: Notice, zone: tzinfo, *, several_targets: bool) -> Message:
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """How accounts are called, by id, and whether there are several targets, so that each has to be said."""
+
+    accounts: Mapping[str, str]
+    several: bool
+
+    def of(self, place: Place) -> str:
+        """Return the account and region of a place."""
+        name = harmless(self.accounts.get(place.account_id, ""), NAME_LIMIT)
+        account = f"{name} ({place.account_id})" if name else place.account_id
+        return f"account {account}, region {place.region}"
+
+
+def _single(notice: Notice, zone: tzinfo, targets: _Targets) -> Message:
     place = notice.place
     named = place.stack or place.fleet
-    where = f" {_scope(place)}" if named else f" in {_target(place)}"
-    if named and several_targets:
-        where += f", {_target(place)}"
+    where = f" {_scope(place)}" if named else f" in {targets.of(place)}"
+    if named and targets.several:
+        where += f", {targets.of(place)}"
     return Message((notice,), f"{notice.detail_type}{where}", (notice.summary,), _remark(notice, zone))
 
 
@@ -236,14 +255,14 @@ def _local(text: str, zone: tzinfo) -> str:
         return text
 
 
-def _digest(notices: Sequence[Notice], zone: tzinfo, *, several_targets: bool) -> Message:
+def _digest(notices: Sequence[Notice], zone: tzinfo, targets: _Targets) -> Message:
     # Of one session there may be several: it is warned of an hour and a quarter before its end.
     distinct = {(notice.place, notice.session_id) for notice in notices}
     counted = Counter(place for place, _ in distinct)
     fullest = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
     named, rest = fullest[:PLACES_NAMED], fullest[PLACES_NAMED:]
     lines = [
-        f"{number:,} {_scope(place)}" + (f", {_target(place)}" if several_targets else "")
+        f"{number:,} {_scope(place)}" + (f", {targets.of(place)}" if targets.several else "")
         for place, number in named
     ]
     if rest:
@@ -302,10 +321,6 @@ def _scope(place: Place) -> str:
         return f"on fleet {fleet}" if fleet else "of a whole account and region"
     stack = f"on stack {harmless(place.stack, NAME_LIMIT)}"
     return f"{stack}, fleet {harmless(place.fleet, NAME_LIMIT)}" if place.fleet else stack
-
-
-def _target(place: Place) -> str:
-    return f"account {place.account_id}, region {place.region}"
 
 
 def _text(value: Any) -> str:

@@ -5,12 +5,13 @@ is an element followed by its cwdb-action. Every value is escaped in `_text`; al
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from html import escape
 from json import dumps
+from typing import NamedTuple
 
 from session_auditor.model import Fault as FleetFault
 from session_auditor.model import Gap, Life, Presence
@@ -33,6 +34,7 @@ ROWS_LIMIT = 200
 LINES_LIMIT = 40
 GAPS_LIMIT = 5
 FAULTS_LIMIT = 5
+HUB_FAULTS_LIMIT = 10
 # Policies that are named of one session.
 POLICIES_LIMIT = 2
 SLOTS = 96
@@ -62,6 +64,37 @@ class Place:
     width: int = 1_200
 
 
+class Where(NamedTuple):
+    """A target of a hub; `name` is that of its account, "" if that is not known."""
+
+    account_id: str
+    region: str
+    name: str = ""
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return f"{self.name or self.account_id} {self.region}".strip()
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What an action has to say of it; nothing where there is but one."""
+        return {"account": self.account_id, "region": self.region} if self.account_id else {}
+
+
+# The one target that there is.
+HERE = Where("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A target of a hub at a glance, and what is wrong with its audit."""
+
+    where: Where
+    status: Status
+    faults: Sequence[Fault]
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table, its cells as HTML; left out where the widget is narrower than `from_width`."""
@@ -89,6 +122,11 @@ class Search:
     user: str = ""
     fleet: str = ""
     state: str = ""
+    account: str = ""
+
+    def wants_of(self, where: Where) -> bool:
+        """Return whether sessions of a target are searched for, by the number or the name of its account."""
+        return any(self.account.casefold() in each.casefold() for each in (where.account_id, where.name))
 
     def wants(self, row: Row) -> bool:
         """Return whether a row is searched for."""
@@ -120,8 +158,35 @@ def live_page(
     return _page([*head, _form(search, place), _sessions(found, place)], place)
 
 
+def hub_page(
+    glances: Sequence[Glance],
+    rows: Sequence[tuple[Where, Row]],
+    found: Sequence[tuple[Where, Row]],
+    *,
+    search: Search,
+    place: Place,
+) -> str:
+    """Return the first page of a hub: totals of its targets, what is wrong where, fleets, and sessions.
+
+    `rows` are all that live, `found` those that were searched for.
+    """
+    head = [
+        _hub_totals(glances),
+        _hub_faults(glances, place),
+        _hub_fleets(rows, place),
+        _form(search, place, several=True),
+    ]
+    return _page([*head, _sessions([row for _, row in found], place, [where for where, _ in found])], place)
+
+
 def fleet_page(
-    fleet: str, rows: Sequence[Row], ended: Iterable[Life], errors: Sequence[FleetFault], place: Place
+    fleet: str,
+    rows: Sequence[Row],
+    ended: Iterable[Life],
+    errors: Sequence[FleetFault],
+    place: Place,
+    *,
+    where: Where = HERE,
 ) -> str:
     """Return a fleet: its errors, its last day as a line, and who is on.
 
@@ -131,14 +196,20 @@ def fleet_page(
     day = levels(on, place.now - DAY, place.now, SLOTS)
     connected = sum(row.presence is Presence.CONNECTED for row in rows)
     facts = f"{len(rows):,} live, {connected:,} connected; most at once in 24 hours: {max(day):,}"
-    head = [_title(f"Fleet {fleet}", place), _fleet_faults(errors, place), f"<p>{_text(facts)}</p>"]
-    return _page([*head, _line(day, "wide"), _sessions(rows, place)], place)
+    head = [
+        _title(f"Fleet {fleet}", place, where),
+        _fleet_faults(errors, place, where),
+        f"<p>{_text(facts)}</p>",
+    ]
+    return _page([*head, _line(day, "wide"), _sessions(rows, place, [where] * len(rows))], place)
 
 
-def user_page(user: str, rows: Sequence[Row], lives: Sequence[Life], days: int, place: Place) -> str:
+def user_page(
+    user: str, rows: Sequence[Row], lives: Sequence[Life], days: int, place: Place, *, where: Where = HERE
+) -> str:
     """Return a user: the live sessions, and those that ended within so many days."""
-    past = _past(sorted(lives, key=lambda life: life.start, reverse=True)[:ROWS_LIMIT], place)
-    head = [_title(f"User {user}", place), _sessions(rows, place)]
+    past = _past(sorted(lives, key=lambda life: life.start, reverse=True)[:ROWS_LIMIT], place, where)
+    head = [_title(f"User {user}", place, where), _sessions(rows, place, [where] * len(rows))]
     return _page([*head, f"<h3>Ended within {days} days</h3>", past], place)
 
 
@@ -188,7 +259,7 @@ def fleet_table(rows: Iterable[Row], ended: Iterable[Life], place: Place) -> str
     shown = busiest[:LINES_LIMIT]
     connected = [sum(row.presence is Presence.CONNECTED for row in live[fleet]) for fleet in shown]
     columns = [
-        Column("Fleet", [_action(_text(each), {"view": View.FLEET, "fleet": each}, place) for each in shown]),
+        Column("Fleet", [_fleet(each, place) for each in shown]),
         Column("Type", [_text(kinds[fleet].lower().replace("_", "-")) for fleet in shown], from_width=700),
         Column("Live", [f"{len(live[fleet]):,}" for fleet in shown], number=True),
         Column("Connected", [f"{number:,}" for number in connected], number=True, from_width=560),
@@ -215,24 +286,90 @@ def _totals(status: Status, place: Place) -> str:
         *([("violating", status.violating, "bad")] if status.violating else []),
         ("not listed", len(status.degraded), "bad" if status.degraded else ""),
     ]
+    return _tiles(tiles, f'<div class="tile"><b>{_text(swept)}</b><span>swept</span></div>')
+
+
+def _tiles(tiles: Iterable[tuple[str, int, str]], last: str = "") -> str:
     cells = "".join(
         f'<div class="{f"tile {tone}".strip()}"><b>{number:,}</b><span>{name}</span></div>'
         for name, number, tone in tiles
     )
-    return f'<div class="tiles">{cells}<div class="tile"><b>{_text(swept)}</b><span>swept</span></div></div>'
+    return f'<div class="tiles">{cells}{last}</div>'
+
+
+def _hub_totals(glances: Sequence[Glance]) -> str:
+    statuses = [each.status for each in glances]
+    away = sum(status.away for status in statuses)
+    abandoned = sum(status.abandoned for status in statuses)
+    violating = sum(status.violating for status in statuses)
+    overdue = sum(Fault.NO_SWEEP in each.faults for each in glances)
+    degraded = sum(Fault.DEGRADED in each.faults for each in glances)
+    return _tiles(
+        [
+            ("live", sum(status.live for status in statuses), ""),
+            ("connected", sum(status.totals[Presence.CONNECTED] for status in statuses), "good"),
+            ("away", away, "warn" if away else ""),
+            ("abandoned", abandoned, "bad" if abandoned else ""),
+            *([("violating", violating, "bad")] if violating else []),
+            ("targets", len(glances), ""),
+            ("overdue", overdue, "bad" if overdue else ""),
+            ("degraded", degraded, "bad" if degraded else ""),
+        ]
+    )
+
+
+def _hub_faults(glances: Iterable[Glance], place: Place) -> str:
+    said = [
+        f"{_text(each.where.words)}: {_text(sentence)}"
+        for each in glances
+        if each.faults
+        for sentence in _wrong(each.status, each.faults, place)
+    ]
+    fleets = [
+        f"{_text(each.where.words)}: {_fleet_fault(fault, place, each.where)}"
+        for each in glances
+        for fault in each.status.faulted
+    ]
+    said = _first(said, "more are in appstream-auditor status.")
+    said += _first(fleets, "more fleets have errors.")
+    return "".join(f'<p class="fault">{each}</p>' for each in said)
+
+
+def _first(said: Sequence[str], more: str) -> list[str]:
+    rest = len(said) - HUB_FAULTS_LIMIT
+    return [*said[:HUB_FAULTS_LIMIT], *([f"{rest:,} {more}"] if rest > 0 else [])]
+
+
+def _hub_fleets(rows: Iterable[tuple[Where, Row]], place: Place) -> str:
+    live: defaultdict[tuple[Where, str], list[Row]] = defaultdict(list)
+    for where, row in rows:
+        live[where, row.session.scope.fleet].append(row)
+    fullest = sorted(live, key=lambda each: (-len(live[each]), each))
+    shown = fullest[:LINES_LIMIT]
+    connected = [sum(row.presence is Presence.CONNECTED for row in live[each]) for each in shown]
+    columns = [
+        Column("Target", [_text(where.words) for where, _ in shown]),
+        Column("Fleet", [_fleet(fleet, place, where) for where, fleet in shown]),
+        Column("Live", [f"{len(live[each]):,}" for each in shown], number=True),
+        Column("Connected", [f"{number:,}" for number in connected], number=True, from_width=560),
+    ]
+    more = len(fullest) - LINES_LIMIT
+    return _table(columns, place) + (f"<p>And {more:,} more fleets.</p>" if more > 0 else "")
 
 
 def _faults(status: Status, faults: Sequence[Fault], place: Place) -> str:
-    said = []
+    return "".join(f'<p class="fault">{_text(each)}</p>' for each in _wrong(status, faults, place))
+
+
+def _wrong(status: Status, faults: Sequence[Fault], place: Place) -> Iterator[str]:
     if Fault.NO_SWEEP in faults:
         ago = f"ended {span(place.now - status.swept)} ago" if status.swept else "is still to come"
-        said.append(f"The last sweep {ago}, so this may have changed. appstream-auditor doctor says why.")
-    said += [_gap(gap, place) for gap in status.degraded[:GAPS_LIMIT]]
+        yield f"The last sweep {ago}, so this may have changed. appstream-auditor doctor says why."
+    yield from (_gap(gap, place) for gap in status.degraded[:GAPS_LIMIT])
     if len(status.degraded) > GAPS_LIMIT:
-        said.append(f"{len(status.degraded) - GAPS_LIMIT} more are not listed.")
+        yield f"{len(status.degraded) - GAPS_LIMIT} more are not listed."
     if Fault.EVENTS_WAIT in faults:
-        said.append(f"{status.pending:,} events wait for the event bus: nobody was told of them yet.")
-    return "".join(f'<p class="fault">{_text(each)}</p>' for each in said)
+        yield f"{status.pending:,} events wait for the event bus: nobody was told of them yet."
 
 
 def _gap(gap: Gap, place: Place) -> str:
@@ -243,42 +380,58 @@ def _gap(gap: Gap, place: Place) -> str:
     return f"Stack {stack}, fleet {fleet} could not be listed since {since}: {gap.reason}."
 
 
-def _fleet_faults(faults: Sequence[FleetFault], place: Place) -> str:
-    said = [_fleet_fault(fault, place) for fault in faults[:FAULTS_LIMIT]]
+def _fleet_faults(faults: Sequence[FleetFault], place: Place, where: Where = HERE) -> str:
+    said = [_fleet_fault(fault, place, where) for fault in faults[:FAULTS_LIMIT]]
     if len(faults) > FAULTS_LIMIT:
         said.append(f"{len(faults) - FAULTS_LIMIT} more fleets have errors.")
     return "".join(f'<p class="fault">{each}</p>' for each in said)
 
 
-def _fleet_fault(fault: FleetFault, place: Place) -> str:
-    fleet = _action(_text(fault.fleet), {"view": View.FLEET, "fleet": fault.fleet}, place)
+def _fleet(fleet: str, place: Place, where: Where = HERE) -> str:
+    return _action(_text(fleet), {"view": View.FLEET, "fleet": fleet} | where.parameters, place)
+
+
+def _fleet_fault(fault: FleetFault, place: Place, where: Where) -> str:
+    fleet = _fleet(fault.fleet, place, where)
     since, codes = moment(fault.since, place.zone, place.now), fault.codes.replace(",", ", ")
     return f"AppStream names errors of fleet {fleet} since {since}: {_text(codes)}."
 
 
-def _form(search: Search, place: Place) -> str:
+def _form(search: Search, place: Place, *, several: bool = False) -> str:
     options = "".join(
         f'<option value="{name}"{" selected" if name == search.state else ""}>{name}</option>'
         for name in STATES
     )
+    account = f'<input name="account" placeholder="account" value="{_text(search.account)}">'
     fields = (
         f'<input name="user" placeholder="user" value="{_text(search.user)}">'
         f'<input name="fleet" placeholder="fleet" value="{_text(search.fleet)}">'
-        f'<select name="state">{options}</select>'
+        f'<select name="state">{options}</select>{account if several else ""}'
     )
     return f'<form class="search">{fields}{_button("Search", {"view": View.LIVE}, place)}</form>'
 
 
-def _sessions(rows: Sequence[Row], place: Place) -> str:
+def _sessions(rows: Sequence[Row], place: Place, wheres: Sequence[Where] = ()) -> str:
     if not rows:
         return "<p>Nobody is on.</p>"
     shown = rows[:ROWS_LIMIT]
+    targets = wheres[:ROWS_LIMIT] or [HERE] * len(shown)
     sessions = [row.session for row in shown]
     away = [row.away(place.now) for row in shown]
     policies = [_policies(row) for row in shown]
     columns = [
-        Column("User", [_user(each.user_id, place) for each in sessions]),
-        Column("State", [_explain(*_state(row), row.session.id, place) for row in shown]),
+        *([Column("Target", [_text(where.words) for where in targets])] if len(set(wheres)) > 1 else []),
+        Column(
+            "User",
+            [_user(each.user_id, place, where) for each, where in zip(sessions, targets, strict=True)],
+        ),
+        Column(
+            "State",
+            [
+                _explain(*_state(row), row.session.id, place, where=where)
+                for row, where in zip(shown, targets, strict=True)
+            ],
+        ),
         Column("Policy", policies),
         Column(
             "Away",
@@ -304,10 +457,10 @@ def _sessions(rows: Sequence[Row], place: Place) -> str:
     return _table(columns, place) + (rest if more > 0 else "")
 
 
-def _user(user_id: str, place: Place) -> str:
+def _user(user_id: str, place: Place, where: Where) -> str:
     if not user_id:
         return "(not known)"
-    return _action(_text(user_id), {"view": View.USER, "user": user_id}, place)
+    return _action(_text(user_id), {"view": View.USER, "user": user_id} | where.parameters, place)
 
 
 def _policies(row: Row) -> str:
@@ -321,12 +474,12 @@ def _left(row: Row, place: Place) -> str:
     return "" if ends is None else span(ends - place.now) if ends > place.now else "overdue"
 
 
-def _past(lives: Sequence[Life], place: Place) -> str:
+def _past(lives: Sequence[Life], place: Place, where: Where) -> str:
     if not lives:
         return "<p>None.</p>"
     days = [f"{life.end:%Y-%m-%d}" if life.end else "" for life in lives]
     told = [
-        _explain("its life", "over", life.session_id, place, day)
+        _explain("its life", "over", life.session_id, place, where=where, ended=day)
         for life, day in zip(lives, days, strict=True)
     ]
     columns = [
@@ -349,12 +502,14 @@ def _state(row: Row) -> tuple[str, str]:
     return words, "abandoned" if row.abandoned else words.replace(" ", "-")
 
 
-def _title(words: str, place: Place) -> str:
+def _title(words: str, place: Place, where: Where) -> str:
+    words = f"{words}, {where.words}" if where.parameters else words
     return f"<h2>{_text(words)} {_button('Back', {'view': View.LIVE}, place)}</h2>"
 
 
-def _explain(words: str, css: str, session_id: str, place: Place, ended: str = "") -> str:
+def _explain(words: str, css: str, session_id: str, place: Place, *, where: Where, ended: str = "") -> str:
     parameters = {"view": View.EXPLAIN, "session": session_id} | ({"ended": ended} if ended else {})
+    parameters |= where.parameters
     return _action(f'<span class="state {css}">{words}</span>', parameters, place, display="popup")
 
 

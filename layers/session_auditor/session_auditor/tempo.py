@@ -22,6 +22,8 @@ IDLE = 240
 COMMON_MULTIPLE = 720
 IDLE_AFTER = timedelta(days=1)
 INTERVALS_TO_OVERDUE = 3
+# Why a target is overdue, where the table has no error code.
+NOTHING_KNOWN, UNKNOWN = "NOTHING_KNOWN", "UNKNOWN"
 
 
 class Pace(StrEnum):
@@ -30,6 +32,8 @@ class Pace(StrEnum):
     ASKED = "ASKED"
     # Below a minute only once it is known how to list: until then each scope costs five listings.
     UNSETTLED = "UNSETTLED"
+    # Nor where nothing can be read: a target that hangs until it is given up keeps a worker from the others.
+    UNREADABLE = "UNREADABLE"
     SLOW = "SLOW"
     IDLE = "IDLE"
 
@@ -54,6 +58,8 @@ def tempo(target: Target | None, sweep_every: int, now: datetime, *, types_given
         return Tempo(seconds, pace)
     if target.idle_since and now - target.idle_since >= IDLE_AFTER:
         return Tempo(IDLE, Pace.IDLE)
+    if seconds < MINUTE and _unreadable(target):
+        return Tempo(MINUTE, Pace.UNREADABLE)
     while seconds < SLOWEST and 2 * _duration(target) > seconds:
         seconds, pace = min(2 * seconds, SLOWEST), Pace.SLOW
     return Tempo(seconds, pace)
@@ -88,9 +94,9 @@ def is_overdue(target: Target | None, seconds: int, now: datetime) -> bool:
 def why_overdue(target: Target | None) -> str:
     """Return why a target was not swept, as far as the table says: an error code, or one of ours."""
     if target is None:
-        return "NOTHING_KNOWN"
+        return NOTHING_KNOWN
     reasons = [gap.reason for gap in target.gaps if gap.scope == WHOLE_TARGET]
-    return reasons[0] if reasons else "UNKNOWN"
+    return reasons[0] if reasons else UNKNOWN
 
 
 def _unreadable(target: Target) -> bool:

@@ -5,13 +5,13 @@ what the sweeps observed: a session is as it was when its scope was last listed,
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import accumulate
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from session_auditor.clocks import MINUTE, clock_of, deadline_of
 from session_auditor.model import (
@@ -196,18 +196,22 @@ def coming(row: Row, now: datetime, options: Options) -> tuple[Coming, ...]:
 
 def ordered(rows: Iterable[Row], by: Sort, now: datetime) -> tuple[Row, ...]:
     """Return the rows in an order; rows that are equal in it stay in the order of their ids."""
-    by_id = sorted(rows, key=lambda row: row.session.id)
+    return tuple(sorted(sorted(rows, key=lambda row: row.session.id), key=ranking(by, now)))
+
+
+def ranking(by: Sort, now: datetime) -> Callable[[Row], Any]:
+    """Return the key by which rows are sorted into an order."""
     match by:
         case Sort.URGENCY:
-            return tuple(sorted(by_id, key=lambda row: (row.presence not in _AWAY, _ends(row))))
+            return lambda row: (row.presence not in _AWAY, _ends(row))
         case Sort.AWAY:
-            return tuple(sorted(by_id, key=lambda row: -row.away(now)))
+            return lambda row: -row.away(now)
         case Sort.ENDS:
-            return tuple(sorted(by_id, key=_ends))
+            return _ends
         case Sort.USER:
-            return tuple(sorted(by_id, key=lambda row: row.session.user_id))
+            return lambda row: row.session.user_id
         case Sort.STARTED:
-            return tuple(sorted(by_id, key=_started))
+            return _started
         case _:
             assert_never(by)
 

@@ -5,16 +5,15 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from session_auditor.settings import Environment, Whole
+from session_auditor.settings import Whole
 from session_auditor.settings.auditor import hole_of, interval
+from session_auditor.settings.hub import HubSettings
 
 
-class BoardSettings(Environment):
+class BoardSettings(HubSettings):
     """What the board has to know of the auditor; times are in the unit of the name."""
 
     table_name: str = Field(min_length=1, description="the name of the auditor's DynamoDB table")
-    target_account_id: str = Field(pattern=r"^[0-9]{12}$", description="an AWS account id of twelve digits")
-    target_region: str = Field(pattern=r"^[a-z0-9-]+$", description="an AWS region, such as eu-west-1")
     sweep_schedule: Annotated[
         timedelta, BeforeValidator(interval), Field(description="a rate, such as rate(2 minutes)")
     ] = timedelta(minutes=1)

@@ -34,6 +34,10 @@ class NotifierSettings(Environment):
     notice_tags: Names = Globs()
     time_zone: Zone = UTC
     several_targets: bool = Field(default=False, description="true or false")
+    # Of a hub: where the names of its accounts are.
+    hub_table: str = Field(default="", description="the name of the auditor's table, or nothing")
+    hub_account_id: str = Field(default="", description="the account id of the hub")
+    hub_region: str = Field(default="", description="the region of the hub")
     webhook: str = Field(
         default="",
         validate_default=True,
