@@ -130,10 +130,9 @@ def main() -> None:
     out = sys.stdout
     for sessions, each in quiet.items():
         out.write(f"{sessions} sessions: {each.cpu * 1000:.1f} ms of a processor, {each.calls:.1f} calls\n")
-    out.write(
-        "| targets | empty ones every | messages a batch | Lambda | DynamoDB | SQS | EventBridge | CloudWatch "
-    )
-    out.write("| a month |\n|---|---|---|---|---|---|---|---|---|\n")
+    out.write("| targets | empty ones every | messages a batch ")
+    out.write("| Lambda | DynamoDB | SQS | EventBridge | CloudWatch | a month")
+    out.write(" |\n|---|---|---|---|---|---|---|---|---|\n")
     for busy, empty, every in ((50, 450, 4), (50, 450, 1), (500, 0, 1)):
         for batch in (1, 5):
             each_cost = list(costs(busy, empty, every, batch, quiet))
