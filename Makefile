@@ -53,10 +53,10 @@ examples/consumers/tickets/requirements.txt: uv.lock pyproject.toml $(VENV)/.don
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SAM_VENV)/bin/sam
 
 .PHONY: demo
-demo: $(VENV)/.done  ## Play a working day against the local cloud (BOARD=1: with the board in a browser)
+demo: $(VENV)/.done  ## Play a working day against the local cloud (BOARD=1: the board in a browser; HUB=1: three accounts)
 	@# Python takes seconds to load the cloud.
 	@echo "Starting the local cloud on 127.0.0.1 ..."
-	@$(VENV)/bin/python -m sandbox.demo $(if $(BOARD),board)
+	@$(VENV)/bin/python -m $(if $(HUB),sandbox.hub,sandbox.demo $(if $(BOARD),board))
 
 .PHONY: test
 test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, template, local cloud

@@ -6,94 +6,26 @@ hole takes five minutes; for that the deployed function runs here, with its role
 the test's.
 """
 
-import importlib
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from sandbox.appstream.models import Fault, Fleet, StreamingSession
-from sandbox.cloud import ACCOUNT_ID, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
-from session_auditor.messages import Message
+from sandbox.appstream.models import Fault
+from sandbox.cloud import REGION, ROOT, LocalCloud, local_cloud, wait_for
+from sandbox.hub import MINUTE, Container, Hub, begins, drops
 
 REGIONS = (REGION, "us-east-1")
 ACCOUNTS = tuple(f"{number:012d}" for number in range(100000000001, 100000000011))
 # What is wrong in these, of the ten or of the five.
 NO_ROLE, OTHER_ID, DENIED = ACCOUNTS[:3]
-STACK = "appstream-session-auditor"
-MINUTE = timedelta(minutes=1)
+DENIAL = Fault("AccessDeniedException", "describe_stacks")
 Event = dict[str, Any]
-
-
-class Organisation:
-    """The local cloud with a hub, and spokes in accounts that have the same office in two regions."""
-
-    def __init__(self, cloud: LocalCloud, accounts: tuple[str, ...], **settings: str) -> None:
-        self.cloud = cloud
-        self.accounts = accounts
-        for each in self.everywhere():
-            each.appstream.add_scope("office", Fleet("cad"))
-        parameters = {
-            "Targets": ",".join(accounts),
-            "TargetRegions": ",".join(REGIONS),
-            "ExternalId": "of-the-hub",
-            "AuthenticationTypes": "API",
-        }
-        self.hub: Stack = cloud.deploy(parameters | settings, name=STACK)
-        pattern = {"source": ["appstream.auditor"]}
-        self._queue = cloud.subscribe_queue(self.hub.outputs["SessionBusName"], "all", pattern)
-
-    def everywhere(self, *accounts: str) -> Iterator[LocalCloud]:
-        """The cloud as each account has it in each region."""
-        for account in accounts or self.accounts:
-            for region in REGIONS:
-                yield self.cloud.elsewhere(account, region)
-
-    def let_in(self, account: str, external_id: str = "of-the-hub") -> None:
-        parameters = {"HubAccount": ACCOUNT_ID, "ExternalId": external_id}
-        template, capability = ROOT / "spoke.yaml", "CAPABILITY_NAMED_IAM"
-        self.cloud.elsewhere(account).deploy(parameters, "spoke", template, capability)
-
-    def shut_out(self, account: str) -> None:
-        there = self.cloud.elsewhere(account)
-        there.client("cloudformation").delete_stack(StackName="spoke")
-
-        def is_gone() -> bool:
-            try:
-                there.client("iam").get_role(RoleName="AppStreamSessionAuditorSpoke")
-            except ClientError:
-                return True
-            return False
-
-        wait_for(is_gone, 20, "the role to go")
-
-    def deny(self, account: str) -> None:
-        for each in self.everywhere(account):
-            each.appstream.faults.append(Fault("AccessDeniedException", "describe_stacks"))
-
-    def allow(self, account: str) -> None:
-        for each in self.everywhere(account):
-            each.appstream.faults.clear()
-
-    def begin(self, name: str, *accounts: str) -> None:
-        """Begin a session in each region of accounts, whose id says where it is."""
-        for each in self.everywhere(*accounts):
-            session_id = f"{name}-{each.account_id}-{each.region}"
-            each.appstream.sessions[name] = StreamingSession(
-                session_id, "jane.doe@example.com", "office", "cad", authentication_type="API"
-            )
-
-    def leave(self, name: str, *accounts: str) -> None:
-        for each in self.everywhere(*accounts):
-            each.appstream.sessions[name].connection_state = "NOT_CONNECTED"
-
-    def told(self) -> list[Event]:
-        """What came to the bus since last asked."""
-        return self.cloud.drain(self._queue)
 
 
 def kinds(events: Collection[Event]) -> Counter[tuple[str, str, str]]:
@@ -122,12 +54,13 @@ def cloud() -> Iterator[LocalCloud]:
 
 
 def test_each_change_in_ten_accounts_and_two_regions_is_told_once(cloud: LocalCloud) -> None:
-    here = Organisation(cloud, ACCOUNTS, SweepEvery="15")
+    hub = Hub(cloud, ACCOUNTS, REGIONS, SweepEvery="15")
     for account in set(ACCOUNTS) - {NO_ROLE}:
-        here.let_in(account, "of-another" if account == OTHER_ID else "of-the-hub")
-    here.deny(DENIED)
+        hub.let_in(account, "of-another" if account == OTHER_ID else "of-the-hub")
+    for each in hub.everywhere(DENIED):
+        each.appstream.faults.append(DENIAL)
     well = ACCOUNTS[3:]
-    table = {"TableName": here.hub.outputs["SessionsTableName"]}
+    table = {"TableName": hub.stack.outputs["SessionsTableName"]}
     told: dict[str, Event] = {}
 
     def are_known() -> bool:
@@ -136,85 +69,43 @@ def test_each_change_in_ten_accounts_and_two_regions_is_told_once(cloud: LocalCl
 
     def are_told(kind: str) -> bool:
         # Where two sweeps of a target overlap, an event may come twice, with the same id.
-        told.update((each["detail"]["metadata"]["eventId"], each) for each in here.told())
+        told.update((each["detail"]["metadata"]["eventId"], each) for each in hub.told())
         return not once(kind, *well) - kinds(told.values())
 
-    # The first minute is asked for by hand; by the next one the schedule is there.
-    cloud.client("lambda").invoke(FunctionName=here.hub.outputs["DispatcherFunctionName"])
-    wait_for(are_known, 90, "the accounts that let the hub in to be swept")
-    here.begin("s-1", *ACCOUNTS)
-    wait_for(lambda: are_told("Started"), 90, "sessions to be told of")
-    here.leave("s-1", *ACCOUNTS)
-    wait_for(lambda: are_told("Disconnected"), 90, "those who left to be told of")
+    # The first minute is asked for by hand; by the next one the schedule is thub.
+    cloud.client("lambda").invoke(FunctionName=hub.stack.outputs["DispatcherFunctionName"])
+    wait_for(are_known, 180, "the accounts that let the hub in to be swept")
+    begins("alice", *ACCOUNTS)(hub)
+    wait_for(lambda: are_told("Started"), 180, "sessions to be told of")
+    drops("alice", *ACCOUNTS)(hub)
+    wait_for(lambda: are_told("Disconnected"), 180, "those who left to be told of")
     assert kinds(told.values()) == once("Started", *well) + once("Disconnected", *well)
-
-
-class Context:
-    aws_request_id = "00000000-0000-4000-8000-000000000000"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 50_000
-
-
-class Container:
-    """The deployed function in this process, with the role and the environment of a new container."""
-
-    def __init__(self, here: Organisation, patch: pytest.MonkeyPatch, begin: datetime) -> None:
-        self._here = here
-        self.now = begin
-        outputs = here.hub.outputs
-        role = f"arn:aws:iam::{ACCOUNT_ID}:role/{outputs['AuditorRoleName']}"
-        assumed = here.cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="auditor")["Credentials"]
-        environment = here.cloud.client("lambda").get_function_configuration(
-            FunctionName=outputs["AuditorFunctionName"]
-        )["Environment"]["Variables"]
-        keys = {
-            "AWS_ACCESS_KEY_ID": assumed["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": assumed["SecretAccessKey"],
-            "AWS_SESSION_TOKEN": assumed["SessionToken"],
-        }
-        for name, value in (environment | keys | dict(here.cloud.endpoints)).items():
-            patch.setenv(name, value)
-        patch.syspath_prepend(ROOT / "functions" / "auditor")
-        patch.delitem(sys.modules, "auditor", raising=False)
-        self._function = importlib.import_module("auditor")
-        patch.setattr(self._function, "now", lambda: self.now)
-
-    def minute(self) -> Counter[str]:
-        """Sweep every target, a minute later; return how that ended."""
-        self.now += MINUTE
-        records = [
-            {"body": Message(account, region, self.now).text}
-            for account in self._here.accounts
-            for region in REGIONS
-        ]
-        answer = self._function.handler({"Records": records}, Context())
-        assert answer["batchItemFailures"] == []
-        return Counter(answer["outcomes"])
 
 
 def test_what_is_wrong_in_an_account_is_told_once_and_once_that_it_is_repaired(
     cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty, well = ACCOUNTS[:3], ACCOUNTS[3:5]
-    here = Organisation(cloud, faulty + well, Sweeps="DISABLED")
-    for account in here.accounts:
-        here.let_in(account)
-    here.begin("s-1", *here.accounts)
-    container = Container(here, monkeypatch, datetime.now(UTC).replace(microsecond=0))
-    assert container.minute() == {"COMPLETED": 10}
+    hub = Hub(cloud, faulty + well, REGIONS, Sweeps="DISABLED")
+    for account in hub.accounts:
+        hub.let_in(account)
+    begins("alice", *hub.accounts)(hub)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    container, now = Container(hub), datetime.now(UTC).replace(microsecond=0)
+    assert container.sweep(now) == {"COMPLETED": 10}
     # Nothing of the baseline is told.
-    assert here.told() == []
+    assert hub.told() == []
 
-    here.shut_out(NO_ROLE)
-    here.let_in(OTHER_ID, "of-another")
-    here.deny(DENIED)
+    hub.shut_out(NO_ROLE)
+    hub.let_in(OTHER_ID, "of-another")
+    for each in hub.everywhere(DENIED):
+        each.appstream.faults.append(DENIAL)
     # A container that was there before has credentials for an hour, and the list of stacks for five minutes.
-    container = Container(here, monkeypatch, container.now)
-    here.begin("s-2", *here.accounts)
-    outcomes = sum((container.minute() for _ in range(8)), Counter[str]())
+    container = Container(hub)
+    begins("bruno", *hub.accounts)(hub)
+    outcomes = sum((container.sweep(now + minute * MINUTE) for minute in range(1, 9)), Counter[str]())
     assert outcomes == {"FAILED": 8 * 6, "COMPLETED": 8 * 4}
-    told = here.told()
+    told = hub.told()
     assert kinds(told) == once("Degraded", *faulty) + once("Started", *well)
     degraded = [each["detail"] for each in told if each["detail-type"] == "AppStream Audit Degraded"]
     assert {(each["data"]["stackName"], each["data"]["fleetName"]) for each in degraded} == {("", "")}
@@ -225,11 +116,32 @@ def test_what_is_wrong_in_an_account_is_told_once_and_once_that_it_is_repaired(
     }
 
     for account in faulty[:2]:
-        here.let_in(account)
-    here.allow(DENIED)
-    outcomes = sum((container.minute() for _ in range(3)), Counter[str]())
+        hub.let_in(account)
+    for each in hub.everywhere(DENIED):
+        each.appstream.faults.clear()
+    outcomes = sum((container.sweep(now + minute * MINUTE) for minute in range(9, 12)), Counter[str]())
     assert outcomes == {"COMPLETED": 3 * 10}
-    repaired = here.told()
+    repaired = hub.told()
     # Nobody has ended, though nobody was seen for eight minutes.
     assert kinds(repaired) == once("Recovered", *faulty) + once("Started", *faulty)
     assert len(ids(told + repaired)) == len(told + repaired)
+
+
+def test_the_demo_ends_with_the_verdict() -> None:
+    demo = subprocess.run(
+        [sys.executable, "-m", "sandbox.hub"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout[-2000:] + demo.stderr
+    lines = demo.stdout.splitlines()
+    assert lines[-1] == "7 events of 3 accounts, 7 ids: that is what happened."
+    # The documentation shows what is printed.
+    shown = (
+        (ROOT / "docs" / "local-cloud.md").read_text().partition("$ make demo HUB=1\n")[2].partition("```")[0]
+    )
+    assert len(shown.splitlines()) > 5
+    assert [text for text in shown.splitlines() if text.strip() not in " ".join(lines)] == []
