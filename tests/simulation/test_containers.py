@@ -6,12 +6,12 @@ import pytest
 
 from tests.simulation.aws import Cloud
 from tests.simulation.invariants import Broken
-from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.scenarios import DISTURBED, Scenario
 from tests.simulation.test_crashes import all_blows, is_new, replay
 from tests.simulation.trial import TALLY, Trial
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", DISTURBED, ids=lambda scenario: scenario.name)
 def test_another_container_between_two_sweeps_of_a_warm_one(scenario: Scenario, cloud: Cloud) -> None:
     """It comes to every end there is, half done or whole; the warm one takes over in the same minute."""
 

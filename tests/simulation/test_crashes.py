@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation.aws import Blow, Call, Cloud, Fault
 from tests.simulation.invariants import Broken
-from tests.simulation.scenarios import SCENARIOS, Scenario, failing
+from tests.simulation.scenarios import DISTURBED, SCENARIOS, Scenario, failing
 from tests.simulation.trial import ENVIRONMENT, TALLY, WRITES, Trial
 
 CLEAN_SWEEPS = 2
@@ -92,7 +92,7 @@ def all_blows(number: int, call: Call) -> Iterator[Fault]:
 IN_A_ROW: tuple[Callable[[int, Call], Iterator[Fault]], ...] = (all_blows, deaths)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", DISTURBED, ids=lambda scenario: scenario.name)
 def test_every_crash_point(scenario: Scenario, cloud: Cloud) -> None:
     """What befalls a sweep, and then the one that has to recover from it."""
 
