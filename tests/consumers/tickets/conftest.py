@@ -320,7 +320,7 @@ def load_app() -> ModuleType:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a vendor that does not answer for less than the ten seconds of the function."""
-    timeout = urllib3.Timeout(connect=2, read=0.5)
+    timeout = urllib3.Timeout(connect=5, read=2)
     monkeypatch.setattr("tickets.vendor._pool", urllib3.PoolManager(timeout=timeout, retries=False))
 
 
