@@ -402,6 +402,20 @@ class TestQuiet:
         minutes(container, organisation, 3)
         assert capsys.readouterr().out == ""
 
+    def test_a_target_that_cannot_be_read_is_logged_when_it_is_told(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        organisation: Organisation,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        container = new_container(monkeypatch, POWERTOOLS_SERVICE_NAME="unreadable")
+        organisation.fails[SPOKE, "AssumeRole"] = "AccessDenied"
+        minutes(container, organisation, 12)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        told = [line for line in lines if line.get("message") == "sweep failed"]
+        assert [line["eventsPublished"] for line in told] == [{"AppStream Audit Degraded": 1}]
+        assert {line["account"] for line in lines if "account" in line} == {SPOKE}
+
     def test_what_happens_is_logged_with_its_target(
         self,
         capsys: pytest.CaptureFixture[str],

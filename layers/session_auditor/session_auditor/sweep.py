@@ -78,11 +78,12 @@ class Summary:
 
     @property
     def quiet(self) -> bool:
-        """Whether it found nothing that anybody has to know of."""
-        return self.outcome in {Outcome.COMPLETED, Outcome.LEFT_OUT} and not (
-            self.failures
-            or self.topology_unread
-            or self.changes_deferred
+        """Whether it found nothing that anybody has to know of.
+
+        What cannot be read is told by an Audit Degraded, and needs no line in every sweep.
+        """
+        return not (
+            self.changes_deferred
             or self.events_published
             or self.events_refused
             or self.pending
