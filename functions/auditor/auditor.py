@@ -30,7 +30,7 @@ from session_auditor.messages import VOID_AFTER, Message, read_message
 from session_auditor.preview import ANSWER
 from session_auditor.republishing import republish
 from session_auditor.settings.auditor import AuditorSettings
-from session_auditor.sweep import Outcome, Summary
+from session_auditor.sweep import Auditor, Outcome, Summary
 
 # Enough to see what is wrong; the alarms and Audit Degraded events speak for the rest.
 FAILURES_LOGGED = 20
@@ -70,7 +70,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if "republish" in event:
         return put_back(event, time_left)
     if "preview" in event:
-        return preview(event["preview"], time_left)
+        return preview(event, time_left)
     summary = auditor.sweep(sweep_id(context.aws_request_id), now, time_left)
     report(summary)
     count(summary)
@@ -129,9 +129,10 @@ def put_back(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str,
     which, closed = event["republish"], event.get("closed", False)
     if not isinstance(which, str) or not isinstance(closed, bool):
         raise TypeError('ask for {"republish": "<event id>"} or "all", perhaps with "closed": true')
+    target = auditor_of(event)
     answer = republish(
-        auditor.snapshots,
-        auditor.publisher,
+        target.snapshots,
+        target.publisher,
         which,
         now,
         lambda: time_left() - REPUBLISH_MARGIN,
@@ -142,14 +143,25 @@ def put_back(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str,
     return said
 
 
-def preview(document: Any, time_left: Callable[[], float]) -> dict[str, Any]:
+def auditor_of(event: dict[str, Any]) -> Auditor:
+    """Return the auditor of the target that is asked for, of the own without one; raise TypeError."""
+    if "account" not in event and "region" not in event:
+        return auditor
+    target = read_message(json.dumps({"due": now().isoformat()} | event))
+    if target is None:
+        raise TypeError('name a target as {"account": "<twelve digits>", "region": "<region>"}')
+    return auditors.of(target.account_id, target.region, now())
+
+
+def preview(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str, Any]:
     """Say what a document of policies, or its text, would tell of now; write nothing."""
+    document = event["preview"]
     text = document if isinstance(document, str) else json.dumps(document)
     try:
         policies = auditor.policies.check(text)
     except PoliciesError as error:
         return {"version": __version__, "error": str(error)}
-    found = auditor.preview(policies, now, time_left)
+    found = auditor_of(event).preview(policies, now, time_left)
     logger.info("policies previewed", extra={"policies": len(policies.policies)})
     return {"version": __version__, **ANSWER.dump_python(found, mode="json", by_alias=True)}
 

@@ -388,6 +388,43 @@ class TestFaults:
         assert ask(container, *SPOKES) == {"NOT_SWEPT": 1, "COMPLETED": 1}
 
 
+class TestAsked:
+    """What is asked by hand is asked of the own target, or of the one that is named."""
+
+    def test_refused_events_of_a_target_are_put_back(
+        self, container: ModuleType, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        minutes(container, organisation, 2)
+        taken = organisation.answer_put_events
+
+        def refuse(_: str, parameters: dict[str, Any]) -> dict[str, Any]:
+            return {"Entries": [{"ErrorCode": "InvalidArgument"} for _ in parameters["Entries"]]}
+
+        monkeypatch.setattr(organisation, "answer_put_events", refuse)
+        organisation.states[SPOKE] = "NOT_CONNECTED"
+        minutes(container, organisation, 1)
+        monkeypatch.setattr(organisation, "answer_put_events", taken)
+        assert container.handler({"republish": "all"}, Context())["republished"] == []
+        asked = {"republish": "all", "account": SPOKE, "region": REGION}
+        assert len(container.handler(asked, Context())["republished"]) == 1
+        assert organisation.told() == [(SPOKE, "Disconnected")]
+
+    def test_a_preview_of_a_target(self, container: ModuleType, organisation: Organisation) -> None:
+        del organisation
+        long = {"kind": "TOO_LONG", "minutes": [1]}
+        document = {"version": 1, "timeZone": "UTC", "policies": {"long": long}}
+        asked = {"preview": document, "account": SPOKE, "region": REGION}
+        with time_machine.travel(START + 5 * MINUTE, tick=False):
+            answer = container.handler(asked, Context())
+        (named,) = answer["policies"]["long"]["sessions"]
+        assert named["sessionId"] == f"session-of-{SPOKE}"
+
+    @pytest.mark.parametrize("target", [{"account": SPOKE}, {"region": REGION}, {"account": 7, "region": 7}])
+    def test_half_a_target_is_none(self, container: ModuleType, target: dict[str, Any]) -> None:
+        with pytest.raises(TypeError, match="name a target"):
+            container.handler({"republish": "all"} | target, Context())
+
+
 class TestQuiet:
     def test_nothing_is_logged_or_counted(
         self,
