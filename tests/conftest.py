@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -23,3 +24,12 @@ WAITING = ("test_demo.py", "test_deploy.py", "test_hub.py", "test_local_cloud.py
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what waits."""
     items.sort(key=lambda item: item.path.name not in WAITING)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_environment() -> Iterator[None]:
+    """Leave the environment as it was: a function that a file loads has variables of its own."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
