@@ -70,7 +70,7 @@ test: lint $(SAM_VENV)/.done  ## Everything: lint, types, unit, simulation, temp
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/simulation
 
 .PHONY: unit
-unit: $(VENV)/.done  ## The unit tests alone (half a minute)
+unit: $(VENV)/.done  ## The unit tests alone (a minute)
 	@$(VENV)/bin/pytest -q -n 2 tests/unit
 
 .PHONY: simulate
