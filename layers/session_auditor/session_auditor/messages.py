@@ -30,8 +30,10 @@ class Message(NamedTuple):
 
 def read_message(text: object) -> Message | None:
     """Return what a message asks for, None if it is none."""
+    if not isinstance(text, str):
+        return None
     try:
-        said = json.loads(text)  # type: ignore[arg-type]
+        said = json.loads(text)
         account_id, region, due = said["account"], said["region"], datetime.fromisoformat(said["due"])
         if not (_ACCOUNT.fullmatch(account_id) and _REGION.fullmatch(region) and due.tzinfo):
             return None
