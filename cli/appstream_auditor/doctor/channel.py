@@ -18,15 +18,6 @@ _POSTED_TO = ("https://", "http://127.0.0.1:", "http://localhost:")
 _AWS_KEYS = frozenset(["", "aws/ssm", "aws/secretsmanager"])
 
 
-def trigger(unit: Unit, _: datetime) -> Iterable[Finding]:
-    mapping = unit.only("AWS::Lambda::EventSourceMapping").id
-    state = unit.ask("lambda", "get_event_source_mapping", UUID=mapping)["State"].lower()
-    if state not in {"disabled", "disabling", "deleting"}:
-        return [ok(state)]
-    remedy = f"aws lambda update-event-source-mapping --enabled --uuid {mapping}"
-    return [fault(f"the trigger of the channel's function is {state}, so no notices are sent", remedy)]
-
-
 def webhook(unit: Unit, _: datetime) -> Iterable[Finding]:
     name = _name(unit)
     key = _key_of_parameter(unit, name) if name.startswith("/") else _key_of_secret(unit, name)

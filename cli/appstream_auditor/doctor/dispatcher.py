@@ -16,15 +16,6 @@ _LOOKED_BACK = timedelta(minutes=15)
 _OLDEST = timedelta(minutes=2)
 
 
-def trigger(unit: Unit, _: datetime) -> Iterable[Finding]:
-    mapping = unit.only("AWS::Lambda::EventSourceMapping").id
-    state = unit.ask("lambda", "get_event_source_mapping", UUID=mapping)["State"].lower()
-    if state not in {"disabled", "disabling", "deleting"}:
-        return [ok(state)]
-    remedy = f"aws lambda update-event-source-mapping --enabled --uuid {mapping}"
-    return [fault(f"the trigger of the auditor's function is {state}, so nothing is swept", remedy)]
-
-
 def queue(unit: Unit, now: datetime) -> Iterable[Finding]:
     """Judge the queue by its metrics: who may ask it itself might also take messages from it."""
     name, url = unit.only("AWS::SQS::Queue")

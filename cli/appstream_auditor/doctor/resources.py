@@ -33,6 +33,16 @@ def function(unit: Unit, _: datetime) -> Iterable[Finding]:
     return [ok(found.get("State", "Active").lower())]
 
 
+def trigger(unit: Unit, _: datetime, *, whose: str, outcome: str) -> Iterable[Finding]:
+    """Judge the trigger of a function that takes messages; without it `outcome`."""
+    mapping = unit.only("AWS::Lambda::EventSourceMapping").id
+    state = unit.ask("lambda", "get_event_source_mapping", UUID=mapping)["State"].lower()
+    if state not in {"disabled", "disabling", "deleting"}:
+        return [ok(state)]
+    remedy = f"aws lambda update-event-source-mapping --enabled --uuid {mapping}"
+    return [fault(f"the trigger of the {whose}'s function is {state}, so {outcome}", remedy)]
+
+
 def concurrency(unit: Unit, _: datetime) -> Iterable[Finding]:
     name, function_name = unit.only("AWS::Lambda::Function")
     found = unit.ask("lambda", "get_function_concurrency", FunctionName=function_name)

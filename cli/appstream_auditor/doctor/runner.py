@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 
 from appstream_auditor.deployment import Deployment
 from appstream_auditor.doctor import auditor, channel, dispatcher, resources
@@ -54,13 +55,13 @@ _DISPATCHER: Checks = {
     Check.SCHEDULE: auditor.schedule,
     **_FUNCTION,
     Check.QUEUE: dispatcher.queue,
-    Check.TRIGGER: dispatcher.trigger,
+    Check.TRIGGER: partial(resources.trigger, whose="auditor", outcome="nothing is swept"),
     Check.ACCOUNTS: dispatcher.accounts,
     Check.ALARMS: resources.alarms,
 }
 _CHANNEL: Checks = {
     **_FUNCTION,
-    Check.TRIGGER: channel.trigger,
+    Check.TRIGGER: partial(resources.trigger, whose="channel", outcome="no notices are sent"),
     Check.DEAD_LETTERS: resources.dead_letters,
     Check.ALARMS: resources.alarms,
 }
