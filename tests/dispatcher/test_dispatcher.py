@@ -25,7 +25,7 @@ from session_auditor.model import WHOLE_TARGET, AuthenticationMode, Gap, Target,
 from session_auditor.table import StoredTarget
 from session_auditor.table import Table as Layout
 from tests.shared import table
-from tests.shared.aws import Wire, boto_client, client_error, raising, session
+from tests.shared.aws import Context, Wire, boto_client, client_error, raising, session
 
 DISPATCHER = Path(__file__).parents[2] / "functions" / "dispatcher" / "dispatcher.py"
 START = datetime(2026, 3, 2, 14, 0, 5, tzinfo=UTC)
@@ -34,20 +34,6 @@ A, B = "111111111111", "222222222222"
 UNIT = "ou-ab12-12345678"
 LISTED = f'{{"{UNIT}": {{"members": {{"{B}": {{}}}}, "asked": "2026-03-02T14:00:00Z"}}}}'
 ROLE = "arn:aws:iam::999999999999:role/list-accounts"
-
-
-@dataclass
-class Context:
-    """What Lambda tells the function of its invocation."""
-
-    seconds: float = 50
-    function_name: str = "dispatcher"
-    memory_limit_in_mb: int = 512
-    invoked_function_arn: str = "arn:aws:lambda:eu-west-1:123456789012:function:dispatcher"
-    aws_request_id: str = "00000000-0000-4000-8000-000000000000"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int(self.seconds * 1000)
 
 
 @dataclass
@@ -70,7 +56,7 @@ class Post:
         self.minutes += 1
         self.traveller.move_to(scheduled + timedelta(seconds=late))
         event = {"scheduledTime": f"{scheduled:%Y-%m-%dT%H:%M:%SZ}"}
-        answer: dict[str, Any] = self.function.handler(event, context or Context())
+        answer: dict[str, Any] = self.function.handler(event, context or Context(50, "dispatcher"))
         self.sent = [
             entry
             for parameters in self.wire.parameters("SendMessageBatch")
@@ -207,7 +193,7 @@ class TestMessages:
     )
     def test_who_asks_by_hand_means_this_minute(self, post: Posts, event: Any) -> None:
         with post(TARGETS=f"{A},{B}") as here:
-            here.function.handler(event, Context())
+            here.function.handler(event, Context(50, "dispatcher"))
             here.minute()
             for account in (A, B):
                 assert here.dues(account)[0].replace(second=0) == START.replace(second=0)
@@ -431,7 +417,7 @@ class TestFaults:
 
     def test_it_stops_before_its_time_is_up(self, post: Posts) -> None:
         with post(TARGETS=f"{A},{B}") as here:
-            assert here.minute(context=Context(seconds=15))["unsent"] == 2
+            assert here.minute(context=Context(15, "dispatcher"))["unsent"] == 2
             (line,) = here.said("sweeps not asked for")
             assert line["errorCodes"] == {"DEADLINE": 2}
 

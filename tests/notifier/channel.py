@@ -20,7 +20,7 @@ import pytest
 import time_machine
 
 from sandbox.vendors import topic
-from tests.shared.aws import Wire
+from tests.shared.aws import Context, Wire
 
 ROOT = Path(__file__).parents[2]
 NOTIFIER = ROOT / "functions" / "notifier" / "notifier.py"
@@ -44,20 +44,6 @@ class Queued:
     sent: float
     visible_at: float
     receives: int = 0
-
-
-@dataclass
-class Context:
-    """What Lambda tells the function of its invocation."""
-
-    seconds: float = TIME_LIMIT
-    function_name: str = "notifier"
-    memory_limit_in_mb: int = 256
-    invoked_function_arn: str = "arn:aws:lambda:eu-west-1:123456789012:function:notifier"
-    aws_request_id: str = "00000000-0000-4000-8000-000000000000"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int(self.seconds * 1000)
 
 
 @dataclass
@@ -116,7 +102,7 @@ class Line:
             each.receives += 1
             each.visible_at = self.now + VISIBILITY
         answer: dict[str, Any] = self.function.handler(
-            {"Records": [record(each) for each in batch]}, context or Context()
+            {"Records": [record(each) for each in batch]}, context or Context(TIME_LIMIT, "notifier", 256)
         )
         kept = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
         for each in batch:

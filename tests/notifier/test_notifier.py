@@ -10,8 +10,8 @@ from samtranslator.yaml_helper import yaml_parse
 from sandbox.server import Answer, Post, serving
 from sandbox.vendors import slack, teams
 from session_auditor.model import DetailType
-from tests.notifier.channel import ROOT, START, TOPIC, Context, Line, Queued, line, record
-from tests.shared.aws import client_error, raising
+from tests.notifier.channel import ROOT, START, TOPIC, Line, Queued, line, record
+from tests.shared.aws import Context, client_error, raising
 from tests.shared.notices import envelope
 
 USER = "jane.doe@example.com"
@@ -304,7 +304,7 @@ class TestLater:
 
     def test_without_time_nothing_is_begun(self, channel: Line, hook: slack.Slack) -> None:
         channel.send(envelope())
-        assert len(channel.invoke(context=Context(seconds=10))["batchItemFailures"]) == 1
+        assert len(channel.invoke(context=Context(10, "notifier"))["batchItemFailures"]) == 1
         assert texts(hook) == []
 
     def test_a_busy_topic_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:

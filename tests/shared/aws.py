@@ -1,6 +1,7 @@
 """Stands in for single AWS operations at botocore's API-call level; the clients stay real."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -38,6 +39,23 @@ def session() -> Any:
 
 def boto_client(service: str) -> Any:
     return session().client(service)
+
+
+@dataclass
+class Context:
+    """What Lambda tells a function of its invocation."""
+
+    seconds: float
+    function_name: str
+    memory_limit_in_mb: int = 512
+    aws_request_id: str = "00000000-0000-4000-8000-000000000000"
+
+    @property
+    def invoked_function_arn(self) -> str:
+        return f"arn:aws:lambda:eu-west-1:123456789012:function:{self.function_name}"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
 
 
 class Wire:

@@ -21,7 +21,7 @@ import time_machine
 from sandbox.cloud import ROOT
 from session_auditor.auditors import RENEWED_BEFORE_THE_END
 from session_auditor.messages import Message, read_message
-from tests.shared.aws import client_error
+from tests.shared.aws import Context, client_error
 from tests.shared.history import START
 from tests.shared.table import Table
 from tests.shared.table import table as mocked_table
@@ -30,13 +30,6 @@ HUB, REGION = "123456789012", "eu-west-1"
 SPOKE, OTHER = "111111111111", "222222222222"
 MINUTE = timedelta(minutes=1)
 MESSAGE = {"account": SPOKE, "region": REGION, "due": "2026-03-02T08:00:00Z"}
-
-
-class Context:
-    aws_request_id = "00000000-0000-4000-8000-000000000000"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 50_000
 
 
 class Organisation:
@@ -166,7 +159,7 @@ def ask(container: ModuleType, *targets: tuple[str, str], late: timedelta = time
         {"messageId": str(number), "body": Message(*target, due).text}
         for number, target in enumerate(targets)
     ]
-    answer = container.handler({"Records": records}, Context())
+    answer = container.handler({"Records": records}, Context(50, "auditor"))
     return Counter(answer["outcomes"])
 
 
@@ -301,7 +294,7 @@ class TestMessages:
         self, container: ModuleType, organisation: Organisation, body: object
     ) -> None:
         assert read_message(body) is None
-        answer = container.handler({"Records": [{"messageId": "1", "body": body}]}, Context())
+        answer = container.handler({"Records": [{"messageId": "1", "body": body}]}, Context(50, "auditor"))
         assert answer["outcomes"] == {"NO_MESSAGE": 1}
         assert organisation.calls == []
 
@@ -404,9 +397,9 @@ class TestAsked:
         organisation.states[SPOKE] = "NOT_CONNECTED"
         minutes(container, organisation, 1)
         monkeypatch.setattr(organisation, "answer_put_events", taken)
-        assert container.handler({"republish": "all"}, Context())["republished"] == []
+        assert container.handler({"republish": "all"}, Context(50, "auditor"))["republished"] == []
         asked = {"republish": "all", "account": SPOKE, "region": REGION}
-        assert len(container.handler(asked, Context())["republished"]) == 1
+        assert len(container.handler(asked, Context(50, "auditor"))["republished"]) == 1
         assert organisation.told() == [(SPOKE, "Disconnected")]
 
     def test_a_preview_of_a_target(self, container: ModuleType, organisation: Organisation) -> None:
@@ -415,14 +408,14 @@ class TestAsked:
         document = {"version": 1, "timeZone": "UTC", "policies": {"long": long}}
         asked = {"preview": document, "account": SPOKE, "region": REGION}
         with time_machine.travel(START + 5 * MINUTE, tick=False):
-            answer = container.handler(asked, Context())
+            answer = container.handler(asked, Context(50, "auditor"))
         (named,) = answer["policies"]["long"]["sessions"]
         assert named["sessionId"] == f"session-of-{SPOKE}"
 
     @pytest.mark.parametrize("target", [{"account": SPOKE}, {"region": REGION}, {"account": 7, "region": 7}])
     def test_half_a_target_is_none(self, container: ModuleType, target: dict[str, Any]) -> None:
         with pytest.raises(TypeError, match="name a target"):
-            container.handler({"republish": "all"} | target, Context())
+            container.handler({"republish": "all"} | target, Context(50, "auditor"))
 
 
 class TestQuiet:
