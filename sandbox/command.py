@@ -14,6 +14,7 @@ from appstream_auditor import answers
 from appstream_auditor.doctor.findings import DoctorAnswer
 from appstream_auditor.main import cli
 from appstream_auditor.probe.report import ProbeAnswer
+from appstream_auditor.reconcile.answer import ReconcileAnswer
 from sandbox.cloud import ROOT
 
 PAGE = ROOT / "docs" / "command.md"
@@ -29,6 +30,7 @@ ANSWERS: dict[str, type[answers.Answer]] = {
     "probe": ProbeAnswer,
     "policies validate": answers.ValidateAnswer,
     "policies preview": answers.PreviewAnswer,
+    "reconcile": ReconcileAnswer,
 }
 
 

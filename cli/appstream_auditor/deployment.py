@@ -48,6 +48,7 @@ _DISPATCHED = {
     "SweepEvery": "SWEEP_EVERY",
     "AuthenticationTypes": "AUTHENTICATION_TYPES",
 }
+_NAMES = {"appstream": "AppStream", "s3": "S3"}
 # Whoever waits at a terminal is told soon.
 _CONFIG = Config(
     connect_timeout=5,
@@ -84,13 +85,20 @@ class Deployment:
 
     def appstream(self) -> Any:
         """Return a client of AppStream in the target; raise QuestionError if it is in another account."""
+        return self.in_target("appstream", "leave out --now, and the last sweep tells")
+
+    def in_target(self, service: str, otherwise: str) -> Any:
+        """Return a client of a service in the target.
+
+        Raises QuestionError if that is in another account; it says what to do `otherwise`.
+        """
         account_id = self.target_id.account_id
         if self.hub and self.hub.account_id != account_id:
             raise QuestionError(
-                f"AppStream in account {account_id} cannot be asked with credentials of "
-                f"{self.hub.account_id}: leave out --now, and the last sweep tells"
+                f"{_NAMES[service]} in account {account_id} cannot be asked with credentials of "
+                f"{self.hub.account_id}: {otherwise}"
             )
-        return self.aws.client("appstream", region_name=self.target_id.region, config=_CONFIG)
+        return self.aws.client(service, region_name=self.target_id.region, config=_CONFIG)  # type: ignore[call-overload]
 
     def patient_client(self, service: str, seconds: int) -> Any:
         """Return a client that waits so long for an answer."""
@@ -163,6 +171,13 @@ class Deployment:
     def directory(self) -> Directory:
         """Return the accounts below units and roots as the dispatcher keeps them; raise SnapshotError."""
         return Hub(self.client("dynamodb"), self.table_name, self.target_id).directory()
+
+    @property
+    def sweep_every(self) -> timedelta:
+        """How often the settings ask for a sweep; a target that is idle or slow is swept less often."""
+        if self.dispatched is None:
+            return self.settings.sweep_schedule
+        return timedelta(seconds=self.dispatched.sweep_every)
 
     def interval(self, target: Target | None, now: datetime) -> timedelta:
         """Return how often the target is swept that is in this state."""

@@ -60,6 +60,7 @@ from appstream_auditor.probe.looking import CALLS_LIMIT, SCOPES_LIMIT, observe
 from appstream_auditor.probe.observations import Stop
 from appstream_auditor.probe.report import probe_answer, report
 from appstream_auditor.questions import Question, asks, now, of_targets, patience
+from appstream_auditor.reconcile.command import reconcile
 from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table, notes_of
 from appstream_auditor.sessions import shown as sessions_shown
@@ -504,3 +505,4 @@ def doctor(question: Question) -> Exit:
 
 
 cli.add_command(policies)
+cli.add_command(reconcile)

@@ -69,6 +69,11 @@ def moment_of(text: str, now: datetime, zone: tzinfo | None) -> datetime:
     return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC).replace(microsecond=0)
 
 
+def utc_day_of(text: str, now: datetime) -> date:
+    """Return a day, such as 2026-03-02 or yesterday, as UTC has it; raise ValueError."""
+    return now.astimezone(UTC).date() - timedelta(days=1) if text == "yesterday" else date.fromisoformat(text)
+
+
 def month_of(text: str, zone: tzinfo | None) -> tuple[datetime, datetime]:
     """Return when a month such as 2026-03 begins and ends; raise ValueError."""
     first = date.fromisoformat(f"{text}-01")

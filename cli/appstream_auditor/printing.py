@@ -4,12 +4,13 @@ User ids are text of unknown origin: whatever a terminal or a spreadsheet would 
 """
 
 import csv
-import io
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
+from textwrap import indent
 from typing import Any
 
 from pydantic import BaseModel
@@ -58,16 +59,26 @@ def print_json(answer: BaseModel) -> None:
     print(answer.model_dump_json(by_alias=True, indent=2, ensure_ascii=True))
 
 
-def print_csv(rows: Sequence[BaseModel], model: type[BaseModel]) -> None:
-    """Print rows as CSV with a header; lists are counted."""
+def print_long_json(answer: BaseModel, field: str, rows: Iterable[BaseModel]) -> None:
+    """Print an answer as JSON whose long list `field`, empty in it, is printed row by row as the last one."""
+    whole = answer.model_dump_json(by_alias=True, indent=2, ensure_ascii=True, exclude={field})
+    print(whole.removesuffix("\n}"), end=f',\n  "{field}": [')
+    between = "\n"
+    for row in rows:
+        text = row.model_dump_json(by_alias=True, indent=2, ensure_ascii=True)
+        print(between + indent(text, "    "), end="")
+        between = ",\n"
+    print("\n  ]\n}")
+
+
+def print_csv(rows: Iterable[BaseModel], model: type[BaseModel]) -> None:
+    """Print rows as CSV with a header, each as it comes; lists are counted."""
     columns = [field.alias or name for name, field in model.model_fields.items()]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         values: Mapping[str, Any] = row.model_dump(by_alias=True)
         writer.writerow([_cell(values[column]) for column in columns])
-    print(text.getvalue(), end="")
 
 
 def _cell(value: Any) -> str:

@@ -116,6 +116,9 @@ class AppStreamBackend(TaggableResourcesMixin, BaseBackend):
         self.stacks: dict[str, Stack] = {}
         self.fleets: dict[str, Fleet] = {}
         self.sessions: dict[str, StreamingSession] = {}
+        # Where usage reports are written; without one there is no subscription.
+        self.report_bucket: str | None = None
+        self.report_errors: list[str] = []
         self.faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
         # Nobody has proved whether a call without AuthenticationType shows every session or these alone.
@@ -174,6 +177,14 @@ class AppStreamBackend(TaggableResourcesMixin, BaseBackend):
             if all(value is None or getattr(session, name) == value for name, value in wanted.items())
         ]
         return _page(found, token, limit or SESSIONS_DEFAULT)
+
+    def describe_usage_report_subscriptions(self) -> list[dict[str, Any]]:
+        """Describe the subscription to usage reports; an account has one in a region, or none."""
+        self._count_and_fail("describe_usage_report_subscriptions")
+        if self.report_bucket is None:
+            return []
+        errors = [{"ErrorCode": code, "ErrorMessage": code.lower()} for code in self.report_errors]
+        return [{"S3BucketName": self.report_bucket, "Schedule": "DAILY", "SubscriptionErrors": errors}]
 
     def drain_session_instance(self, session_id: str) -> None:
         """Drain the host of a session, which several may share."""

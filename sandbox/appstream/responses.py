@@ -8,7 +8,7 @@ from sandbox.appstream.models import AppStreamBackend, Fleet, appstream_backends
 
 
 class AppStreamResponse(BaseResponse):
-    """Answers the four verbs that the auditor calls, and the one that drains a host."""
+    """Answers the four verbs that the auditor calls, and those of the command and of a host that drains."""
 
     def __init__(self) -> None:
         super().__init__(service_name="appstream")
@@ -52,6 +52,10 @@ class AppStreamResponse(BaseResponse):
             instance_id=self._get_param("InstanceId"),
         )
         return _answer("Sessions", [each.to_dict() for each in sessions], token)
+
+    def describe_usage_report_subscriptions(self) -> ActionResult:
+        """Answer DescribeUsageReportSubscriptions."""
+        return _answer("UsageReportSubscriptions", self.backend.describe_usage_report_subscriptions(), None)
 
     def drain_session_instance(self) -> ActionResult:
         """Answer DrainSessionInstance."""
