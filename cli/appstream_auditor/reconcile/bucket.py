@@ -96,9 +96,7 @@ def _no_report(
         return error
     problems = sorted({each["ErrorCode"] for each in subscription.get("SubscriptionErrors", [])})
     if problems:
-        return QuestionError(
-            f"no report {address}: AppStream could not write reports ({', '.join(problems)})"
-        )
+        return QuestionError(f"no report {address}: AppStream could not write any ({', '.join(problems)})")
     written = datetime.combine(day, time(), UTC) + _WRITTEN_AFTER
     wait = f"try again after {written:%Y-%m-%d %H:%M} UTC: " if now < written else ""
     return QuestionError(

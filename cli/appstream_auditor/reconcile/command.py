@@ -35,6 +35,7 @@ from session_auditor.model import Life, Snapshot
 from session_auditor.views import live, lives
 
 _PROGRESS_ROWS = 10_000
+_STDIN = "<stdin>"
 
 
 class Compared(NamedTuple):
@@ -67,22 +68,24 @@ def reconcile(question: Question, *, day: str, file: BinaryIO | None, at_least: 
     """Say how much of a day was seen, by AWS's own usage report of it.
 
     DAY is a day in UTC, such as 2026-03-02, or yesterday. The report is read from the bucket that AppStream
-    writes usage reports to, or from --file. Its sessions are matched with those that the auditor saw. What
-    it missed is listed, what the report lacks, and times that differ by more than an interval.
+    writes usage reports to, or from --file, and its sessions are matched with those that the auditor saw. It
+    lists what the auditor missed, what the report lacks, and times that differ by more than an interval.
 
     Coverage stands beside what sweeps at that interval can be expected to see: a session that is shorter
     than an interval may come and go between two.
 
+    Of a hub, reports of other accounts than your own are read from --file alone.
+
     \b
     Examples, one as a check for your monitoring, one of a report at hand:
       appstream-auditor reconcile yesterday --at-least 95
-      appstream-auditor reconcile 2026-03-02 --file daily-session-report-2026-03-02.csv
+      appstream-auditor reconcile 2026-03-02 --file report.csv
     """
     asked_at = now()
     wanted = _day(day, asked_at, over=file is None)
     with patience("Reading report and history ...") as progress:
         targets = question.targets()
-        given = _read(file.name, decoded(file)) if file else None
+        given = _read(getattr(file, "name", _STDIN), decoded(file)) if file else None
         if given:
             targets, given = _of_one(targets, given)
 

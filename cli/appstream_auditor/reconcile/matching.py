@@ -4,6 +4,7 @@ Plain data. Whether a report's session ids are those of describe_sessions is not
 matched by id first, and then one to one by stack, fleet, user and start.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ class View:
             # Nearer to midnight it may be in the report beside this one.
             earliest = life.ended_after or life.end - self.interval
             ended = self.begin <= earliest - self.interval and life.end + self.interval <= self.end
-        return Ours(life.session_id, life.scope, life.user_id, life.start, life.end, watched, ended)
+        user_id = sys.intern(life.user_id)
+        return Ours(life.session_id, life.scope, user_id, life.start, life.end, watched, ended)
 
     def differ(self, row: ReportRow, ours: Ours) -> bool:
         """Return whether start or end differ by more than an interval."""
@@ -220,11 +222,13 @@ def _by_id(
     same: set[str] = set()
     different: dict[str, Ours] = {}
     others: dict[str, Ours] = {}
+    # Thousands of sessions have the same few scopes: each is kept once.
+    scopes: dict[Scope, Scope] = {}
     for life in lives:
         row, ours = theirs.get(life.session_id), view.ours(life)
         if row is None:
             if view.may_be_reported(life) and (ours.watched or life.session_id not in others):
-                others[life.session_id] = ours
+                others[life.session_id] = ours._replace(scope=scopes.setdefault(ours.scope, ours.scope))
         elif row.session_id not in same:
             if view.differ(row, ours):
                 different[row.session_id] = ours

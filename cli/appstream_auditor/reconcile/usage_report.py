@@ -56,6 +56,8 @@ class UsageReport:
     def __init__(self, lines: Iterable[str]) -> None:
         self.broken = 0
         self._lines = (line for line in lines if line.strip())
+        # Thousands of rows have the same few scopes: each is kept once.
+        self._scopes: dict[Scope, Scope] = {}
         header = next(self._lines, None)
         self._width = 0
         self._columns: Mapping[str, int] = {}
@@ -83,8 +85,8 @@ class UsageReport:
             raise ValueError("nothing says which session it is")
         row = ReportRow(
             session_id=session_id,
-            scope=Scope(sys.intern(stack), sys.intern(fleet)),
-            user_id=user_id,
+            scope=self._scopes.setdefault(scope := Scope(stack, fleet), scope),
+            user_id=sys.intern(user_id),
             authentication_type=sys.intern(_AUTHENTICATION_TYPES.get(kind, kind)),
             account_id=self._optional(cells, "aws_account_id"),
             region=self._optional(cells, "region"),
