@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Literal
 
 _COLUMNS = """
 user_session_id aws_account_id region session_start_time session_end_time session_duration_in_seconds
@@ -38,7 +39,7 @@ def report(
     rows: Iterable[Mapping[str, str]],
     columns: Iterable[str] = COLUMNS,
     *,
-    quoting: int = csv.QUOTE_MINIMAL,
+    quoting: Literal[0, 1] = csv.QUOTE_MINIMAL,
     end: str = "\n",
 ) -> str:
     """A report as text; cells that nobody reads hold an x."""
