@@ -7,7 +7,7 @@ down here by hand, so that the demo can hold the auditor to it.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -107,9 +107,21 @@ def returns(at: str, user: str) -> Step:
 
 def ends(at: str, user: str, *more: str) -> Step:
     def act(appstream: AppStreamBackend) -> None:
-        del appstream.sessions[user]
+        appstream.ended.append((appstream.sessions.pop(user), time_of_day(at)))
 
     return Step(time_of_day(at), act, (*more, "Session Ended"))
+
+
+def looks_in(at: str, user: str, scope: tuple[str, str], *, seconds: int) -> Step:
+    """Come after the sweep of that minute, and go before the next: nothing can be told of it."""
+    came, begin = login(at, user, scope), time_of_day(at) + timedelta(seconds=15)
+
+    def act(appstream: AppStreamBackend) -> None:
+        came.act(appstream)
+        session = replace(appstream.sessions.pop(user), start_time=begin)
+        appstream.ended.append((session, begin + timedelta(seconds=seconds)))
+
+    return Step(begin, act)
 
 
 def listing_fails(at: str, until: str, fleet: str) -> tuple[Step, Step]:
@@ -173,6 +185,8 @@ STEPS = sorted(
         # The network blinks.
         drops("10:15", "chiara"),
         returns("10:19", "chiara"),
+        # Somebody has the wrong fleet, and leaves at once.
+        looks_in("11:20", "nora", CAD, seconds=30),
         # Lunch; whoever is away for a quarter of an hour leaves a machine running.
         *(
             drops(

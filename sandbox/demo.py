@@ -24,10 +24,12 @@ from rich.text import Text
 
 from appstream_auditor.deployment import DEFAULT_STACK
 from appstream_auditor.main import cli
-from sandbox.cloud import CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
+from appstream_auditor.reconcile.bucket import key_of
+from sandbox.appstream.usage_reports import report, row_of
+from sandbox.cloud import ACCOUNT_ID, CREDENTIALS, REGION, ROOT, LocalCloud, Stack, local_cloud, wait_for
 from sandbox.console import BOARD, deployed_board
 from sandbox.console import console as widget_console
-from sandbox.day import BEGIN, END, FORGOTTEN, POLICIES, STEPS, expected, opening, time_of_day
+from sandbox.day import BEGIN, DAY, END, FORGOTTEN, POLICIES, STEPS, expected, opening, time_of_day
 from sandbox.meter import Meter, metered
 from sandbox.vendors.slack import Slack, slack
 from sandbox.vendors.teams import Teams, teams
@@ -58,6 +60,8 @@ TICKETS = {
 }
 # When the help desk asks who is on: the one who forgot a session has ten minutes left.
 ASKED_AT = "14:50"
+# AppStream writes a report within 24 hours of the day's end.
+REPORTED_AFTER = timedelta(days=1, hours=9)
 # As wide as the README shows what the command prints, where nobody looks on.
 ASKED_WIDTH = 100
 COLOURS = {"good": "green", "warning": "yellow", "danger": "red"}
@@ -203,6 +207,9 @@ def main(*, board: bool = False) -> int:
                     meter.paused = False
         answers += ["In the evening:", *asked(now, console, "history", "--by", "fleet")]
         answers += asked(now, console, "explain", FORGOTTEN)
+        write_usage_report(here)
+        answers += ["The next morning, with AppStream's own report of the day:"]
+        answers += asked(DAY + REPORTED_AFTER, console, "reconcile", f"{DAY:%Y-%m-%d}", width=80)
         tickets = wait_for(lambda: here.cloud.drain(tickets_url), 20, "tickets")
         ids = {event["detail"]["metadata"]["eventId"] for event in here.cloud.drain(events_url)}
         in_teams = Counter(card(message)["fallbackText"] for _, message in here.carded)
@@ -268,9 +275,21 @@ def show_board(here: Office, now: datetime, console: Console) -> None:
         sys.stdin.readline()
 
 
-def asked(now: datetime, console: Console, *words: str) -> list[str]:
-    """Ask with the command, as somebody at this terminal would at that time of the day; return the lines."""
-    width = console.width if console.is_terminal else ASKED_WIDTH
+def write_usage_report(here: Office) -> None:
+    """Write what AppStream knows of the day into a bucket, and subscribe to such reports."""
+    appstream, s3 = here.cloud.appstream, here.cloud.client("s3")
+    appstream.report_bucket = f"appstream-logs-{REGION}-{ACCOUNT_ID}-demo"
+    s3.create_bucket(Bucket=appstream.report_bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    text = report(row_of(session, end) for session, end in appstream.ended)
+    s3.put_object(Bucket=appstream.report_bucket, Key=key_of(DAY.date()), Body=text.encode())
+
+
+def asked(now: datetime, console: Console, *words: str, width: int = ASKED_WIDTH) -> list[str]:
+    """Ask with the command, as somebody at this terminal would at that time of the day; return the lines.
+
+    Where nobody looks on, it is as wide as is said.
+    """
+    width = console.width if console.is_terminal else width
     environment = {"COLUMNS": str(width), "AWS_REGION": REGION}
     with time_machine.travel(now, tick=False):
         answer = CliRunner().invoke(cli, [*words, "--utc"], env=environment, catch_exceptions=False)

@@ -116,7 +116,9 @@ class AppStreamBackend(TaggableResourcesMixin, BaseBackend):
         self.stacks: dict[str, Stack] = {}
         self.fleets: dict[str, Fleet] = {}
         self.sessions: dict[str, StreamingSession] = {}
-        # Where usage reports are written; without one there is no subscription.
+        # What usage reports tell of: sessions that are over, and when they ended.
+        self.ended: list[tuple[StreamingSession, datetime]] = []
+        # Where they are written; without a bucket there is no subscription.
         self.report_bucket: str | None = None
         self.report_errors: list[str] = []
         self.faults: list[Fault] = []

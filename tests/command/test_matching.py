@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from appstream_auditor.reconcile.matching import Ours, Outside, Reconciled, View, one_to_one, reconcile
 from appstream_auditor.reconcile.usage_report import ReportRow, UsageReport
+from sandbox.appstream.usage_reports import COLUMNS, report
+from sandbox.appstream.usage_reports import row as line
 from session_auditor.model import AuthenticationType, EndReason, Globs, Life, Options, Scope, UserIdMode
 from tests.shared.history import TARGET
-from tests.shared.usage_reports import COLUMNS, report
-from tests.shared.usage_reports import row as line
 
 SCOPE = Scope("office", "cad")
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)

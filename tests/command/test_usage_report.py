@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appstream_auditor.reconcile.usage_report import ReportError, ReportRow, UsageReport
+from sandbox.appstream.usage_reports import COLUMNS, LATER_COLUMNS, report, row
 from session_auditor.model import Scope
-from tests.shared.usage_reports import COLUMNS, LATER_COLUMNS, report, row
 
 START, END = datetime(2026, 3, 2, 8, 0, 5, tzinfo=UTC), datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 ANN = row("s-1", START, END)

@@ -231,3 +231,11 @@ def test_faults_of_tags(tagging: Any, state: appstream.AppStreamBackend) -> None
     assert code_of(tagging.get_resources) == "ThrottlingException"
     assert tagged(tagging)
     assert state.calls["get_resources"] == 2
+
+
+def test_usage_reports(service: Any, state: appstream.AppStreamBackend) -> None:
+    assert service.describe_usage_report_subscriptions()["UsageReportSubscriptions"] == []
+    state.report_bucket, state.report_errors = "reports", ["ACCESS_DENIED"]
+    (found,) = service.describe_usage_report_subscriptions()["UsageReportSubscriptions"]
+    assert (found["S3BucketName"], found["Schedule"]) == ("reports", "DAILY")
+    assert [each["ErrorCode"] for each in found["SubscriptionErrors"]] == ["ACCESS_DENIED"]

@@ -86,10 +86,26 @@ class TestPrinted:
         lines = iter(printed)
         assert [shown for shown in box.splitlines() if shown != "..." and shown not in lines] == []
 
+    def test_the_usage_report_of_the_day_has_what_the_script_has(self, printed: list[str]) -> None:
+        """By hand: 14 that took hours, and one of half an interval; (14 + 0.5) / 15 are 96.7 %."""
+        asked = printed.index("$ appstream-auditor reconcile 2026-03-02")
+        told = printed[asked + 1 : printed.index("", asked)]
+        assert told == [
+            "15 sessions in daily-session-report-2026-03-02.csv",
+            "14 matched by session id, 1 missed, 0 extra, 1 off by more than 60 s",
+            "coverage 93.3 %; sweeps every 60 s can be expected to see 96.7 %",
+        ]
+        missed, different = (line.split() for line in printed[asked + 6 : asked + 8])
+        assert missed[:5] == ["missed", "nora@example.com", "11:20:15", "11:20:45", "30s"]
+        # While its fleet could not be listed it was not ended.
+        assert different[:2] == ["different", "ivan@example.com"]
+        assert different[-3:] == ["end", "13:40:00", "render"]
+
     def test_what_is_left_on_a_screen_of_24_rows_is_a_story_and_the_sums(self, printed: list[str]) -> None:
-        # The last row is the prompt's.
+        # The last row is the prompt's. What AWS's own report says of the day is the story.
         screen = [broken for text in printed for broken in hung(*split(text), 80).splitlines() or [""]][-23:]
-        assert f"$ appstream-auditor explain {FORGOTTEN}" in screen[:4]
+        assert "$ appstream-auditor reconcile 2026-03-02" in screen
+        assert f"$ appstream-auditor explain {FORGOTTEN}" in printed
         assert all(len(text) <= 80 for text in screen)
 
 

@@ -151,10 +151,10 @@ def reconciled_session(entry: Entry) -> ReconciledSession:
 
 def lines(day: ReconciledDay) -> Iterator[str]:
     """Return the figures of a day in sentences."""
-    yield f"{counted(day.rows, 'session')} in {day.report}"
+    yield f"{counted(day.rows, 'session')} in {day.report.rpartition('/')[-1]}"
     yield (
         f"{day.matched} matched{_method(day)}, {day.missed} missed, {day.extra} extra, "
-        f"{day.different} with times that differ by more than {day.interval_seconds} s"
+        f"{day.different} off by more than {day.interval_seconds} s"
     )
     outside = {
         "outside the auditor's filters": day.outside_filters,
@@ -171,8 +171,8 @@ def lines(day: ReconciledDay) -> Iterator[str]:
         yield "coverage: there was no session to be seen"
     else:
         yield (
-            f"coverage {day.coverage_percent:.1f} %; sweeps every {day.interval_seconds} s can be expected "
-            f"to see {day.expected_percent:.1f} % of such sessions"
+            f"coverage {day.coverage_percent:.1f} %; sweeps every {day.interval_seconds} s "
+            f"can be expected to see {day.expected_percent:.1f} %"
         )
 
 
@@ -199,17 +199,23 @@ def columns(
         local = in_zone(time, zone)
         return f"{local:%H:%M:%S}" if local.date() == day else f"{local:%Y-%m-%d %H:%M:%S}"
 
-    ours = [
-        Column("OUR START", [at(row.our_started_at) for row in rows], rank=1, right=True),
-        Column("OUR END", [_our_end(row, at(row.our_ended_at)) for row in rows], rank=1, right=True),
-    ]
+    def ours(row: ReconciledSession) -> str:
+        """Say which of our times are others."""
+        if row.finding is not Finding.DIFFERENT:
+            return ""
+        times = {"start": (row.started_at, row.our_started_at), "end": (row.ended_at, row.our_ended_at)}
+        return ", ".join(
+            f"{name} {at(our) or 'to come'}" for name, (their, our) in times.items() if their != our
+        )
+
+    different = any(row.finding is Finding.DIFFERENT for row in rows)
     found = [
         Column("FINDING", [row.finding.lower() for row in rows], rank=0),
         Column("USER", [row.user_id or "(not known)" for row in rows], rank=0, elastic=True),
         Column("STARTED", [at(row.started_at) for row in rows], rank=0, right=True),
         Column("ENDED", [at(row.ended_at) for row in rows], rank=1, right=True),
         Column("LASTED", [_lasted(row) for row in rows], rank=2, right=True),
-        *(ours if any(row.finding is Finding.DIFFERENT for row in rows) else []),
+        *([Column("OURS", [ours(row) for row in rows], rank=1)] if different else []),
         Column("STACK", [row.stack_name for row in rows], rank=6),
         Column("FLEET", [row.fleet_name for row in rows], rank=4),
         Column("SESSION", [row.session_id for row in rows], rank=5, cut=8),
@@ -219,7 +225,3 @@ def columns(
 
 def _lasted(row: ReconciledSession) -> str:
     return span(row.ended_at - row.started_at) if row.ended_at else ""
-
-
-def _our_end(row: ReconciledSession, shown: str) -> str:
-    return shown or ("live" if row.our_started_at else "")

@@ -1,10 +1,12 @@
-"""Daily sessions reports of our own making, with the columns that AWS documents."""
+"""Daily sessions reports as AppStream writes them, with the columns that AWS documents."""
 
 import csv
 import io
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
+
+from sandbox.appstream.models import StreamingSession
 
 _COLUMNS = """
 user_session_id aws_account_id region session_start_time session_end_time session_duration_in_seconds
@@ -16,11 +18,12 @@ user_settings_printing_to_local_device application_settings_enabled domain_joine
 session_type stream_view streaming_experience_settings_protocol
 """
 COLUMNS = _COLUMNS.split()
+# Later reports have two columns more, which tell of sessions that share an instance.
 LATER_COLUMNS = [*COLUMNS, "is_multisession", "session_instance_id"]
 
 
 def row(session_id: str, start: datetime, end: datetime, **others: str) -> dict[str, str]:
-    """A row of a report; what is not said is of ann on the stack and fleet of other tests."""
+    """Return a row; what is not said is ann's, on one stack and fleet."""
     told = {
         "user_session_id": session_id,
         "aws_account_id": "123456789012",
@@ -35,6 +38,21 @@ def row(session_id: str, start: datetime, end: datetime, **others: str) -> dict[
     return told | others
 
 
+def row_of(session: StreamingSession, end: datetime) -> dict[str, str]:
+    """Return the row of a session that ended."""
+    start, kind = session.start_time or end, session.authentication_type or ""
+    return row(
+        session.session_id,
+        start,
+        end,
+        session_duration_in_seconds=f"{(end - start).total_seconds():.0f}",
+        user_id=session.user_id,
+        authentication_type="CUSTOM" if kind == "API" else kind,
+        fleet_name=session.fleet_name,
+        stack_name=session.stack_name,
+    )
+
+
 def report(
     rows: Iterable[Mapping[str, str]],
     columns: Iterable[str] = COLUMNS,
@@ -42,7 +60,7 @@ def report(
     quoting: Literal[0, 1] = csv.QUOTE_MINIMAL,
     end: str = "\n",
 ) -> str:
-    """A report as text; cells that nobody reads hold an x."""
+    """Return a report as text; cells of which nothing is said hold an x."""
     text = io.StringIO()
     writer = csv.DictWriter(
         text, [*columns], restval="x", quoting=quoting, lineterminator=end, extrasaction="ignore"
