@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from botocore.response import StreamingBody
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
@@ -17,6 +19,7 @@ from appstream_auditor.main import cli
 from appstream_auditor.reconcile.bucket import key_of
 from sandbox import appstream
 from sandbox.appstream.usage_reports import COLUMNS, report, row
+from sandbox.cloud import ROOT
 from sandbox.command import SCHEMAS
 from session_auditor.model import EndReason, Life, Presence, Remembered, Scope, TargetId
 from tests.shared.aws import Wire, boto_client, client_error, raising
@@ -29,6 +32,8 @@ BUCKET = "appstream-logs-eu-west-1-123456789012-ab12"
 KEY = "sessions/schedule=DAILY/year=2026/month=03/day=02/daily-session-report-2026-03-02.csv"
 DAY = "2026-03-02"
 NEXT_MORNING = START + timedelta(days=1)
+# What the tests themselves ask for.
+SETTING_UP = {"CreateBucket", "CreateTable", "PutItem", "PutObject"}
 HOSTILE = "=cmd|'\x1b[2J\u202e<script>"
 
 
@@ -157,6 +162,17 @@ def test_of_an_empty_day_nothing_was_missed(office: Office) -> None:
     assert (asked.exit_code, "coverage: there was no session to be seen" in asked.stdout) == (0, True)
 
 
+def test_it_asks_for_no_more_than_its_page_says(office: Office) -> None:
+    """The rest is what the managed policy for readers allows; ListBucket tells what is not there."""
+    assert office.ask(DAY).exit_code == 0
+    readers = {"DescribeStacks", "GetCallerIdentity", "Query"}
+    asked = set(office.wire.operations()) - readers
+    page = (ROOT / "docs" / "permissions.md").read_text()
+    (policy,) = re.findall(r"### Usage reports\n.*?```json\n(.*?)```", page, re.DOTALL)
+    allowed = {each["Action"].split(":")[1] for each in json.loads(policy)["Statement"]}
+    assert asked - SETTING_UP == allowed - {"ListBucket"}
+
+
 def test_what_is_extra_and_what_differs(office: Office) -> None:
     office.store("\ufeff" + report([said("ann", 1, 50), *REPORT[1:]]) + "broken\n")
     office.hub.put_history(TARGET, life("eve", 20, 40))
@@ -260,6 +276,13 @@ class TestNoReport:
         office.wire.answers[operation] = raising(client_error("AccessDenied", operation))
         code, words = self.failed(office)
         assert (code, f"your AWS credentials may not {action}; docs/permissions.md has" in words) == (3, True)
+
+    def test_a_connection_that_breaks_leaves_no_figures(self, office: Office) -> None:
+        text = report(REPORT).encode()
+        body = StreamingBody(io.BytesIO(text[:-10]), len(text))
+        office.wire.answers["GetObject"] = lambda _: {"Body": body}
+        code, words = self.failed(office)
+        assert (code, "s3 cannot be asked (IncompleteReadError)" in words) == (3, True)
 
     def test_what_lies_there_is_none(self, office: Office) -> None:
         office.store("application_name,schedule\n")
