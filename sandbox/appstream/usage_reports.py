@@ -18,8 +18,8 @@ user_settings_printing_to_local_device application_settings_enabled domain_joine
 session_type stream_view streaming_experience_settings_protocol
 """
 COLUMNS = _COLUMNS.split()
-# Later reports have two columns more, which tell of sessions that share an instance.
-LATER_COLUMNS = [*COLUMNS, "is_multisession", "session_instance_id"]
+# With fleets whose instances are shared came two columns more.
+LATER_COLUMNS = [*COLUMNS, "instance_id", "is_multisession"]
 
 
 def row(session_id: str, start: datetime, end: datetime, **others: str) -> dict[str, str]:
