@@ -73,6 +73,7 @@ def counts(found: Reconciled) -> tuple[int, int, int, int]:
             id="ours on the day before",
         ),
         pytest.param([], [life(end="00:00:50")], (0, 0, 0, 0), id="perhaps of the day before"),
+        pytest.param([], [life(end="00:01:30")], (0, 0, 0, 0), id="clocks may differ by an interval"),
         pytest.param([], [life(end="23:59:30")], (0, 0, 0, 0), id="perhaps of the next day"),
         pytest.param([], [life(end="00:02")], (0, 0, 1, 0), id="a sweep saw it on the day"),
         pytest.param([], [life(end="09:00", day=1)], (0, 0, 0, 0), id="ours of the next day is not extra"),
@@ -136,6 +137,20 @@ A, B = "0d8f-a", "0d8f-b"
             id="the next day",
         ),
         pytest.param([row(A)], [life("1", end=None)], VIEW, (1, 0, 0, 1), id="ours lives on"),
+        pytest.param(
+            [row(A)],
+            [life("1", end=None), life("1", end="08:30", reason=EndReason.UNWATCHED)],
+            VIEW,
+            (1, 0, 0, 1),
+            id="ours lives on, after a filter had closed it",
+        ),
+        pytest.param(
+            [row(A, end="00:00:10", begun=-1)],
+            [life("1", end="23:59:40", begun=-1, day=-1)],
+            VIEW,
+            (1, 0, 0, 0),
+            id="ours on the day before, by clocks that differ",
+        ),
         pytest.param(
             [row(A)],
             [life("1", first_seen=at("08:01")), life("1")],
@@ -216,6 +231,7 @@ FILTERED = Options(
     fleets=Globs(include=("cad", "gis")),
     authentication_types=frozenset([AuthenticationType.SAML]),
 )
+DOMAIN = Options(authentication_types=frozenset([AuthenticationType.AWS_AD]))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +246,9 @@ FILTERED = Options(
         ),
         pytest.param(
             row(authentication_type="API"), replace(VIEW, options=FILTERED), Outside.FILTERED, id="a type"
+        ),
+        pytest.param(
+            row(authentication_type="API"), replace(VIEW, options=DOMAIN), None, id="a type without a word"
         ),
         pytest.param(
             row(authentication_type="NEW"), replace(VIEW, options=FILTERED), None, id="a type of the future"
@@ -304,7 +323,9 @@ def most_memory(number: int) -> int:
 
     def ours() -> Iterator[Life]:
         for each in range(number):
-            yield life(f"{-each - 1:036}", user=f"user{each}@example.com", timeline=f"{each}{BALLAST * 20}")
+            fields = {"user": f"user{each}@example.com", "timeline": f"{each}{BALLAST * 20}"}
+            # Nor has it its scope from anywhere else.
+            yield life(f"{-each - 1:036}", scope=Scope("office", "cad"), **fields)
 
     tracemalloc.start()
     try:

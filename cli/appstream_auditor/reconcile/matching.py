@@ -76,12 +76,11 @@ class View:
 
     def outside(self, row: ReportRow) -> Outside | None:
         """Return why a session was out of view; None if it was in it."""
-        options, types = self.options, self.options.authentication_types
-        known = set(AuthenticationType)
+        stacks, fleets = self.options.stacks, self.options.fleets
         if (
-            not options.stacks.match(row.scope.stack)
-            or not options.fleets.match(row.scope.fleet)
-            or (types is not None and row.authentication_type in known - types)
+            not stacks.match(row.scope.stack)
+            or not fleets.match(row.scope.fleet)
+            or self._is_of_other_type(row)
         ):
             return Outside.FILTERED
         # Our history was read of this day and of those beside it.
@@ -90,6 +89,13 @@ class View:
         if self.audited_since and row.end <= self.audited_since:
             return Outside.BEFORE_AUDIT
         return None
+
+    def _is_of_other_type(self, row: ReportRow) -> bool:
+        types = self.options.authentication_types
+        # Reports have no word of their own for AWS_AD, so any word may stand for it.
+        if types is None or AuthenticationType.AWS_AD in types:
+            return False
+        return row.authentication_type in set(AuthenticationType) - types
 
     def may_be_reported(self, life: Life) -> bool:
         """Return whether a life may be in the day's report, as far as its times tell."""
