@@ -103,8 +103,8 @@ class View:
             life.end is None or life.end > self.begin - _EARLY
         )
 
-    def ours(self, life: Life) -> Ours:
-        """Return a life in short."""
+    def ours(self, life: Life, scope: Scope) -> Ours:
+        """Return a life in short, with a scope that is kept already."""
         watched = life.reason is not EndReason.UNWATCHED
         ended = False
         if watched and life.end:
@@ -112,7 +112,7 @@ class View:
             earliest = life.ended_after or life.end - self.interval
             ended = self.begin <= earliest - self.interval and life.end + self.interval <= self.end
         user_id = sys.intern(life.user_id)
-        return Ours(life.session_id, life.scope, user_id, life.start, life.end, watched, ended)
+        return Ours(life.session_id, scope, user_id, life.start, life.end, watched, ended)
 
     def differ(self, row: ReportRow, ours: Ours) -> bool:
         """Return whether start or end differ by more than an interval."""
@@ -231,10 +231,11 @@ def _by_id(
     # Thousands of sessions have the same few scopes: each is kept once.
     scopes: dict[Scope, Scope] = {}
     for life in lives:
-        row, ours = theirs.get(life.session_id), view.ours(life)
+        row, scope = theirs.get(life.session_id), scopes.setdefault(life.scope, life.scope)
+        ours = view.ours(life, scope)
         if row is None:
             if view.may_be_reported(life) and (ours.watched or life.session_id not in others):
-                others[life.session_id] = ours._replace(scope=scopes.setdefault(ours.scope, ours.scope))
+                others[life.session_id] = ours
         elif row.session_id not in same:
             if view.differ(row, ours):
                 different[row.session_id] = ours
