@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from appstream_auditor.answers import (
+    DegradedScope,
     EventRow,
     FaultedFleet,
     HistoryAnswer,
@@ -161,7 +162,7 @@ def _sum(rows: Sequence[StatusRow]) -> str:
 
 def _line(row: StatusRow) -> str:
     scopes = "scope" if len(row.degraded) == 1 else "scopes"
-    names = ", ".join(f"{each.stack_name}/{each.fleet_name}" for each in row.degraded[:3])
+    names = ", ".join(map(_degraded, row.degraded[:3]))
     swept = "never swept" if row.swept_seconds_ago is None else f"swept {row.swept_seconds_ago} s ago"
     waiting = f", {row.pending_events} events wait" if row.pending_events else ""
     violating = f"{row.violating} violating, " if row.violating else ""
@@ -170,6 +171,12 @@ def _line(row: StatusRow) -> str:
         f"{len(row.degraded)} degraded {scopes}{f' ({names})' if names else ''}, {swept}{waiting}"
         f"{_fleets(row.faulted_fleets)}"
     )
+
+
+def _degraded(scope: DegradedScope) -> str:
+    # Without a stack, it is the whole target that cannot be read.
+    where = f"{scope.stack_name}/{scope.fleet_name}" if scope.stack_name else "all"
+    return f"{where}: {scope.reason}"
 
 
 def _fleets(faulted: Sequence[FaultedFleet]) -> str:

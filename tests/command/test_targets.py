@@ -130,6 +130,7 @@ class TestStatus:
         asked = desk.ask("status")
         assert asked.exit_code == 1
         assert asked.stdout.startswith("6 targets, 2 overdue, 1 degraded: ")
+        assert "1 degraded scope (all: AssumeRole AccessDenied), swept " in asked.stdout
         faults = {
             each["accountId"] + each["region"]: each["faults"] for each in desk.answer("status")["targets"]
         }
