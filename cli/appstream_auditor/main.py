@@ -322,7 +322,7 @@ def watched(
 @click.option("--until", type=Moment(), help="Its end; now without it.")
 @click.option("--month", help="A whole month instead, such as 2026-03.")
 @click.option("--by", type=click.Choice([each.value for each in Grouping]), help="Sums instead of sessions.")
-@click.option("--prices", "file", type=click.File("rb"), help="JSON file of prices: sums in money, too.")
+@click.option("--prices", "file", type=click.File("rb"), metavar="FILE", help="Prices: sums in money, too.")
 @of_targets
 @asks
 def history(
