@@ -12,7 +12,7 @@ import pytest
 from appstream_auditor.answers import Named, SumRow
 from appstream_auditor.errors import Exit, QuestionError
 from appstream_auditor.history import Asked, Grouping, money_notes, prices_in, sum_columns, summed
-from appstream_auditor.money import CANNOT_KNOW, Prices
+from appstream_auditor.money import CANNOT_KNOW, Price, Prices
 from appstream_auditor.printing import fitting
 from appstream_auditor.targets import Place
 from session_auditor.model import Globs, Life
@@ -51,7 +51,8 @@ ASKED = Asked(at(26, 23), NOW)
 
 
 # 0.60 an hour running and 0.12 stopped: a minute with nobody costs a cent, of which 0.008 are avoidable.
-PRICES = Prices(version=1, currency="EUR", prices={"large": {"running": "0.60", "stopped": "0.12"}})
+LARGE = Price(running=Decimal("0.60"), stopped=Decimal("0.12"))
+PRICES = Prices(version=1, currency="EUR", prices={"large": LARGE})
 
 
 def rows(

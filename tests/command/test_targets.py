@@ -289,7 +289,8 @@ class TestHistory:
 class TestWhatIf:
     """What other timeouts would have meant, in all targets."""
 
-    WORDS = ("what-if", "--disconnect-timeout", "15,60")
+    # Thirty days of six targets would be many pages.
+    WORDS = ("what-if", "--disconnect-timeout", "15,60", "--since", "2026-03-02")
 
     @pytest.fixture(autouse=True)
     def past(self, desk: Desk) -> None:
@@ -340,8 +341,8 @@ class TestWhatIf:
             "SESSIONS",
         ]
         assert (
-            "render-farm eu-west-1 cad: 15 min instead of 60 min would have saved 0h 44m or more, and lost none of "
-            "the returns, by 1 session with 0 returns; fewer than 100 returns say little"
+            "render-farm eu-west-1 cad: 15 min instead of 60 min would have saved 0h 44m or more, and lost "
+            "none of the returns, by 1 session with 0 returns; fewer than 100 returns say little"
         ) in lines
 
     def test_some_accounts_fleets_and_times(self, desk: Desk) -> None:
@@ -359,11 +360,6 @@ class TestWhatIf:
         first, *_ = csv.DictReader(io.StringIO(asked.stdout))
         assert (first["fleetName"], first["savedSeconds"], first["leftOut"]) == ("cad", "2640", "0")
         assert "Note: SAVED is at least, LOST at most" in asked.stderr
-
-    @pytest.mark.parametrize("words", ["", "0", "5,", "5,601", "1.5", "soon", "²", "9" * 5000])
-    def test_what_is_no_timeout(self, desk: Desk, words: str) -> None:
-        asked = desk.ask("what-if", "--disconnect-timeout", words)
-        assert (asked.exit_code, "whole minutes from 1 to 600" in asked.stderr) == (2, True)
 
 
 class TestExplain:

@@ -6,9 +6,11 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appstream_auditor.main import cli
 from appstream_auditor.timeouts import (
     Absence,
     Judgement,
@@ -199,6 +201,12 @@ BY = "by 200 sessions with 400 returns"
 )
 def test_what_follows(given: Judgement, timeout: int | None, sentence: str) -> None:
     assert advised(given) == (timeout and 60 * timeout, sentence)
+
+
+@pytest.mark.parametrize("words", ["", "0", "5,", "5,601", "1.5", "soon", "²", "9" * 5000])
+def test_what_is_no_timeout(words: str) -> None:
+    asked = CliRunner().invoke(cli, ["what-if", "--disconnect-timeout", words])
+    assert (asked.exit_code, "whole minutes from 1 to 600" in asked.stderr) == (2, True)
 
 
 # Brute force over everything that a timeline leaves open: to the second, where it happened.
