@@ -35,14 +35,15 @@ class Absence(NamedTuple):
 class Verdict(StrEnum):
     """Whether what was seen tells anything of a timeout, and why it does not.
 
-    With the timeout of now sessions are ended that would have lasted on with a longer one; so they were in
-    the time asked for, where a shorter one was set then.
+    A longer one than now cannot be judged: sessions were ended that would have lasted on. Nor can one that is
+    shorter than now, if sessions were ended by a shorter one still in the time asked for.
     """
 
     JUDGED = "JUDGED"
     AS_NOW = "AS_NOW"
     LONGER_THAN_NOW = "LONGER_THAN_NOW"
     NOW_NOT_KNOWN = "NOW_NOT_KNOWN"
+    NO_SESSION = "NO_SESSION"
     WAS_SHORTER = "WAS_SHORTER"
 
 
@@ -110,42 +111,46 @@ def judged(lives: Iterable[Life], timeouts: Sequence[int], now: int | None, hole
     `now` is the timeout that the fleet has, None if that is not known.
     """
     told = [absences(life, hole) for life in lives]
-    seen = [absence for each in told if each is not None for absence in each]
-    left_out = told.count(None)
+    whole = [each for each in told if each is not None]
+    seen = [absence for each in whole for absence in each]
+    left_out = len(told) - len(whole)
     return Judgement(
         now=now,
-        sessions=len(told) - left_out,
+        sessions=len(whole),
         left_out=left_out,
         returns=sum(each.returned for each in seen),
-        outcomes=tuple(_outcome(seen, timeout, now) for timeout in sorted(set(timeouts))),
+        outcomes=tuple(
+            _outcome(seen, timeout, now) if whole else Outcome(timeout, Verdict.NO_SESSION)
+            for timeout in sorted(set(timeouts))
+        ),
     )
 
 
 def advised(judgement: Judgement) -> Advice:
     """Return what follows from a judgement: the shortest timeout that loses hardly any return, if any."""
     now, returns = judgement.now, judgement.returns
-    rests_on = f"{counted(judgement.sessions, 'session')} with {counted(returns, 'return')}"
+    little = "" if returns >= LOST_OF else ", which is little to go by"
+    rests_on = f"(by {counted(judgement.sessions, 'session')} and {counted(returns, 'return')}{little})"
     if now is None:
-        return Advice(None, "no advice: what its timeout is now is not known")
+        return Advice(None, "no advice: its present timeout is not known")
     if not judgement.sessions:
         return Advice(None, "no advice: no session tells all that happened to it")
     known = [each for each in judgement.outcomes if each.saved is not None and each.lost is not None]
     if not known:
         return Advice(None, "no advice: none of these timeouts can be judged by what was seen")
-    few = f"; fewer than {LOST_OF} returns say little" if returns < LOST_OF else ""
     for timeout, _, saved, lost in known:
         if saved and lost is not None and (lost == 0 or lost * LOST_OF < returns):
             return Advice(
                 timeout,
                 f"{minutes(timeout)} instead of {minutes(now)} would have saved {hours(saved)} or more, and "
-                f"lost {f'at most {lost}' if lost else 'none'} of the returns, by {rests_on}{few}",
+                f"lost {f'{lost} returns or fewer' if lost else 'no return'} {rests_on}",
             )
     if not any(each.saved for each in known):
-        return Advice(None, f"leave {minutes(now)}: a shorter one would have saved nothing, by {rests_on}")
+        return Advice(None, f"leave {minutes(now)}: a shorter one would have saved nothing {rests_on}")
     return Advice(
         None,
-        f"leave {minutes(now)}: of these timeouts, those that save hours would have lost 1 % of the returns "
-        f"or more, by {rests_on}{few}",
+        f"leave {minutes(now)}: shorter ones that save hours would have lost 1 % of the returns or more "
+        f"{rests_on}",
     )
 
 

@@ -36,7 +36,8 @@ _VERDICTS = {
     Verdict.JUDGED: "",
     Verdict.AS_NOW: "as now",
     Verdict.LONGER_THAN_NOW: "not known: longer than now",
-    Verdict.NOW_NOT_KNOWN: "not known: no timeout of now",
+    Verdict.NOW_NOT_KNOWN: "not known",
+    Verdict.NO_SESSION: "not known: no session",
     Verdict.WAS_SHORTER: "not known: longer than it was",
 }
 _BOUNDS = (
@@ -82,7 +83,7 @@ def what_if(
 
     By the sessions that ended in the time asked for, fleet by fleet: the hours for which nobody would have
     been waited for any longer, and the users who came back later than the timeout and would have found their
-    session gone. A timeout longer than that of now cannot be judged: sessions were ended before it.
+    session gone. A timeout longer than the present one cannot be judged: sessions were ended before it.
 
     \b
     Examples, of all fleets in the last 30 days, and of one in March

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -195,3 +196,9 @@ def test_a_broken_file_says_where_and_what_to_do(content: bytes, said: str) -> N
 
 def test_a_file_that_an_editor_of_windows_saved_is_read() -> None:
     assert read_prices(b"\xef\xbb\xbf" + PRICE % b'{"running": 1, "stopped": 0}').prices["a"].running == 1
+
+
+def test_the_example_is_read() -> None:
+    example = read_prices((Path(__file__).parents[2] / "examples" / "prices.json").read_bytes())
+    assert example.currency == "USD"
+    assert "no prices of AWS" in example.note

@@ -318,8 +318,8 @@ class TestWhatIf:
             (RENDER, 3600, "AS_NOW", None, None),
             (OFFICE, 900, "JUDGED", 4 * 60, 1),
             (OFFICE, 3600, "AS_NOW", None, None),
-            (LONELY, 900, "NOW_NOT_KNOWN", None, None),
-            (LONELY, 3600, "NOW_NOT_KNOWN", None, None),
+            (LONELY, 900, "NO_SESSION", None, None),
+            (LONELY, 3600, "NO_SESSION", None, None),
         ]
         assert [(row["accountId"], row["timeoutSeconds"]) for row in found["advice"]] == [
             (RENDER, 900),
@@ -342,7 +342,7 @@ class TestWhatIf:
         ]
         assert (
             "render-farm eu-west-1 cad: 15 min instead of 60 min would have saved 0h 44m or more, and lost "
-            "none of the returns, by 1 session with 0 returns; fewer than 100 returns say little"
+            "no return (by 1 session and 0 returns, which is little to go by)"
         ) in lines
 
     def test_some_accounts_fleets_and_times(self, desk: Desk) -> None:

@@ -129,6 +129,8 @@ def test_who_is_left_out(changed: Life) -> None:
     found = judged([changed, FORGOTTEN], [900], HOUR, HOLE)
     assert (found.sessions, found.left_out, found.returns) == (1, 1, 0)
     assert found.outcomes == (Outcome(900, Verdict.JUDGED, 44 * 60, 0),)
+    alone = judged([changed], [900], HOUR, HOLE)
+    assert alone.outcomes == (Outcome(900, Verdict.NO_SESSION),)
 
 
 def judgement(*known: tuple[int, int, int], returns: int = 400, now: int | None = HOUR) -> Judgement:
@@ -137,7 +139,7 @@ def judgement(*known: tuple[int, int, int], returns: int = 400, now: int | None 
     return Judgement(now, 200, 0, returns, tuple(outcomes))
 
 
-BY = "by 200 sessions with 400 returns"
+BY = "(by 200 sessions and 400 returns)"
 
 
 @pytest.mark.parametrize(
@@ -146,44 +148,42 @@ BY = "by 200 sessions with 400 returns"
         pytest.param(
             judgement((5, 900, 80), (15, 500, 3), (30, 100, 0)),
             15,
-            "15 min instead of 60 min would have saved 8h 20m or more, and lost at most 3 of the returns, "
-            + BY,
+            f"15 min instead of 60 min would have saved 8h 20m or more, and lost 3 returns or fewer {BY}",
             id="the shortest that loses fewer than one in a hundred",
         ),
         pytest.param(
             judgement((5, 900, 80), (15, 500, 4), (30, 100, 0)),
             30,
-            f"30 min instead of 60 min would have saved 1h 40m or more, and lost none of the returns, {BY}",
+            f"30 min instead of 60 min would have saved 1h 40m or more, and lost no return {BY}",
             id="four of 400 are one in a hundred",
         ),
         pytest.param(
             judgement((5, 900, 80), (15, 500, 4)),
             None,
-            "leave 60 min: of these timeouts, those that save hours would have lost 1 % of the returns or "
-            f"more, {BY}",
+            f"leave 60 min: shorter ones that save hours would have lost 1 % of the returns or more {BY}",
             id="none",
         ),
         pytest.param(
             judgement((5, 0, 0), (15, 0, 0)),
             None,
-            f"leave 60 min: a shorter one would have saved nothing, {BY}",
+            f"leave 60 min: a shorter one would have saved nothing {BY}",
             id="nothing to save",
         ),
         pytest.param(
             judgement((5, 900, 0), returns=1),
             5,
-            "5 min instead of 60 min would have saved 15h 00m or more, and lost none of the returns, by 200 "
-            "sessions with 1 return; fewer than 100 returns say little",
+            "5 min instead of 60 min would have saved 15h 00m or more, and lost no return (by 200 sessions "
+            "and 1 return, which is little to go by)",
             id="few returns",
         ),
         pytest.param(
             judgement((5, 900, 0), now=90),
             5,
-            f"5 min instead of 90 s would have saved 15h 00m or more, and lost none of the returns, {BY}",
+            f"5 min instead of 90 s would have saved 15h 00m or more, and lost no return {BY}",
             id="a timeout that is no whole minutes",
         ),
         pytest.param(
-            judgement(now=None), None, "no advice: what its timeout is now is not known", id="not known"
+            judgement(now=None), None, "no advice: its present timeout is not known", id="not known"
         ),
         pytest.param(
             judgement((5, 900, 0))._replace(sessions=0, left_out=3),
