@@ -93,10 +93,9 @@ class Money(NamedTuple):
 def read_prices(content: bytes) -> Prices:
     """Return the prices in a file; raise PricesError."""
     try:
-        found = json.loads(
-            content.decode("utf-8-sig"), parse_float=Decimal, parse_constant=str, object_pairs_hook=_object
-        )
-        return Prices.model_validate(found)
+        # A number that JSON does not have, such as NaN, is text.
+        text = content.decode("utf-8-sig")
+        return Prices.model_validate(json.loads(text, parse_constant=str, object_pairs_hook=_object))
     except UnicodeDecodeError as error:
         raise PricesError(f"no UTF-8 at byte {error.start + 1}; save it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -196,4 +195,4 @@ def _problem(error: ErrorDetails) -> str:
         case "missing":
             return f"{path}: is missing; should be {should_be}"
         case _:
-            return f"{path}: is {json.dumps(value, default=str)[:60]}; should be {should_be}"
+            return f"{path}: is {json.dumps(value)[:60]}; should be {should_be}"

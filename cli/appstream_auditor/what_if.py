@@ -100,7 +100,7 @@ def what_if(
 
     def ask(deployment: Deployment) -> list[tuple[Named, str, Judgement]]:
         found, _, facts = past_of(deployment, asked, asked_at, progress)
-        over = [life for life in found if life.end and begin <= life.end < end]
+        over = [life for life in found if life.end and life.end < end]
         return [(deployment.named, *each) for each in judged_fleets(deployment, over, facts, timeouts)]
 
     with patience("Reading the history ...") as progress:
