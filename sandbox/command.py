@@ -19,7 +19,7 @@ from sandbox.cloud import ROOT
 PAGE = ROOT / "docs" / "command.md"
 SCHEMAS = ROOT / "docs" / "schemas" / "command"
 WIDTH = 80
-_BOX = re.compile(r"(?<=```\n)\$ appstream-auditor ((?:\w+ )*)--help\n.*?(?=```)", re.DOTALL)
+_BOX = re.compile(r"(?<=```\n)\$ appstream-auditor ((?:[\w-]+ )*)--help\n.*?(?=```)", re.DOTALL)
 ANSWERS: dict[str, type[answers.Answer]] = {
     "status": answers.StatusAnswer,
     "sessions": answers.SessionsAnswer,
@@ -29,6 +29,7 @@ ANSWERS: dict[str, type[answers.Answer]] = {
     "probe": ProbeAnswer,
     "policies validate": answers.ValidateAnswer,
     "policies preview": answers.PreviewAnswer,
+    "what-if": answers.WhatIfAnswer,
 }
 
 
