@@ -215,7 +215,7 @@ def changes(before: Session, found: Session) -> Iterator[str]:
     """Return how a session differs from what it was, as far as that matters to who ends it."""
     if found.connection_state != before.connection_state:
         then, is_now = (_connection(each) for each in (before, found))
-        yield f"its user was {then}, and is {is_now}"
+        yield f"its user was {then}, and is {is_now} now"
     if before.user_id and found.user_id != before.user_id:
         yield f"its user is {_user(found)}"
     if found.instance_id != before.instance_id:

@@ -151,6 +151,9 @@ class TestEnded:
         assert f"“{USER}” is not connected right now." in asked.stderr
         assert "at work" not in asked.stderr
 
+    def test_why_it_was_ended_stands_in_the_answer(self, desk: Desk) -> None:
+        assert desk.end(ID, *SURE).stdout.endswith("it was gone 5 s later. Reason: left open\n")
+
     def test_a_script_says_why(self, desk: Desk) -> None:
         assert desk.answer(ID, *SURE) == {
             "accountId": TARGET.account_id,
@@ -263,7 +266,7 @@ def began_again(desk: Desk) -> None:
 CHANGED = [
     pytest.param(gone, "AppStream does not list the session any more", id="gone"),
     pytest.param(expired, "AppStream does not list the session any more", id="expired"),
-    pytest.param(left, "its user was connected, and is not connected", id="its user left"),
+    pytest.param(left, "its user was connected, and is not connected now", id="its user left"),
     pytest.param(handed_over, "its user is “mallory@example.com”", id="of another user"),
     pytest.param(moved, "its instance is i-2", id="on another instance"),
     pytest.param(began_again, "it is another session of the same id", id="an id that came back"),
