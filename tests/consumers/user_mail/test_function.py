@@ -124,6 +124,15 @@ def test_after_the_end_nobody_is_warned(consumer: Consumer) -> None:
     assert (len(consumer.mails), len(consumer.given_up())) == (0, 1)
 
 
+def test_a_repeat_after_the_end_is_no_failure(consumer: Consumer) -> None:
+    consumer.send(expiring())
+    consumer.work()
+    consumer.clock.move_to(at(600))
+    consumer.send(expiring())
+    consumer.work()
+    assert (len(consumer.mails), len(consumer.given_up())) == (1, 0)
+
+
 @pytest.mark.parametrize("user_id", ["d41d8cd98f00b204e9800998ecf8427e", "", "ann@evil.example", "ann"])
 def test_whoever_has_no_address_of_the_domains_costs_nothing(consumer: Consumer, user_id: str) -> None:
     consumer.send(expiring(user_id))

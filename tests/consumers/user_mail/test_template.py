@@ -98,9 +98,18 @@ def test_its_variables_are_those_it_reads() -> None:
     assert environment().keys() - powertools == set(re.findall(r'os\.environ\["([A-Z_]+)"\]', source))
 
 
+def test_it_is_built_as_the_tickets_are() -> None:
+    makefile = (FOLDER.parent / "tickets" / "Makefile").read_text()
+    for theirs, ours in (("Tickets", "Mail"), ("R tickets", "R user_mail"), ("secretsmanager", "sesv2")):
+        makefile = makefile.replace(theirs, ours)
+    assert (FOLDER / "Makefile").read_text() == makefile
+
+
 def test_it_installs_what_the_layer_does() -> None:
     layer = ROOT / "layers" / "session_auditor" / "requirements.txt"
-    assert (FOLDER / "requirements.txt").read_text() == layer.read_text(), "run `make build`"
+    assert (FOLDER / "requirements.txt").read_text() == layer.read_text(), (
+        "run `make examples/consumers/user-mail/requirements.txt`"
+    )
 
 
 def test_what_sam_builds_runs_on_the_runtime(tmp_path: Path) -> None:

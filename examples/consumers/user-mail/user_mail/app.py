@@ -24,7 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from user_mail.message import Event, Mail, Settings, Skipped, TooLateError, mail_of
+from user_mail.message import Event, Settings, Skipped, TooLateError, address_of, mail_of
 
 # EventBridge repeats within a day (its retry policy); a session's warnings are all told by then.
 KEEP_SECONDS = 86_400
@@ -50,11 +50,12 @@ idempotency = IdempotencyConfig(expires_after_seconds=KEEP_SECONDS, hash_functio
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-def send(*, event_id: str, mail: Mail) -> None:
-    """Send the mail of an event; raise ClientError or BotoCoreError. It is called once for an event's id."""
+def send(*, event_id: str, event: Event, address: str) -> None:
+    """Mail the user of an event; raise TooLateError, ClientError or BotoCoreError."""
+    mail = mail_of(event, settings, datetime.now(UTC))
     ses.send_email(
         FromEmailAddress=os.environ["FROM_ADDRESS"],
-        Destination={"ToAddresses": [mail.address]},
+        Destination={"ToAddresses": [address]},
         Content={
             "Simple": {
                 "Subject": {"Data": mail.subject, "Charset": "UTF-8"},
@@ -65,7 +66,8 @@ def send(*, event_id: str, mail: Mail) -> None:
     logger.info("mailed", eventId=event_id)
 
 
-# The table knows ids of events, no address.
+# An event that was mailed is known when it comes again; one that raised an error may come again. The table
+# knows ids of events, no address.
 send_once = idempotent_function(
     send,
     data_keyword_argument="event_id",
@@ -81,11 +83,11 @@ def process(record: SQSRecord) -> None:
     try:
         event = Event.model_validate_json(record.body)
         event_id = event.detail.metadata.event_id
-        mail = mail_of(event, settings, datetime.now(UTC))
-        if isinstance(mail, Skipped):
-            logger.info("nobody is mailed", eventId=event_id, reason=mail.value)
+        address = address_of(event, settings)
+        if isinstance(address, Skipped):
+            logger.info("nobody is mailed", eventId=event_id, reason=address.value)
             return
-        send_once(event_id=event_id, mail=mail)
+        send_once(event_id=event_id, event=event, address=address)
     except Exception as error:
         postpone(record, error)
         raise

@@ -1,4 +1,4 @@
-"""What an event says to its user: to which address, in which words; or why nothing is said.
+"""What an event says to its user: to which address, and in which words; or why nothing is said.
 
 Plain data in, plain data out. A user id comes from outside: it is an address only if it is exactly one plain
 address of a domain that the administrator named.
@@ -90,9 +90,8 @@ class Settings:
 
 
 class Mail(NamedTuple):
-    """A mail to one address."""
+    """What a user is told."""
 
-    address: str
     subject: str
     text: str
 
@@ -109,8 +108,8 @@ class TooLateError(Exception):
     """The session's end has passed: a warning of it would be wrong."""
 
 
-def mail_of(event: Event, settings: Settings, now: datetime) -> Mail | Skipped:
-    """Return the mail to the event's user, or why there is none; raise TooLateError."""
+def address_of(event: Event, settings: Settings) -> str | Skipped:
+    """Return the one address to mail, or why there is none."""
     data = event.detail.data
     if data.threshold_minutes not in settings.minutes:
         return Skipped.OTHER_THRESHOLD
@@ -119,6 +118,12 @@ def mail_of(event: Event, settings: Settings, now: datetime) -> Mail | Skipped:
         return Skipped.NO_ADDRESS
     if found["domain"].lower() not in settings.domains:
         return Skipped.OTHER_DOMAIN
+    return found[0]
+
+
+def mail_of(event: Event, settings: Settings, now: datetime) -> Mail:
+    """Return what the user is told now; raise TooLateError."""
+    data = event.detail.data
     left = data.deadline.at - now
     if left <= timedelta():
         raise TooLateError
@@ -128,7 +133,7 @@ def mail_of(event: Event, settings: Settings, now: datetime) -> Mail | Skipped:
         "stack": "".join(each for each in data.session.stack_name if each.isprintable()),
         "why": _WHY[data.deadline.cause],
     }
-    return Mail(found[0], filled(settings.subject, values), filled(settings.words, values))
+    return Mail(filled(settings.subject, values), filled(settings.words, values))
 
 
 def filled(words: str, values: Mapping[str, str]) -> str:
