@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -57,11 +58,29 @@ class Consumer:
     table: Any
     waiting: str
     dead_letters: str
+    purged: datetime = NOW
+
+    def reset(self) -> None:
+        """Forget everything; it is a quarter of an hour before the end."""
+        # A queue is purged once a minute at most.
+        self.purged += timedelta(days=1)
+        self.clock.move_to(self.purged)
+        for queue in (self.waiting, self.dead_letters):
+            self.sqs.purge_queue(QueueUrl=queue)
+        self.clock.move_to(NOW)
+        for item in self.table.scan()["Items"]:
+            self.table.delete_item(Key={"id": item["id"]})
+        self._sent.clear()
 
     @property
     def mails(self) -> list[Any]:
         """What SES took."""
-        return list(ses_backends[ACCOUNT][REGION].sent_messages)
+        return list(self._sent)
+
+    @property
+    def _sent(self) -> list[Any]:
+        sent: list[Any] = ses_backends[ACCOUNT][REGION].sent_messages
+        return sent
 
     def send(self, *events: Any) -> None:
         """Put events into the queue, as the rule does."""
@@ -123,8 +142,19 @@ def environment(**made: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def consumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Consumer]:
-    with mock_aws(), time_machine.travel(NOW, tick=False) as clock:
+def consumer(stack: Consumer) -> Consumer:
+    """The stack as if it were new."""
+    stack.reset()
+    return stack
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Consumer]:
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        mock_aws(),
+        time_machine.travel(NOW, tick=False) as clock,
+    ):
         for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
             monkeypatch.setenv(f"AWS_{name}", "testing")
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
