@@ -98,12 +98,15 @@ def end(question: Question, *, session: str, yes: bool, reason: str, wait: int) 
     require_reach(target, told, question.zone)
     remembered = snapshot.sessions[session_id].remembered
     look = look_of(target, snapshot, remembered.session, now)
-    before = checked(look, as_known(remembered), "The next sweep brings the table up to date; then ask again")
+    with patience("Asking AppStream ..."):
+        known = as_known(remembered)
+        before = checked(look, known, "The next sweep brings the table up to date; then ask again")
     for sentence in losses(before):
         to_errors().print(Text(sentence, "yellow"))
     if not yes:
         confirm(session_id)
-    last = checked(look, before, "Ask again, and it is shown as it is")
+    with patience("Asking AppStream once more ..."):
+        last = checked(look, before, "Ask again, and it is shown as it is")
     called_at = now()
     try:
         expire(target, last)

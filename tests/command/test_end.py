@@ -439,6 +439,7 @@ class TestWatched:
             pytest.param([THERE, None, None], Outcome.GONE, 10, id="gone after a while"),
             pytest.param([None, THERE, None, None], Outcome.GONE, 15, id="missed by one listing"),
             pytest.param([None, FAILS, None, None], Outcome.GONE, 15, id="a look that failed is no absence"),
+            pytest.param([THERE, THERE, None, THERE], Outcome.STILL_LISTED, 15, id="missed at the end"),
             pytest.param([THERE, THERE, THERE], Outcome.STILL_LISTED, 10, id="listed to the end"),
             pytest.param([THERE, THERE, FAILS], Outcome.UNKNOWN, 10, id="the last look failed"),
             pytest.param([THERE, THERE, None, None], Outcome.GONE, 15, id="missing at the end, so once more"),
@@ -455,8 +456,7 @@ class TestWatched:
                 raise found
             return found
 
-        wait = timedelta(seconds=15 if outcome is Outcome.GONE else 10)
-        assert watched(look, wait, clock, clock.pause, lambda _: None) == (
+        assert watched(look, timedelta(seconds=10), clock, clock.pause, lambda _: None) == (
             outcome,
             NOW + timedelta(seconds=seconds),
         )
