@@ -95,7 +95,7 @@ def end(question: Question, *, session: str, yes: bool, reason: str, wait: int) 
     told = told_of(snapshot, session_id, now(), target.options)
     for line in head(told, now(), question.zone):
         to_errors().print(line)
-    require_reach(target, told, question.zone)
+    require_endable(target, told, question.zone)
     remembered = snapshot.sessions[session_id].remembered
     look = look_of(target, snapshot, remembered.session, now)
     with patience("Asking AppStream ..."):
@@ -151,7 +151,7 @@ def found_in(question: Question, session: str) -> tuple[Deployment, Snapshot, st
     return known
 
 
-def require_reach(target: Deployment, told: Told, zone: tzinfo | None) -> None:
+def require_endable(target: Deployment, told: Told, zone: tzinfo | None) -> None:
     """Raise QuestionError if the session has ended, or is in an account that the credentials are not of."""
     if told.row is None:
         raise QuestionError(f"there is nothing to end: it {state_of(told, now(), zone)}", Exit.FAULT)
@@ -170,14 +170,12 @@ def look_of(target: Deployment, snapshot: Snapshot, session: Session, clock: Clo
     It lists the session's own stack and fleet, by the session's own AuthenticationType where that is known.
     """
     lister = lister_of(target, {}, _TOPOLOGY_FOR)
-    own_type = {
-        AuthenticationType(each) for each in AuthenticationType if each == session.authentication_type
-    }
+    own_type = frozenset(each for each in AuthenticationType if each == session.authentication_type)
     options = replace(
         target.options,
         stacks=Globs((session.scope.stack,)),
         fleets=Globs((session.scope.fleet,)),
-        authentication_types=frozenset(own_type) or target.options.authentication_types,
+        authentication_types=own_type or target.options.authentication_types,
     )
     mode = Snapshot(target=snapshot.target or Target(first_begin=clock()))
 

@@ -25,7 +25,7 @@ from jsonschema import Draft202012Validator
 from appstream_auditor import deployment, end
 from appstream_auditor.answers import Outcome
 from appstream_auditor.deployment import Deployment
-from appstream_auditor.end import changes, require_reach, watched
+from appstream_auditor.end import changes, require_endable, watched
 from appstream_auditor.errors import QuestionError
 from appstream_auditor.main import cli
 from sandbox import appstream
@@ -361,7 +361,7 @@ class TestRefused:
         target = Deployment(aws, target_id(RENDER), "sessions", hub=TARGET)
         snapshot = Snapshot(sessions={ID: Stored(remembered(), (), 1)})
         with pytest.raises(QuestionError, match=f"in account {RENDER}") as refused:
-            require_reach(target, told_of(snapshot, ID, NOW, target.options), None)
+            require_endable(target, told_of(snapshot, ID, NOW, target.options), None)
         assert f"`aws appstream expire-session --session-id {ID} --region eu-west-1`" in str(refused.value)
 
 
