@@ -27,6 +27,7 @@ ANSWERS: dict[str, type[answers.Answer]] = {
     "explain": answers.ExplainAnswer,
     "doctor": DoctorAnswer,
     "probe": ProbeAnswer,
+    "end": answers.EndAnswer,
     "policies validate": answers.ValidateAnswer,
     "policies preview": answers.PreviewAnswer,
     "what-if": answers.WhatIfAnswer,

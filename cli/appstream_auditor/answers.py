@@ -7,6 +7,7 @@ that is not known is empty, a time that is not known is null.
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
@@ -388,6 +389,31 @@ class ExplainAnswer(Answer):
     events: int
     timeline: tuple[EventRow, ...]
     coming: tuple[ComingRow, ...]
+
+
+class Outcome(StrEnum):
+    """What became of a session that was ended; UNKNOWN if AppStream could not be asked in the end."""
+
+    GONE = "GONE"
+    STILL_LISTED = "STILL_LISTED"
+    UNKNOWN = "UNKNOWN"
+
+
+class EndAnswer(OfTarget):
+    """The answer of `end`: AppStream took the call `calledAt`; what became of it was seen at `seenAt`.
+
+    `userId` and `connectionState` are as AppStream listed them just before the call.
+    """
+
+    session_id: str
+    user_id: str
+    stack_name: str
+    fleet_name: str
+    connection_state: str
+    reason: str
+    called_at: Time
+    outcome: Outcome
+    seen_at: Time
 
 
 class PolicyRow(Answer):

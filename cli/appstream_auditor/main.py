@@ -32,6 +32,7 @@ from appstream_auditor.deployment import Deployment, sign_in
 from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow
 from appstream_auditor.doctor.report import report as doctor_report
 from appstream_auditor.doctor.runner import examine, verdict
+from appstream_auditor.end import end as end_command
 from appstream_auditor.errors import Exit, QuestionError, asking
 from appstream_auditor.explain import answer_of, explained, shown
 from appstream_auditor.history import (
@@ -91,7 +92,7 @@ WATCH_SECONDS = 15
 def cli() -> None:
     """Ask the session auditor who is on in AppStream, since when, and until when.
 
-    Commands ask with your own AWS credentials, and change nothing.
+    Commands ask with your own AWS credentials. Only `end` changes anything.
 
     \b
     Exit codes:
@@ -529,5 +530,6 @@ def doctor(question: Question) -> Exit:
     return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
 
 
+cli.add_command(end_command)
 cli.add_command(policies)
 cli.add_command(what_if)

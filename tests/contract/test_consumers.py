@@ -118,9 +118,10 @@ def has(detail_type: str, path: tuple[str, ...]) -> bool:
     for name in path[1:]:
         if "$ref" in part:
             part = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
-        if name not in part.get("properties", {}):
+        # Of tags there is a field for each name in TagKeys.
+        part = part.get("properties", {}).get(name) or part.get("additionalProperties") or {}
+        if not part:
             return False
-        part = part["properties"][name]
     return True
 
 

@@ -572,3 +572,18 @@ class TestWithoutItsStack:
     def test_no_such_thing(self, day: Day, words: list[str], said: str) -> None:
         asked = day.ask("status", *words)
         assert (asked.exit_code, said in asked.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_session_is_ended_by_hand_and_told_of_as_ended(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the last test: it ends the only session that the day has left."""
+    (row,) = day.answer("sessions")["sessions"]
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    done = day.answer("end", row["sessionId"], "--yes", "--reason", "the end of the day")
+    assert (done["outcome"], done["userId"]) == ("GONE", "night.shift@example.com")
+    assert not day.cloud.appstream.sessions
+    auditor = deployed_auditor(day.cloud, day.stack)
+    for _ in range(2):
+        day.now += MINUTE
+        auditor.sweep(f"{day.now:%H%M}", lambda: day.now, lambda: 50.0)
+    assert day.answer("explain", row["sessionId"])["session"]["endReason"] == "USER_OR_ADMIN"
