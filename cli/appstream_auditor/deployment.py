@@ -23,7 +23,7 @@ from session_auditor.reading import TableReader
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.settings.dispatcher import DispatcherSettings
 from session_auditor.table import Table
-from session_auditor.tempo import MINUTE, tempo
+from session_auditor.tempo import MINUTE, late_after, tempo
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -39,6 +39,7 @@ _VARIABLES = {
     "StackFilter": "STACK_FILTER",
     "FleetFilter": "FLEET_FILTER",
     "AuthenticationTypes": "AUTHENTICATION_TYPES",
+    "SweepEvery": "SWEEP_EVERY",
 }
 # Those that the function takes that asks for the sweeps of a hub.
 _DISPATCHED = {
@@ -58,6 +59,7 @@ _CONFIG = Config(
     # Eight targets are asked at the same time, and eight days of each.
     max_pool_connections=64,
 )
+_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,31 @@ class Deployment:
             self._clients[service] = self.aws.client(service, config=_CONFIG)  # type: ignore[call-overload]
         return self._clients[service]
 
-    def appstream(self) -> Any:
-        """Return a client of AppStream in the target; raise QuestionError if it is in another account."""
-        return self.in_target("appstream", "leave out --now, and the last sweep tells")
+    @property
+    def in_reach(self) -> bool:
+        """Whether the target takes the caller's credentials: they are of its account."""
+        return self.hub is None or self.hub.account_id == self.target_id.account_id
 
-    def in_target(self, service: str, otherwise: str) -> Any:
+    def appstream(self, *, retries: bool = True) -> Any:
+        """Return a client of AppStream in the target; raise QuestionError if it is in another account.
+
+        Without `retries` it makes each call once, whatever comes of it.
+        """
+        otherwise = "leave out --now, and the last sweep tells"
+        return self.in_target("appstream", otherwise, _CONFIG if retries else _CONFIG.merge(_ONCE))
+
+    def in_target(self, service: str, otherwise: str, config: Config = _CONFIG) -> Any:
         """Return a client of a service in the target.
 
         Raises QuestionError if that is in another account; it says what to do `otherwise`.
         """
         account_id = self.target_id.account_id
-        if self.hub and self.hub.account_id != account_id:
+        if self.hub and not self.in_reach:
             raise QuestionError(
                 f"{_NAMES[service]} in account {account_id} cannot be asked with credentials of "
                 f"{self.hub.account_id}: {otherwise}"
             )
-        return self.aws.client(service, region_name=self.target_id.region, config=_CONFIG)  # type: ignore[call-overload]
+        return self.aws.client(service, region_name=self.target_id.region, config=config)  # type: ignore[call-overload]
 
     def patient_client(self, service: str, seconds: int) -> Any:
         """Return a client that waits so long for an answer."""
@@ -149,10 +160,6 @@ class Deployment:
             for name, variable in _VARIABLES.items()
             if name in self.parameters
         }
-        if "SweepEvery" in self.parameters:
-            # A stack that is asked more often is not late before it is a minute late.
-            minutes = max(1, int(self.parameters["SweepEvery"]) // 60)
-            told["SWEEP_SCHEDULE"] = f"rate({minutes} minute{'s' * (minutes > 1)})"
         needed = {
             "TABLE_NAME": self.table_name,
             "EVENT_BUS_NAME": self.outputs.get("SessionBusName", "unknown"),
@@ -172,21 +179,13 @@ class Deployment:
         """Return the accounts below units and roots as the dispatcher keeps them; raise SnapshotError."""
         return Hub(self.client("dynamodb"), self.table_name, self.target_id).directory()
 
-    @property
-    def sweep_every(self) -> timedelta:
-        """How often the settings ask for a sweep; a target that is idle or slow is swept less often."""
-        if self.dispatched is None:
-            return self.settings.sweep_schedule
-        return timedelta(seconds=self.dispatched.sweep_every)
-
     def interval(self, target: Target | None, now: datetime) -> timedelta:
         """Return how often the target is swept that is in this state."""
         if self.dispatched is None:
-            return self.settings.sweep_schedule
+            return late_after(self.settings.sweep_every)
         every, given = self.dispatched.sweep_every, self.dispatched.types_given
         seconds = tempo(target, every, now, types_given=given).seconds
-        # Who is swept more often is not late before it is a minute late.
-        return timedelta(seconds=max(MINUTE, seconds))
+        return late_after(seconds)
 
     @cached_property
     def reader(self) -> TableReader:

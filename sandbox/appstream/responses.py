@@ -62,6 +62,11 @@ class AppStreamResponse(BaseResponse):
         self.backend.drain_session_instance(self._get_param("SessionId"))
         return ActionResult({})
 
+    def expire_session(self) -> ActionResult:
+        """Answer ExpireSession."""
+        self.backend.expire_session(self._get_param("SessionId"))
+        return ActionResult({})
+
     def _fleet(self, fleet: Fleet) -> dict[str, Any]:
         capacity = {"Desired": 1} | ({} if fleet.in_use is None else {"InUse": fleet.in_use})
         several = {"MaxSessionsPerInstance": fleet.max_sessions_per_instance}

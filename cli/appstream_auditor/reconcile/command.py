@@ -169,7 +169,8 @@ def _compared(
     view = View(
         target_id=deployment.target_id,
         day=day,
-        interval=deployment.sweep_every,
+        # As often as the settings ask; an idle or slow target is swept less often.
+        interval=timedelta(seconds=deployment.settings.sweep_every),
         options=deployment.options,
         audited_since=snapshot.target.first_begin if snapshot.target else None,
     )
