@@ -74,7 +74,8 @@ def reconcile(question: Question, *, day: str, file: BinaryIO | None, at_least: 
     Coverage stands beside what sweeps at that interval can be expected to see: a session that is shorter
     than an interval may come and go between two.
 
-    Of a hub, reports of other accounts than your own are read from --file alone.
+    Of a hub, reports of other accounts than your own are read from --file alone. Ends with 2 without a
+    subscription to usage reports, and with 3 without a report.
 
     \b
     Examples, one as a check for your monitoring, one of a report at hand:
