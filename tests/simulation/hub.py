@@ -206,11 +206,11 @@ class Hub(Cloud):
 
     def deliver(self, worker: int, *records: Mapping[str, str], faults: tuple[Fault, ...] = ()) -> Delivery:
         """Hand messages to a container."""
-        delivery = self._delivery(worker, records, faults)
+        delivery = self._delivery(self.workers[worker], records, faults)
         assert delivery.container
         with self.floor(delivery):
             delivery.container.invoke(delivery)
-        self._made(worker, delivery)
+        self._made(delivery)
         return delivery
 
     def together(
@@ -219,7 +219,8 @@ class Hub(Cloud):
         *records: tuple[Mapping[str, str], ...],
     ) -> list[Delivery]:
         """Hand messages to the first containers at once; `choose` says whose call is next."""
-        deliveries = [self._delivery(worker, each, ()) for worker, each in enumerate(records)]
+        workers = self.workers[: len(records)]
+        deliveries = [self._delivery(*each) for each in zip(workers, records, strict=True)]
         back = greenlet.getcurrent()
         self.hook = lambda _run, operation, _params: back.switch(operation)
 
@@ -230,8 +231,8 @@ class Hub(Cloud):
         with one_thread():
             try:
                 going = [
-                    greenlet.greenlet(partial(self.workers[worker].handle, each))
-                    for worker, each in enumerate(deliveries)
+                    greenlet.greenlet(partial(worker.handle, each))
+                    for worker, each in zip(workers, deliveries, strict=True)
                 ]
                 due = {number: go_on(number) for number in range(len(going))}
                 while due := {number: due[number] for number in due if not going[number].dead}:
@@ -239,21 +240,53 @@ class Hub(Cloud):
                     due[number] = go_on(number)
             finally:
                 self.hook = None
-        for worker, delivery in enumerate(deliveries):
-            self._made(worker, delivery)
+        for delivery in deliveries:
+            self._made(delivery)
         return deliveries
 
+    def stall(self, at: int, record: Mapping[str, str]) -> Callable[[], None]:
+        """Hand a message to a container of its own, and stop it before call `at`; return what lets it go on.
+
+        If its time is up by then, it is not there any more.
+        """
+        worker = self._worker()
+        delivery = self._delivery(worker, (record,))
+        back = greenlet.getcurrent()
+
+        def stop(run: Run, _operation: str, _params: Mapping[str, Any]) -> None:
+            if run in delivery.parts.values() and len(run.calls) == at:
+                back.switch()
+
+        def go_on() -> None:
+            if sweep.dead:
+                return
+            if self.clock.now >= delivery.deadline:
+                for part in delivery.parts.values():
+                    part.dead = True
+            with one_thread(), self.floor(delivery):
+                sweep.switch()
+            if sweep.dead:
+                self._made(delivery)
+                _SPARE.append(worker)
+
+        sweep = greenlet.greenlet(partial(worker.handle, delivery))
+        self.hook = stop
+        go_on()
+        self.hook = None
+        return go_on
+
     def _delivery(
-        self, worker: int, records: tuple[Mapping[str, str], ...], faults: tuple[Fault, ...]
+        self, worker: Worker, records: tuple[Mapping[str, str], ...], faults: tuple[Fault, ...] = ()
     ) -> Delivery:
         run = self.invocation(*faults)
         known = {each: getattr(run, each) for each in ("begin", "deadline", "aws_request_id")}
-        return Delivery(self, run.number, faults, **known, container=self.workers[worker], records=records)
+        return Delivery(self, run.number, faults, **known, container=worker, records=records)
 
-    def _made(self, worker: int, delivery: Delivery) -> None:
+    def _made(self, delivery: Delivery) -> None:
         """Look at what came of an invocation; of one that died, the container is gone."""
         if delivery.dead:
-            self.workers[worker].start_anew()
+            assert delivery.container
+            delivery.container.start_anew()
         elif delivery.error:
             raise Broken(f"an invocation failed: {delivery.error!r}")
         for part in delivery.parts.values():

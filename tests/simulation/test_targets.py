@@ -125,6 +125,28 @@ def test_a_message_that_two_containers_get_at_once(seed: int) -> None:
         hub.check()
 
 
+@pytest.mark.parametrize("at", range(2, 10))
+def test_a_sweep_that_stalls_while_messages_come_every_fifteen_seconds(at: int) -> None:
+    """It has seen who began; when it goes on, others have told of that session's whole life."""
+    with Hub((SPOKE, REGION), workers=2) as hub:
+        opened(hub, "a")
+        (target,) = hub.trials
+        world = hub.trials[target].cloud.world
+        hub.clock.advance(30)
+        start(hub.trials[target], "b", ago=5)
+        go_on = hub.stall(at, hub.message(target))
+        for number, happens in enumerate(("", "expire", "end")):
+            hub.clock.advance(15)
+            if happens:
+                getattr(world, happens)("b")
+            hub.deliver(number % 2, hub.message(target))
+        go_on()
+        TALLY["stalled sweeps"] += 1
+        hub.settle()
+        hub.check()
+        assert told(hub) == {"Session Started": 2, "Session Ended": 1}
+
+
 def credentials_end(after: int, *, shut_for: int) -> tuple[Hub, list[Delivery]]:
     """Play minutes: a spoke's credentials end after so many calls of AppStream's, and its role is shut."""
     with Hub((SPOKE, REGION), (SPOKE, FAR), (OTHER, REGION), workers=2) as hub:
@@ -320,6 +342,19 @@ class Estate(RuleBasedStateMachine):
         records = [tuple(order.sample(messages, len(messages))) for _ in range(sweeps)]
         self.hub.together(partial(drawn, order), *records)
         TALLY["orders of messages"] += 1
+        self.hub.check(settled=False)
+
+    @rule(place=places, at=st.integers(1, 12), others=st.integers(1, 3), who=st.sampled_from(IDENTITIES))
+    def stall(self, place: int, at: int, others: int, who: str) -> None:
+        """Let a sweep stall while others of its target are made every fifteen seconds, and somebody ends."""
+        self.hub.clock.advance(60)
+        go_on = self.hub.stall(at, self.hub.message(self.target(place)))
+        for worker in range(others):
+            self.hub.clock.advance(15)
+            self.hub.deliver(worker, self.hub.message(self.target(place)))
+            if who in self.trial(place).cloud.world.sessions:
+                self.trial(place).cloud.world.expire(who)
+        go_on()
         self.hub.check(settled=False)
 
     @rule(place=places, worker=workers, late=st.sampled_from([0, 1, 20, 59, 61, 3600]))
