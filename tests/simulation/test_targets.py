@@ -387,7 +387,7 @@ class Estate(RuleBasedStateMachine):
 
 
 Estate.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=30,
     stateful_step_count=20,
     suppress_health_check=list(HealthCheck),
 )
