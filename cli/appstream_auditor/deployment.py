@@ -23,7 +23,7 @@ from session_auditor.reading import TableReader
 from session_auditor.settings.auditor import AuditorSettings
 from session_auditor.settings.dispatcher import DispatcherSettings
 from session_auditor.table import Table
-from session_auditor.tempo import MINUTE, tempo
+from session_auditor.tempo import MINUTE, late_after, tempo
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -39,6 +39,7 @@ _VARIABLES = {
     "StackFilter": "STACK_FILTER",
     "FleetFilter": "FLEET_FILTER",
     "AuthenticationTypes": "AUTHENTICATION_TYPES",
+    "SweepEvery": "SWEEP_EVERY",
 }
 # Those that the function takes that asks for the sweeps of a hub.
 _DISPATCHED = {
@@ -141,10 +142,6 @@ class Deployment:
             for name, variable in _VARIABLES.items()
             if name in self.parameters
         }
-        if "SweepEvery" in self.parameters:
-            # A stack that is asked more often is not late before it is a minute late.
-            minutes = max(1, int(self.parameters["SweepEvery"]) // 60)
-            told["SWEEP_SCHEDULE"] = f"rate({minutes} minute{'s' * (minutes > 1)})"
         needed = {
             "TABLE_NAME": self.table_name,
             "EVENT_BUS_NAME": self.outputs.get("SessionBusName", "unknown"),
@@ -167,11 +164,10 @@ class Deployment:
     def interval(self, target: Target | None, now: datetime) -> timedelta:
         """Return how often the target is swept that is in this state."""
         if self.dispatched is None:
-            return self.settings.sweep_schedule
+            return late_after(self.settings.sweep_every)
         every, given = self.dispatched.sweep_every, self.dispatched.types_given
         seconds = tempo(target, every, now, types_given=given).seconds
-        # Who is swept more often is not late before it is a minute late.
-        return timedelta(seconds=max(MINUTE, seconds))
+        return late_after(seconds)
 
     @cached_property
     def reader(self) -> TableReader:

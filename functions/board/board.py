@@ -27,7 +27,7 @@ from session_auditor.reading import TableReader
 from session_auditor.settings.board import BoardSettings
 from session_auditor.stories import Told, told_of
 from session_auditor.table import Table
-from session_auditor.tempo import tempo
+from session_auditor.tempo import late_after, tempo
 from session_auditor.views import Row, Sort, ended_lives, live, once, ordered, ranking, status
 
 # What the console shows of a function that is no widget of its own making.
@@ -127,13 +127,12 @@ def hub_page(known: Mapping[TargetId, Where], search: Search, place: Place) -> s
 
     glances: list[Glance] = []
     rows: list[tuple[Where, Row]] = []
-    every = int(settings.sweep_schedule.total_seconds())
     with ThreadPoolExecutor(WORKERS) as pool:
         for where, (snapshot, found) in zip(known.values(), pool.map(read, known), strict=True):
             glance = status(snapshot, found)
             # Where a target is swept less often, it is late later.
-            how_often = tempo(snapshot.target, every, place.now, types_given=True)
-            faults = glance.faults(place.now, timedelta(seconds=how_often.seconds))
+            how_often = tempo(snapshot.target, settings.sweep_every, place.now, types_given=True)
+            faults = glance.faults(place.now, late_after(how_often.seconds))
             glances.append(Glance(where, glance, faults))
             rows += [(where, row) for row in found]
     rank = ranking(Sort.URGENCY, place.now)
@@ -165,7 +164,7 @@ def page_of(target: TargetId, where: Where, view: str, event: Mapping[str, Any],
         case _:
             search = search_of(event)
             glance = status(snapshot, rows)
-            faults = glance.faults(place.now, settings.sweep_schedule)
+            faults = glance.faults(place.now, late_after(settings.sweep_every))
             fleets = pages.fleet_table(rows, last_day(reader, snapshot, place.now), place)
             found = [row for row in rows if search.wants(row)]
             return pages.live_page(glance, faults, fleets, found, search=search, place=place)

@@ -129,12 +129,9 @@ def test_the_function_takes_what_the_template_gives() -> None:
     names = {name.upper() for name in BoardSettings.model_fields}
     assert {name for name in variables if not name.startswith("POWERTOOLS_")} == names
     given = {"TABLE_NAME": "sessions", "TARGET_ACCOUNT_ID": "123456789012", "TARGET_REGION": "eu-west-1"}
-    schedules = TEMPLATE["Mappings"]["Schedules"]
-    assert schedules == AUDITOR["Mappings"]["Schedules"]
-    assert [int(each) for each in schedules] == sorted(PARAMETERS["SweepEvery"]["AllowedValues"])
-    for schedule in [each["Rate"] for each in schedules.values()]:
+    for every in PARAMETERS["SweepEvery"]["AllowedValues"]:
         limit = str(PARAMETERS["SweepTimeLimit"]["MaxValue"])
-        BoardSettings.from_environment(given | {"SWEEP_SCHEDULE": schedule, "SWEEP_TIME_LIMIT": limit})
+        BoardSettings.from_environment(given | {"SWEEP_EVERY": str(every), "SWEEP_TIME_LIMIT": limit})
 
 
 @pytest.mark.parametrize("name", ["SweepEvery", "SweepTimeLimit", "LogRetentionDays", "LogLevel"])

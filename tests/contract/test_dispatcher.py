@@ -10,7 +10,8 @@ from sandbox.cloud import ROOT
 from session_auditor.directory import ACCOUNT, PARENT, REGION
 from session_auditor.messages import VOID_AFTER
 from session_auditor.settings.auditor import AuditorSettings
-from session_auditor.settings.dispatcher import SWEEP_EVERY, DispatcherSettings
+from session_auditor.settings.dispatcher import DispatcherSettings
+from session_auditor.settings.hub import SWEEP_EVERY
 from tests.shared.sam import SAM, run
 from tests.shared.templates import as_list, made, parts
 

@@ -15,7 +15,7 @@ from tests.simulation.trial import POLICIES, Trial
 Change = Callable[[Trial], None]
 MINUTE = 60
 # For days in which many minutes pass between two sweeps: at this interval that alone is no hole.
-PATIENCE = {"SWEEP_SCHEDULE": "rate(60 minutes)"}
+PATIENCE = {"SWEEP_EVERY": "3600"}
 PATIENT = Rules(hole=2 * 3600 + 50)
 RULED = {"POLICIES_PARAMETER": POLICIES}
 TAGGED = {"TAG_KEYS": "team"}

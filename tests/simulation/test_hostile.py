@@ -721,8 +721,8 @@ def throttle(cloud: Cloud, share: float) -> None:
 
 
 def test_a_mass_login_and_log_off_with_every_service_throttled() -> None:
-    """20,000 sessions come in one minute and go in one, and every service throttles a third of all tries."""
-    sessions, fleets = 20_000, 20
+    """10,000 sessions come in one minute and go in one, and every service throttles a third of all tries."""
+    sessions, fleets = 10_000, 20
     with Cloud() as cloud:
         cloud.seconds_per_call = 0.02
         trial = Trial(cloud, ENVIRONMENT)
@@ -732,10 +732,10 @@ def test_a_mass_login_and_log_off_with_every_service_throttled() -> None:
         throttle(cloud, 1 / 3)
         for number in range(sessions):
             cloud.world.start(str(number), "s1", f"f{number % fleets}", at=cloud.clock.now + 30, user=USER)
-        TALLY["sweeps until 20,000 log-ins were told"] = drained(trial, {"Started": sessions})
+        TALLY["sweeps until 10,000 log-ins were told"] = drained(trial, {"Started": sessions})
         for number in range(sessions):
             cloud.world.end(str(number))
-        TALLY["sweeps until 20,000 log-offs were told"] = drained(
+        TALLY["sweeps until 10,000 log-offs were told"] = drained(
             trial, {"Started": sessions, "Ended": sessions}
         )
         invariants.one_id_per_transition(cloud.eventbridge.accepted)

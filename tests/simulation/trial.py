@@ -489,6 +489,12 @@ class Trial:
             ),
         )
 
+    def left_half_done(self) -> bool:
+        """Return whether the last sweep left something to recover: events to publish, or half a commit."""
+        last = digest(self.runs[-1])
+        items = self.cloud.dynamodb.tables["table"].partitions.get(PARTITION, {})
+        return bool(last.writes and last.commit is None) or any(map(invariants.ids_in, items.values()))
+
     def alive(self) -> dict[str, str]:
         """Return the sessions that live in the world, and since when."""
         return {

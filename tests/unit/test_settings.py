@@ -45,7 +45,7 @@ def test_every_variable_is_read() -> None:
             "TOPOLOGY_MINUTES": "0",
             "API_TIME_LIMIT": "7",
             "HISTORY_DAYS": "30",
-            "SWEEP_SCHEDULE": "rate(3 minutes)",
+            "SWEEP_EVERY": "180",
             "SWEEP_TIME_LIMIT": "300",
             "TIME_ZONE": "Europe/Berlin",
             "PATH": "/usr/bin",
@@ -58,7 +58,7 @@ def test_every_variable_is_read() -> None:
     assert settings.options.baseline_events is True
     assert settings.options.user_id_mode is UserIdMode.HASH
     assert settings.options.time_zone == ZoneInfo("Europe/Berlin")
-    assert (settings.sweep_schedule, settings.sweep_time_limit) == (timedelta(minutes=3), 300)
+    assert (settings.sweep_every, settings.sweep_time_limit) == (180, 300)
     assert (settings.workers, settings.topology_minutes, settings.api_time_limit, settings.history_days) == (
         3,
         0,
@@ -89,8 +89,8 @@ def test_every_variable_is_read() -> None:
         ("HISTORY_DAYS", "forever", "whole days from 1 to 3650"),
         ("HISTORY_DAYS", "Infinity", "whole days from 1 to 3650"),
         ("HISTORY_DAYS", "NaN", "whole days from 1 to 3650"),
-        ("SWEEP_SCHEDULE", "cron(* * * * ? *)", "a rate, such as rate(2 minutes)"),
-        ("SWEEP_SCHEDULE", "rate(0 minutes)", "a rate, such as rate(2 minutes)"),
+        ("SWEEP_EVERY", "rate(1 minute)", "whole seconds from 1 to 86400"),
+        ("SWEEP_EVERY", "0", "whole seconds from 1 to 86400"),
         ("SWEEP_TIME_LIMIT", "0", "whole seconds from 1 to 900"),
     ],
 )
@@ -137,7 +137,7 @@ def test_hashing_needs_its_secret() -> None:
             {"USER_ID_SECRET_ARN": "", "WORKERS": "0"}, id="a secret that is missing beside a value"
         ),
         pytest.param({"AUTHENTICATION_TYPES": " ,", "WORKERS": "0"}, id="no type beside a value"),
-        pytest.param(dict.fromkeys(NEEDED, "") | {"SWEEP_SCHEDULE": ""}, id="every name"),
+        pytest.param(dict.fromkeys(NEEDED, "") | {"SWEEP_EVERY": ""}, id="every name"),
     ],
 )
 def test_all_that_is_wrong_is_named_at_once(wrong: dict[str, str]) -> None:
@@ -156,21 +156,18 @@ def test_a_region_of_any_partition_is_taken(region: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "limit", "hole"),
+    ("every", "limit", "hole"),
     [
-        pytest.param("rate(1 minute)", "50", timedelta(minutes=5), id="every minute"),
-        pytest.param("rate(2 minutes)", "60", timedelta(minutes=5), id="just five minutes"),
-        pytest.param("rate(2 minutes)", "61", timedelta(seconds=301), id="every two minutes, slow sweeps"),
-        pytest.param("rate(3 minutes)", "50", timedelta(seconds=410), id="every three minutes"),
-        pytest.param("rate(1 hour)", "50", timedelta(seconds=7250), id="every hour"),
+        pytest.param("15", "50", timedelta(minutes=5), id="four times a minute"),
+        pytest.param("60", "50", timedelta(minutes=5), id="every minute"),
+        pytest.param("120", "60", timedelta(minutes=5), id="just five minutes"),
+        pytest.param("120", "61", timedelta(seconds=301), id="every two minutes, slow sweeps"),
+        pytest.param("180", "50", timedelta(seconds=410), id="every three minutes"),
+        pytest.param("3600", "50", timedelta(seconds=7250), id="every hour"),
     ],
 )
-def test_a_hole_is_five_minutes_or_two_intervals_and_a_sweep(
-    schedule: str, limit: str, hole: timedelta
-) -> None:
-    settings = AuditorSettings.from_environment(
-        NEEDED | {"SWEEP_SCHEDULE": schedule, "SWEEP_TIME_LIMIT": limit}
-    )
+def test_a_hole_is_five_minutes_or_two_intervals_and_a_sweep(every: str, limit: str, hole: timedelta) -> None:
+    settings = AuditorSettings.from_environment(NEEDED | {"SWEEP_EVERY": every, "SWEEP_TIME_LIMIT": limit})
     assert settings.hole == settings.options.hole == hole
 
 

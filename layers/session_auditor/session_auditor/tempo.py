@@ -84,6 +84,11 @@ def due_times(target_id: TargetId, seconds: int, begin: datetime) -> Iterator[da
         yield datetime.fromtimestamp(second, UTC)
 
 
+def late_after(seconds: int) -> timedelta:
+    """Return the interval that counts where people ask whether a sweep is late: a minute at least."""
+    return timedelta(seconds=max(MINUTE, seconds))
+
+
 def is_overdue(target: Target | None, seconds: int, now: datetime) -> bool:
     """Return whether the last sweep that listed anything of a target began too long ago."""
     if target is None or target.last_begin is None:

@@ -1,6 +1,5 @@
 """The auditor's settings."""
 
-import re
 from datetime import UTC, timedelta
 from typing import Annotated, Any
 
@@ -24,19 +23,9 @@ def _authentication_types(text: Any) -> Any:
     return words(text)
 
 
-def interval(text: Any) -> Any:
-    """Return the time between two sweeps, of a rate of EventBridge Scheduler; raise ValueError."""
-    if not isinstance(text, str):
-        return text
-    rate = re.fullmatch(r"rate\(([1-9][0-9]{0,4}) (minute|hour|day)s?\)", text.strip())
-    if not rate:
-        raise ValueError("no rate")
-    return int(rate[1]) * timedelta(**{f"{rate[2]}s": 1})
-
-
-def hole_of(between_sweeps: timedelta, time_limit: int) -> timedelta:
-    """Return how long nobody may look before nothing is claimed; `time_limit` in seconds."""
-    return max(SHORTEST_HOLE, INTERVALS_OF_A_HOLE * between_sweeps + timedelta(seconds=time_limit))
+def hole_of(sweep_every: int, time_limit: int) -> timedelta:
+    """Return how long nobody may look before nothing is claimed; both arguments are in seconds."""
+    return max(SHORTEST_HOLE, timedelta(seconds=INTERVALS_OF_A_HOLE * sweep_every + time_limit))
 
 
 Minutes = Annotated[
@@ -49,8 +38,8 @@ Minutes = Annotated[
 class AuditorSettings(Environment):
     """What an administrator can set of the auditor.
 
-    Times are in the unit of the name; `api_time_limit` bounds one answer of AppStream and `sweep_time_limit`
-    a whole sweep, both in seconds.
+    Times are in the unit of the name. In seconds are `api_time_limit`, which bounds one answer of AppStream,
+    `sweep_time_limit`, which bounds a whole sweep, and `sweep_every`, from one sweep to the next.
     """
 
     table_name: str = Field(min_length=1, description="the name of the DynamoDB table")
@@ -79,11 +68,7 @@ class AuditorSettings(Environment):
     topology_minutes: Whole = Field(default=5, ge=0, le=60, description="whole minutes from 0 to 60")
     api_time_limit: Whole = Field(default=5, ge=1, le=60, description="whole seconds from 1 to 60")
     history_days: Whole = Field(default=90, ge=1, le=3650, description="whole days from 1 to 3650")
-    sweep_schedule: Annotated[
-        timedelta,
-        BeforeValidator(interval),
-        Field(description="a rate, such as rate(2 minutes)"),
-    ] = timedelta(minutes=1)
+    sweep_every: Whole = Field(default=60, ge=1, le=86_400, description="whole seconds from 1 to 86400")
     tag_keys: Annotated[
         tuple[Annotated[str, Field(max_length=128)], ...],
         BeforeValidator(words),
@@ -116,7 +101,7 @@ class AuditorSettings(Environment):
     @property
     def hole(self) -> timedelta:
         """How long a scope may go without being listed whole until nothing is claimed of that time."""
-        return hole_of(self.sweep_schedule, self.sweep_time_limit)
+        return hole_of(self.sweep_every, self.sweep_time_limit)
 
     @property
     def options(self) -> Options:
