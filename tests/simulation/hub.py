@@ -289,6 +289,10 @@ class Hub(Cloud):
             delivery.container.start_anew()
         elif delivery.error:
             raise Broken(f"an invocation failed: {delivery.error!r}")
+        bodies = [json.loads(record["body"]) for record in delivery.records]
+        wanted = {TargetId("aws", body["account"], body["region"]) for body in bodies}
+        if unasked := delivery.parts.keys() - wanted:
+            raise Broken(f"nobody asked for {sorted(unasked)}")
         for part in delivery.parts.values():
             part.printed = delivery.printed
         told = self.eventbridge.accepted[self._checked :]
