@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # aws-sam-cli pins another boto3 than the local cloud does, so it lives apart.
 SAM_VENV := .sam-venv
-export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)/cli:$(CURDIR)/examples/consumers/tickets:$(CURDIR)
+export PYTHONPATH := $(CURDIR)/layers/session_auditor:$(CURDIR)/cli:$(CURDIR)/examples/consumers/tickets:$(CURDIR)/examples/consumers/user-mail:$(CURDIR)
 # Tests start hundreds of Pythons. Where this is set, as in many containers, each compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 # A proxy may have a certificate authority of its own, so what the system trusts counts, where it trusts anybody:
@@ -49,6 +49,9 @@ layers/session_auditor/requirements.txt: uv.lock pyproject.toml $(VENV)/.done  #
 
 examples/consumers/tickets/requirements.txt: uv.lock pyproject.toml $(VENV)/.done  ## What the ticket consumers install
 	@$(VENV)/bin/uv export --quiet --locked --only-group tickets --no-emit-project --no-annotate --no-header -o $@
+
+examples/consumers/user-mail/requirements.txt: layers/session_auditor/requirements.txt  ## What the mails to users install
+	@cp $< $@
 
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SAM_VENV)/bin/sam
 
@@ -100,7 +103,7 @@ templates:
 	@$(VENV)/bin/cfn-lint template.yaml functions/*/template.yaml spoke.yaml examples/consumers/*/template.yaml examples/consumers/central-bus/bus.yaml docs/schemas/*.yaml
 
 .PHONY: build
-build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt examples/consumers/tickets/requirements.txt  ## What `sam build` would deploy, in .aws-sam
+build: $(SAM_VENV)/.done layers/session_auditor/requirements.txt examples/consumers/tickets/requirements.txt examples/consumers/user-mail/requirements.txt  ## What `sam build` would deploy, in .aws-sam
 	@$(SAM) build
 
 .PHONY: schemas

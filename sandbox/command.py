@@ -19,7 +19,7 @@ from sandbox.cloud import ROOT
 PAGE = ROOT / "docs" / "command.md"
 SCHEMAS = ROOT / "docs" / "schemas" / "command"
 WIDTH = 80
-_BOX = re.compile(r"(?<=```\n)\$ appstream-auditor ((?:\w+ )*)--help\n.*?(?=```)", re.DOTALL)
+_BOX = re.compile(r"(?<=```\n)\$ appstream-auditor ((?:[\w-]+ )*)--help\n.*?(?=```)", re.DOTALL)
 ANSWERS: dict[str, type[answers.Answer]] = {
     "status": answers.StatusAnswer,
     "sessions": answers.SessionsAnswer,
@@ -27,8 +27,10 @@ ANSWERS: dict[str, type[answers.Answer]] = {
     "explain": answers.ExplainAnswer,
     "doctor": DoctorAnswer,
     "probe": ProbeAnswer,
+    "end": answers.EndAnswer,
     "policies validate": answers.ValidateAnswer,
     "policies preview": answers.PreviewAnswer,
+    "what-if": answers.WhatIfAnswer,
 }
 
 

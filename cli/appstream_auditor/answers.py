@@ -6,11 +6,14 @@ that is not known is empty, a time that is not known is null.
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from appstream_auditor.timeouts import Verdict
 from session_auditor.contract import timestamp
 from session_auditor.model import Cause, DetailType, EndReason, Life, PolicyKind, Presence, TargetId
 from session_auditor.policies import Draining, OutsideHours, Policy, TooLong, TooManySessions
@@ -226,13 +229,18 @@ def session_row(target: Named, row: Row, now: datetime) -> SessionRow:
 
 
 class LifeRow(OfTarget):
-    """A session that was, or is: `endedAt` is null while it lives. Seconds are as observed, a lower bound."""
+    """A session that was, or is: `endedAt` is null while it lives. Seconds are as observed, a lower bound.
+
+    `maxSessionsPerInstance` is 0 where an instance takes one session, or that is not known.
+    """
 
     session_id: str
     user_id: str
     stack_name: str
     fleet_name: str
     fleet_type: str
+    instance_type: str
+    max_sessions_per_instance: int
     instance_id: str
     authentication_type: str
     started_at: Time
@@ -255,6 +263,8 @@ def life_row(target: Named, life: Life) -> LifeRow:
         stack_name=life.scope.stack,
         fleet_name=life.scope.fleet,
         fleet_type=life.fleet_type,
+        instance_type=life.instance_type,
+        max_sessions_per_instance=life.max_sessions,
         instance_id=life.instance_id,
         authentication_type=life.authentication_type,
         started_at=life.start,
@@ -268,7 +278,13 @@ def life_row(target: Named, life: Life) -> LifeRow:
 
 
 class SumRow(OfTarget):
-    """Sessions of a user, a fleet, a day or a month; the most at once, and when there first were so many."""
+    """Sessions of a user, a fleet, a day or a month; the most at once, and when there first were so many.
+
+    Nobody was connected for `aloneSeconds`, of these for `neverConnectedSeconds` before anybody ever was.
+    With `--prices`, `aloneCost` is what those hours cost, and `avoidableCost` what of it would not have been
+    charged without them; null without. `unpricedSessions` are in neither; `unpricedTypes` are their instance
+    types, "" where it is not known what they ran on. Amounts are decimals, as text.
+    """
 
     name: str
     sessions: int
@@ -276,12 +292,19 @@ class SumRow(OfTarget):
     alone_seconds: int
     peak: int
     peak_at: Time | None
+    never_connected_seconds: int
+    currency: str
+    alone_cost: Decimal | None
+    avoidable_cost: Decimal | None
+    unpriced_sessions: int | None
+    unpriced_types: tuple[str, ...]
 
 
 class HistoryAnswer(Answer):
     """The answer of `history`: sessions, or sums of them with `--by`.
 
-    Before `auditedSince`, the first sweep, only those are counted that were still on then.
+    Before `auditedSince`, the first sweep, only those are counted that were still on then. `notes` say what
+    amounts of money leave out.
     """
 
     since: Time
@@ -289,6 +312,45 @@ class HistoryAnswer(Answer):
     audited_since: Time | None
     sessions: tuple[LifeRow, ...]
     sums: tuple[SumRow, ...]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
+
+
+class WhatIfRow(OfTarget):
+    """What a disconnect timeout would have meant for a fleet; null for what is not known.
+
+    It would have saved at least `savedSeconds`, and cost at most `lostReturns` of the `returns` their
+    session; null where `verdict` says that what was seen does not tell. That rests on so many `sessions`;
+    `leftOut` are those whose timeline does not tell everything.
+    """
+
+    fleet_name: str
+    present_timeout_seconds: int | None
+    timeout_seconds: int
+    verdict: Verdict
+    saved_seconds: int | None
+    lost_returns: int | None
+    returns: int
+    sessions: int
+    left_out: int
+
+
+class AdviceRow(OfTarget):
+    """What follows for a fleet's disconnect timeout; `timeoutSeconds` is one to set, null without."""
+
+    fleet_name: str
+    timeout_seconds: int | None
+    sentence: str
+
+
+class WhatIfAnswer(Answer):
+    """The answer of `what-if`, by the sessions that ended from `since` to before `until`."""
+
+    since: Time
+    until: Time
+    timeouts: tuple[WhatIfRow, ...]
+    advice: tuple[AdviceRow, ...]
+    notes: tuple[str, ...]
     failures: tuple[Failure, ...]
 
 
@@ -327,6 +389,31 @@ class ExplainAnswer(Answer):
     events: int
     timeline: tuple[EventRow, ...]
     coming: tuple[ComingRow, ...]
+
+
+class Outcome(StrEnum):
+    """What became of a session that was ended; UNKNOWN if AppStream could not be asked in the end."""
+
+    GONE = "GONE"
+    STILL_LISTED = "STILL_LISTED"
+    UNKNOWN = "UNKNOWN"
+
+
+class EndAnswer(OfTarget):
+    """The answer of `end`: AppStream took the call `calledAt`; what became of it was seen at `seenAt`.
+
+    `userId` and `connectionState` are as AppStream listed them just before the call.
+    """
+
+    session_id: str
+    user_id: str
+    stack_name: str
+    fleet_name: str
+    connection_state: str
+    reason: str
+    called_at: Time
+    outcome: Outcome
+    seen_at: Time
 
 
 class PolicyRow(Answer):

@@ -58,6 +58,7 @@ _CONFIG = Config(
     # Eight targets are asked at the same time, and eight days of each.
     max_pool_connections=64,
 )
+_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,23 @@ class Deployment:
             self._clients[service] = self.aws.client(service, config=_CONFIG)  # type: ignore[call-overload]
         return self._clients[service]
 
-    def appstream(self) -> Any:
-        """Return a client of AppStream in the target; raise QuestionError if it is in another account."""
-        account_id = self.target_id.account_id
-        if self.hub and self.hub.account_id != account_id:
+    @property
+    def in_reach(self) -> bool:
+        """Whether AppStream in the target takes the caller's credentials: they are of its account."""
+        return self.hub is None or self.hub.account_id == self.target_id.account_id
+
+    def appstream(self, *, retries: bool = True) -> Any:
+        """Return a client of AppStream in the target; raise QuestionError if it is in another account.
+
+        Without `retries` it makes each call once, whatever comes of it.
+        """
+        if self.hub and not self.in_reach:
             raise QuestionError(
-                f"AppStream in account {account_id} cannot be asked with credentials of "
+                f"AppStream in account {self.target_id.account_id} cannot be asked with credentials of "
                 f"{self.hub.account_id}: leave out --now, and the last sweep tells"
             )
-        return self.aws.client("appstream", region_name=self.target_id.region, config=_CONFIG)
+        config = _CONFIG if retries else _CONFIG.merge(_ONCE)
+        return self.aws.client("appstream", region_name=self.target_id.region, config=config)
 
     def patient_client(self, service: str, seconds: int) -> Any:
         """Return a client that waits so long for an answer."""

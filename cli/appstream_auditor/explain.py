@@ -33,6 +33,25 @@ def explained(
 
     It is named by its id or by the beginning of it.
     """
+    known = known_live(targets, session_id)
+    if known:
+        target, snapshot, found = known
+        return target.named, told_of(snapshot, found, now, target.options)
+    ended = _ended(targets, session_id, now, progress)
+    if ended is None:
+        raise QuestionError(
+            f"no session {session_id} is live, or ended within {targets[0].settings.history_days} days; "
+            "`appstream-auditor sessions` and `history` list ids",
+            Exit.FAULT,
+        )
+    return ended[0], Told(ended[1])
+
+
+def known_live(targets: Sequence[Deployment], session_id: str) -> tuple[Deployment, Snapshot, str] | None:
+    """Return the target that has a live session with this id or beginning, its snapshot, and the whole id.
+
+    Return None if no table knows one. Raise QuestionError if several begin so, or if it looks like a user.
+    """
 
     def live_in(target: Deployment) -> list[tuple[Deployment, Snapshot, str]]:
         snapshot = target.reader.snapshot(target.reader.target_alone())
@@ -43,23 +62,13 @@ def explained(
     known = [each for each in known if each[2] == session_id] or known
     if len(known) > 1:
         raise _ambiguous([each for _, _, each in known], session_id)
-    if known:
-        target, snapshot, found = known[0]
-        return target.named, told_of(snapshot, found, now, target.options)
-    if "@" in session_id:
+    if not known and "@" in session_id:
         raise QuestionError(
             f"{session_id} looks like a user: `appstream-auditor sessions --user {session_id}` and `history "
-            "--user` list the sessions, and explain takes one by its id",
+            "--user` list the sessions, and this command takes one by its id",
             Exit.USAGE,
         )
-    ended = _ended(targets, session_id, now, progress)
-    if ended is None:
-        raise QuestionError(
-            f"no session {session_id} is live, or ended within {targets[0].settings.history_days} days; "
-            "`appstream-auditor sessions` and `history` list ids",
-            Exit.FAULT,
-        )
-    return ended[0], Told(ended[1])
+    return known[0] if known else None
 
 
 def _ambiguous(known: Iterable[str], session_id: str) -> QuestionError:
@@ -132,6 +141,24 @@ def answer_of(target: Named, told: Told, now: datetime) -> ExplainAnswer:
 
 def shown(told: Told, now: datetime, zone: tzinfo | None) -> Iterator[Text]:
     """Show a life in lines."""
+    life = told.life
+    yield from head(told, now, zone)
+    disconnects = "1 disconnect" if life.disconnects == 1 else f"{life.disconnects} disconnects"
+    connected, nobody = (hours(each) or "0h 00m" for each in (life.connected_seconds, life.alone_seconds))
+    yield Text(f"connected {connected}, nobody {nobody}, {disconnects}")
+    yield Text()
+    before = Tone.TOLD
+    for line in story(told, now, zone):
+        if line.tone is Tone.COMING and before is not Tone.COMING:
+            yield Text()
+            yield Text("Next, if nothing happens:", "bold")
+        before = line.tone
+        words = f"{moment(line.at, zone, now):>5}  {line.what:<12}  {line.words}"
+        yield Text(words.rstrip(), STYLES[line.tone])
+
+
+def head(told: Told, now: datetime, zone: tzinfo | None) -> Iterator[Text]:
+    """Show whose session it is, and how it is now or how it ended."""
     life, row, _ = told
     user = f"“{harmless(life.user_id)}”" if life.user_id else "a user that is not known"
     yield Text(f"{user} on stack {harmless(life.scope.stack)}, fleet {harmless(life.scope.fleet)}", "bold")
@@ -146,15 +173,3 @@ def shown(told: Told, now: datetime, zone: tzinfo | None) -> Iterator[Text]:
     yield Text(state_of(told, now, zone))
     for sentence in violations_of(told, now, zone):
         yield Text(harmless(sentence), "red")
-    disconnects = "1 disconnect" if life.disconnects == 1 else f"{life.disconnects} disconnects"
-    connected, nobody = (hours(each) or "0h 00m" for each in (life.connected_seconds, life.alone_seconds))
-    yield Text(f"connected {connected}, nobody {nobody}, {disconnects}")
-    yield Text()
-    before = Tone.TOLD
-    for line in story(told, now, zone):
-        if line.tone is Tone.COMING and before is not Tone.COMING:
-            yield Text()
-            yield Text("Next, if nothing happens:", "bold")
-        before = line.tone
-        words = f"{moment(line.at, zone, now):>5}  {line.what:<12}  {line.words}"
-        yield Text(words.rstrip(), STYLES[line.tone])

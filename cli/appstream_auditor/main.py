@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import botocore
 import click
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from appstream_auditor.answers import (
+    DegradedScope,
     EventRow,
     FaultedFleet,
     HistoryAnswer,
@@ -31,9 +32,19 @@ from appstream_auditor.deployment import Deployment, sign_in
 from appstream_auditor.doctor.findings import DoctorAnswer, FindingRow
 from appstream_auditor.doctor.report import report as doctor_report
 from appstream_auditor.doctor.runner import examine, verdict
+from appstream_auditor.end import end as end_command
 from appstream_auditor.errors import Exit, QuestionError, asking
 from appstream_auditor.explain import answer_of, explained, shown
-from appstream_auditor.history import Asked, Grouping, life_columns, past_of, sum_columns, summed
+from appstream_auditor.history import (
+    Asked,
+    Grouping,
+    life_columns,
+    money_notes,
+    past_of,
+    prices_in,
+    sum_columns,
+    summed,
+)
 from appstream_auditor.parameters import (
     ABANDONED,
     STATES,
@@ -64,6 +75,7 @@ from appstream_auditor.sessions import columns as session_columns
 from appstream_auditor.sessions import from_appstream, from_table, notes_of
 from appstream_auditor.sessions import shown as sessions_shown
 from appstream_auditor.targets import NAMED, Place, place_cells
+from appstream_auditor.what_if import what_if
 from session_auditor import __version__
 from session_auditor.model import Globs
 from session_auditor.stories import moment
@@ -80,7 +92,7 @@ WATCH_SECONDS = 15
 def cli() -> None:
     """Ask the session auditor who is on in AppStream, since when, and until when.
 
-    Commands ask with your own AWS credentials, and change nothing.
+    Commands ask with your own AWS credentials. Only `end` changes anything.
 
     \b
     Exit codes:
@@ -161,7 +173,7 @@ def _sum(rows: Sequence[StatusRow]) -> str:
 
 def _line(row: StatusRow) -> str:
     scopes = "scope" if len(row.degraded) == 1 else "scopes"
-    names = ", ".join(f"{each.stack_name}/{each.fleet_name}" for each in row.degraded[:3])
+    names = ", ".join(map(_degraded, row.degraded[:3]))
     swept = "never swept" if row.swept_seconds_ago is None else f"swept {row.swept_seconds_ago} s ago"
     waiting = f", {row.pending_events} events wait" if row.pending_events else ""
     violating = f"{row.violating} violating, " if row.violating else ""
@@ -170,6 +182,12 @@ def _line(row: StatusRow) -> str:
         f"{len(row.degraded)} degraded {scopes}{f' ({names})' if names else ''}, {swept}{waiting}"
         f"{_fleets(row.faulted_fleets)}"
     )
+
+
+def _degraded(scope: DegradedScope) -> str:
+    # Without a stack, it is the whole target that cannot be read.
+    where = f"{scope.stack_name}/{scope.fleet_name}" if scope.stack_name else "all"
+    return f"{where}: {scope.reason}"
 
 
 def _fleets(faulted: Sequence[FaultedFleet]) -> str:
@@ -312,6 +330,7 @@ def watched(
 @click.option("--until", type=Moment(), help="Its end; now without it.")
 @click.option("--month", help="A whole month instead, such as 2026-03.")
 @click.option("--by", type=click.Choice([each.value for each in Grouping]), help="Sums instead of sessions.")
+@click.option("--prices", "file", type=click.File("rb"), metavar="FILE", help="Prices: sums in money, too.")
 @of_targets
 @asks
 def history(
@@ -324,11 +343,13 @@ def history(
     until: str | None,
     month: str | None,
     by: str | None,
+    file: BinaryIO | None,
 ) -> Exit:
     """List the sessions that were on in a time, or sums of them.
 
     Sums count the sessions that ended in that time, or still live, and the most that were on at once. Hours
-    are as observed: a lower bound. A time is 2026-03-02, 2026-03-02T08:00, today, yesterday, or 7d for a week
+    are as observed: a lower bound. With --prices, sums say what the hours with nobody connected cost, and how
+    much of that was avoidable. A time is 2026-03-02, 2026-03-02T08:00, today, yesterday, or 7d for a week
     ago, in this machine's time zone; 08:00 is today's.
 
     \b
@@ -348,12 +369,13 @@ def history(
     if begin >= end:
         raise click.BadParameter("it has to be before --until", param_hint="--since")
     asked = Asked(begin, end, user, globs(stacks), globs(fleets))
+    prices = prices_in(file, Grouping(by) if by else None) if file else None
 
     def ask(deployment: Deployment) -> tuple[list[LifeRow], list[SumRow], datetime | None]:
-        found, audited_since = past_of(deployment, asked, asked_at, progress)
+        found, audited_since, _ = past_of(deployment, asked, asked_at, progress)
         if by:
             grouping, zone = Grouping(by), question.zone
-            sums = summed(deployment.named, found, asked, grouping, now=asked_at, zone=zone)
+            sums = summed(deployment.named, found, asked, grouping, now=asked_at, zone=zone, prices=prices)
             return [], sums, audited_since
         return [life_row(deployment.named, life) for life in found], [], audited_since
 
@@ -372,10 +394,13 @@ def history(
                 sessions=lives,
                 sums=sums,
                 failures=tuple(failures),
+                notes=money_notes(sums),
             )
             print_json(answer)
         case Output.CSV:
             print_csv(sums, SumRow) if by else print_csv(lives, LifeRow)
+            for note in money_notes(sums):
+                to_errors().print(f"Note: {harmless(note)}")
         case Output.TABLE:
             columns = (
                 sum_columns(sums, Grouping(by), asked_at, question.zone, place=targets.place)
@@ -386,6 +411,8 @@ def history(
             console.print(table(columns, console.width))
             if not by:
                 to_terminal().print(counted(len(lives), "session"), style="dim")
+            for note in money_notes(sums):
+                console.print(harmless(note), style="dim")
             if audited_since and begin < audited_since:
                 at = moment(audited_since, question.zone, asked_at)
                 began = (
@@ -503,4 +530,6 @@ def doctor(question: Question) -> Exit:
     return Exit.OUT_OF_REACH if failures and code is Exit.OK else code
 
 
+cli.add_command(end_command)
 cli.add_command(policies)
+cli.add_command(what_if)

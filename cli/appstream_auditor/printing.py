@@ -100,9 +100,18 @@ def table(columns: Sequence[Column], width: int) -> Table:
     """Return a table without lines that fits the width."""
     shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1))
     kept = fitting([_harmless(column) for column in columns], width)
+    missing = max(0, sum(map(_widest, kept)) + GAP * (len(kept) - 1) - width)
     for column in kept:
+        # Rich would narrow whichever it likes.
+        widest = _widest(column)
+        narrower = min(missing, max(0, widest - ELASTIC_WIDTH)) if column.elastic else 0
+        missing -= narrower
         shown.add_column(
-            column.name, justify="right" if column.right else "left", overflow="ellipsis", no_wrap=True
+            column.name,
+            justify="right" if column.right else "left",
+            overflow="ellipsis",
+            no_wrap=True,
+            max_width=widest - narrower,
         )
     for row in zip(*(column.cells for column in kept), strict=True):
         shown.add_row(*row)

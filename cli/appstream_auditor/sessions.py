@@ -90,7 +90,8 @@ def from_appstream(deployment: Deployment, wanted: Filter, clock: Callable[[], d
             target = replace(target, authentication=AuthenticationMode.BY_TYPE)
     elif wanted.host.startswith("i-"):
         only = {"InstanceId": wanted.host}
-    listing = _listed(deployment, replace(snapshot, target=target), options, only, clock)
+    lister = lister_of(deployment, only)
+    listing = listed(lister, replace(snapshot, target=target), options, clock)
     notes = [
         f"stack {scope.stack}, fleet {scope.fleet} could not be listed: {failure.reason}"
         for scope, failure in sorted(listing.failed.items())
@@ -101,22 +102,29 @@ def from_appstream(deployment: Deployment, wanted: Filter, clock: Callable[[], d
     return Live(deployment.named, found, len(rows), seen, notes, not listing.failed)
 
 
-def _listed(
-    deployment: Deployment,
-    snapshot: Snapshot,
-    options: Options,
-    only: dict[str, str],
-    clock: Callable[[], datetime],
+def lister_of(
+    deployment: Deployment, only: Mapping[str, str], keep_for: timedelta = timedelta()
+) -> SessionLister:
+    """Return what lists a target's sessions with the caller's credentials; raise QuestionError.
+
+    `only` are further parameters of each call. The topology is kept for `keep_for`.
+    """
+    with asking("appstream"):
+        client = deployment.appstream()
+        topology = TopologyReader(client, workers=WORKERS, keep_for=keep_for)
+        return SessionLister(client, topology, workers=WORKERS, user_id=str, only=only)
+
+
+def listed(
+    lister: SessionLister, snapshot: Snapshot, options: Options, clock: Callable[[], datetime]
 ) -> Listing:
+    """Return what AppStream lists now; raise QuestionError."""
     begin = clock()
 
     def time_left() -> float:
         return ASKING_SECONDS - (clock() - begin).total_seconds()
 
     with asking("appstream"):
-        client = deployment.appstream()
-        topology = TopologyReader(client, workers=WORKERS, keep_for=timedelta())
-        lister = SessionLister(client, topology, workers=WORKERS, user_id=str, only=only)
         try:
             return lister.list(snapshot, options, begin, clock, time_left)
         except TopologyError as error:

@@ -120,6 +120,8 @@ class AppStreamBackend(TaggableResourcesMixin, BaseBackend):
         self.calls: Counter[str] = Counter()
         # Nobody has proved whether a call without AuthenticationType shows every session or these alone.
         self.unfiltered_shows_only_api = False
+        # Nor whether a session that has ended is listed for a while, as EXPIRED.
+        self.ended_are_listed = False
 
     def add_scope(self, stack_name: str, fleet: Fleet) -> None:
         """Put a fleet in place and associate it with a stack."""
@@ -178,14 +180,27 @@ class AppStreamBackend(TaggableResourcesMixin, BaseBackend):
     def drain_session_instance(self, session_id: str) -> None:
         """Drain the host of a session, which several may share."""
         self._count_and_fail("drain_session_instance")
-        session = next((each for each in self.sessions.values() if each.session_id == session_id), None)
-        if session is None:
-            raise ResourceNotFoundException(f"Session {session_id} not found")
+        session = self.sessions[self._key(session_id)]
         if self.fleets[session.fleet_name].max_sessions_per_instance is None:
             raise OperationNotPermittedException("Only hosts of multi-session fleets can be drained")
         for each in self.sessions.values():
             if each is session or (each.instance_id and each.instance_id == session.instance_id):
                 each.instance_drain_status = "DRAINING"
+
+    def expire_session(self, session_id: str) -> None:
+        """End a session at once, whoever is connected."""
+        self._count_and_fail("expire_session")
+        key = self._key(session_id)
+        if self.ended_are_listed:
+            self.sessions[key].state = "EXPIRED"
+        else:
+            del self.sessions[key]
+
+    def _key(self, session_id: str) -> str:
+        for key, session in self.sessions.items():
+            if session.session_id == session_id:
+                return key
+        raise ResourceNotFoundException(f"Session {session_id} not found")
 
     def iter_tagged_resources(self) -> Iterator[TaggedResource]:
         """Yield what GetResources answers of AppStream; as there, what was never tagged is left out."""

@@ -8,7 +8,7 @@ from sandbox.appstream.models import AppStreamBackend, Fleet, appstream_backends
 
 
 class AppStreamResponse(BaseResponse):
-    """Answers the four verbs that the auditor calls, and the one that drains a host."""
+    """Answers the four verbs that the auditor calls, and those that drain a host and end a session."""
 
     def __init__(self) -> None:
         super().__init__(service_name="appstream")
@@ -56,6 +56,11 @@ class AppStreamResponse(BaseResponse):
     def drain_session_instance(self) -> ActionResult:
         """Answer DrainSessionInstance."""
         self.backend.drain_session_instance(self._get_param("SessionId"))
+        return ActionResult({})
+
+    def expire_session(self) -> ActionResult:
+        """Answer ExpireSession."""
+        self.backend.expire_session(self._get_param("SessionId"))
         return ActionResult({})
 
     def _fleet(self, fleet: Fleet) -> dict[str, Any]:

@@ -85,3 +85,16 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         console.print(table(COLUMNS, width))
     assert all(len(line) <= width for line in said.get().splitlines())
     assert len(said.get().splitlines()) == 2
+
+
+@given(width=st.integers(ELASTIC_WIDTH + 31, 120))
+def test_only_what_is_elastic_is_narrowed(width: int) -> None:
+    amounts = [Column(name, [f"{name.lower()}-1234"], rank=0, right=True) for name in ("COST", "SAVED")]
+    console = to_terminal()
+    console.width = width
+    with console.capture() as said:
+        console.print(table([*COLUMNS[:1], *amounts], width))
+    header, row = said.get().splitlines()
+    assert row.endswith("  cost-1234  saved-1234")
+    assert header.split() == ["USER", "COST", "SAVED"]
+    assert row.startswith("firstname.lastname@")

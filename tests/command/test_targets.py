@@ -15,7 +15,16 @@ from jsonschema import Draft202012Validator
 
 from appstream_auditor.main import cli
 from sandbox.command import SCHEMAS
-from session_auditor.model import WHOLE_TARGET, EndReason, Gap, Life, Presence, Remembered
+from session_auditor.model import (
+    WHOLE_TARGET,
+    EndReason,
+    Facts,
+    Fleet,
+    Gap,
+    Life,
+    Presence,
+    Remembered,
+)
 from tests.shared.aws import Wire, boto_client
 from tests.shared.history import SCOPE, at, session
 from tests.shared.hub import (
@@ -130,6 +139,7 @@ class TestStatus:
         asked = desk.ask("status")
         assert asked.exit_code == 1
         assert asked.stdout.startswith("6 targets, 2 overdue, 1 degraded: ")
+        assert "1 degraded scope (all: AssumeRole AccessDenied), swept " in asked.stdout
         faults = {
             each["accountId"] + each["region"]: each["faults"] for each in desk.answer("status")["targets"]
         }
@@ -275,6 +285,82 @@ class TestHistory:
             ("office", "eu-west-1", "eve@example.com"),
         ]
         assert desk.ask("history", "--by", "user").stdout.startswith("TARGET")
+
+
+class TestWhatIf:
+    """What other timeouts would have meant, in all targets."""
+
+    # Thirty days of six targets would be many pages.
+    WORDS = ("what-if", "--disconnect-timeout", "15,60", "--since", "2026-03-02")
+
+    @pytest.fixture(autouse=True)
+    def past(self, desk: Desk) -> None:
+        """Who came back after twenty minutes in one account, and was ended after an hour in another."""
+        fleets = Facts({SCOPE.fleet: Fleet(3600)})
+        for account_id in (OFFICE, RENDER):
+            desk.hub.put_facts(target_id(account_id), fleets)
+        back = replace(life("eve", 60), timeline="0s60,600d60,1800r60,3540e60", events=4)
+        desk.hub.put_history(
+            target_id(OFFICE), replace(back, connected_seconds=39 * 60, disconnected_seconds=20 * 60)
+        )
+        gone = replace(life("joe", 81), timeline="0s60,1200d60,4800e60", events=3)
+        desk.hub.put_history(
+            target_id(RENDER), replace(gone, connected_seconds=20 * 60, disconnected_seconds=60 * 60)
+        )
+        desk.hub.put_history(target_id(LONELY), life("old", 60))
+
+    def test_each_target_for_itself(self, desk: Desk) -> None:
+        found = desk.answer(*self.WORDS)
+        assert [
+            (row["accountId"], row["timeoutSeconds"], row["verdict"], row["savedSeconds"], row["lostReturns"])
+            for row in found["timeouts"]
+        ] == [
+            (RENDER, 900, "JUDGED", 44 * 60, 0),
+            (RENDER, 3600, "AS_NOW", None, None),
+            (OFFICE, 900, "JUDGED", 4 * 60, 1),
+            (OFFICE, 3600, "AS_NOW", None, None),
+            (LONELY, 900, "NO_SESSION", None, None),
+            (LONELY, 3600, "NO_SESSION", None, None),
+        ]
+        assert [(row["accountId"], row["timeoutSeconds"]) for row in found["advice"]] == [
+            (RENDER, 900),
+            (OFFICE, None),
+            (LONELY, None),
+        ]
+        assert found["notes"][0].startswith("1 of 3 sessions left out, because not all is known")
+
+    def test_a_column_names_the_target_and_so_does_the_advice(self, desk: Desk) -> None:
+        lines = desk.ask(*self.WORDS).stdout.splitlines()
+        assert lines[0].split() == [
+            "TARGET",
+            "FLEET",
+            "NOW",
+            "TIMEOUT",
+            "SAVED",
+            "LOST",
+            "RETURNS",
+            "SESSIONS",
+        ]
+        assert (
+            "render-farm eu-west-1 cad: 15 min instead of 60 min would have saved 0h 44m or more, and lost "
+            "no return (by 1 session and 0 returns, which is little to go by)"
+        ) in lines
+
+    def test_some_accounts_fleets_and_times(self, desk: Desk) -> None:
+        def sessions(*words: str) -> list[tuple[str, int]]:
+            found = desk.answer(*self.WORDS, *words)["timeouts"]
+            return [(row["accountId"], row["sessions"]) for row in found][::2]
+
+        assert sessions("--account", "office") == [(OFFICE, 1)]
+        assert sessions("--fleet", "!c*") == []
+        assert sessions("--since", "2026-03-02T09:10Z") == [(RENDER, 1)]
+        assert sessions("--until", "2026-03-02T09:10Z", "--account", "*e*") == [(OFFICE, 1)]
+
+    def test_as_csv_with_what_has_to_be_said_beside_it(self, desk: Desk) -> None:
+        asked = desk.ask(*self.WORDS, "-o", "csv")
+        first, *_ = csv.DictReader(io.StringIO(asked.stdout))
+        assert (first["fleetName"], first["savedSeconds"], first["leftOut"]) == ("cad", "2640", "0")
+        assert "Note: SAVED is at least, LOST at most" in asked.stderr
 
 
 class TestExplain:

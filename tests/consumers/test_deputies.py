@@ -16,7 +16,7 @@ def resources(consumer: str, kind: str) -> dict[str, dict[str, Any]]:
     return {name: each["Properties"] for name, each in template["Resources"].items() if each["Type"] == kind}
 
 
-@pytest.mark.parametrize("consumer", ["jira", "servicenow", "pagerduty"])
+@pytest.mark.parametrize("consumer", ["jira", "servicenow", "pagerduty", "user-mail"])
 class TestDeputies:
     """What a service may do for this account, it may do for this account alone."""
 

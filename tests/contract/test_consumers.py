@@ -118,9 +118,10 @@ def has(detail_type: str, path: tuple[str, ...]) -> bool:
     for name in path[1:]:
         if "$ref" in part:
             part = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
-        if name not in part.get("properties", {}):
+        # Of tags there is a field for each name in TagKeys.
+        part = part.get("properties", {}).get(name) or part.get("additionalProperties") or {}
+        if not part:
             return False
-        part = part["properties"][name]
     return True
 
 
@@ -285,10 +286,10 @@ class TestTemplates:
         own = re.compile(r"/appstream-session-auditor/[^/]+/bus-name")
         assert all(own.fullmatch(each) for each in named), named
 
+    # What `validate --lint` finds, cfn-lint has found by then: `make lint` comes first.
     @pytest.mark.parametrize("template", [NOTIFIER, *CONSUMERS], ids=name_of)
-    @pytest.mark.parametrize("command", [("validate",), ("validate", "--lint")], ids=" ".join)
-    def test_sam_takes_it(self, template: Path, command: tuple[str, ...]) -> None:
-        run(SAM, *command, "--template", template)
+    def test_sam_takes_it(self, template: Path) -> None:
+        run(SAM, "validate", "--template", template)
 
     # What has a function is built by tests/consumers, which looks at the package as well.
     @pytest.mark.parametrize(

@@ -178,6 +178,17 @@ def test_a_host_is_drained_for_all_who_are_on_it(service: Any, state: appstream.
     assert code_of(service.drain_session_instance, SessionId="gone") == "ResourceNotFoundException"
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["it vanishes", "it is listed as expired"])
+def test_a_session_is_ended(service: Any, state: appstream.AppStreamBackend, *, listed: bool) -> None:
+    state.ended_are_listed = listed
+    state.sessions = {name: StreamingSession(name, name, "office", "cad") for name in ("alice", "bruno")}
+    service.expire_session(SessionId="bruno")
+    found = service.describe_sessions(StackName="office", FleetName="cad")["Sessions"]
+    states = {each["Id"]: each["State"] for each in found}
+    assert states == {"alice": "ACTIVE"} | ({"bruno": "EXPIRED"} if listed else {})
+    assert code_of(service.expire_session, SessionId="gone") == "ResourceNotFoundException"
+
+
 @pytest.fixture
 def tagging(service: Any) -> Any:
     """The tagging service, where AppStream is; moto's own, which asks ours."""

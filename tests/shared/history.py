@@ -13,6 +13,7 @@ from session_auditor.model import (
     Facts,
     Failure,
     Fleet,
+    Life,
     Listing,
     Options,
     Scope,
@@ -24,6 +25,7 @@ from session_auditor.model import (
 )
 from session_auditor.plan import plan_sessions, plan_target
 from session_auditor.policies import NO_DOCUMENT, Document
+from session_auditor.timeline import life_of
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 TARGET = TargetId("aws", "123456789012", "eu-west-1")
@@ -52,13 +54,14 @@ def session(connection: str = CONNECTED, session_id: str = "s-1", **fields: Any)
 
 @dataclass
 class History:
-    """A target, its snapshot, and every event so far."""
+    """A target, its snapshot, every event so far, and the lives that are over."""
 
     options: Options = PATIENT
     timeout: int | None = 3600
     policies: Document = NO_DOCUMENT
     snapshot: Snapshot = field(default_factory=Snapshot)
     events: list[Event] = field(default_factory=list)
+    over: list[Life] = field(default_factory=list)
 
     def observe(
         self,
@@ -87,6 +90,8 @@ class History:
             events += outbox[len(waiting) :]
             if remembered is None or remembered.ending:
                 del stored[session_id]
+                if remembered and remembered.ending:
+                    self.over.append(life_of(remembered, remembered.ending.before))
             else:
                 stored[session_id] = Stored(remembered, (), 1)
         events += target.outbox[len(self.snapshot.outbox) :]

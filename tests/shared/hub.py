@@ -6,7 +6,7 @@ from datetime import timedelta
 from session_auditor import table as layout
 from session_auditor.directory import Branch, Member
 from session_auditor.hub import Hub
-from session_auditor.model import Life, Remembered, Stored, Target, TargetId
+from session_auditor.model import Facts, Life, Remembered, Stored, Target, TargetId
 from session_auditor.table import StoredTarget
 from tests.shared.history import TARGET, at
 from tests.shared.table import Table
@@ -52,6 +52,12 @@ class HubTable:
         """Put a session that ended."""
         assert life.end
         self.table.put(self._layout(which).put_history(life, life.end, NOW)["Put"]["Item"])
+
+    def put_facts(self, which: TargetId, facts: Facts) -> None:
+        """Put what is known of the fleets of a target."""
+        _, puts = self._layout(which).put_facts(facts)
+        for each in puts:
+            self.table.put(each["Put"]["Item"])
 
     def spoil(self, which: TargetId) -> None:
         """Make a target's item unreadable."""

@@ -11,15 +11,17 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import botocore
 import botocore.client
 import pytest
 import time_machine
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import ReadTimeoutError
 
 from sandbox.cloud import ROOT
-from session_auditor.auditors import RENEWED_BEFORE_THE_END
+from session_auditor.auditors import GIVEN_UP_AFTER, RENEWED_BEFORE_THE_END
 from session_auditor.messages import Message, read_message
 from tests.shared.aws import Context, client_error
 from tests.shared.history import START
@@ -40,6 +42,7 @@ class Organisation:
         self.calls: list[tuple[str, str, str]] = []
         self.roles: list[dict[str, Any]] = []
         self.fails: dict[tuple[str, str], str] = {}
+        self.hangs: set[tuple[str, str]] = set()
         self.states: dict[str, str] = {}
         self.bus: list[dict[str, Any]] = []
         below = vars(botocore.client.BaseClient)["_make_api_call"]
@@ -52,6 +55,8 @@ class Organisation:
             code = self.fails.get((account, operation))
             if code:
                 raise client_error(code, operation)
+            if (account, operation) in self.hangs:
+                return below(client, operation, parameters)
             answer = getattr(self, f"answer_{botocore.xform_name(operation)}", None)
             return answer(account, parameters) if answer else below(client, operation, parameters)
 
@@ -267,10 +272,30 @@ def test_all_targets_share_their_connections(
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
     container = new_container(monkeypatch, TAG_KEYS="team")
-    ask(container, *SPOKES, (SPOKE, "us-east-1"), (HUB, REGION))
+    ask(container, *SPOKES, (SPOKE, "us-east-1"), (HUB, "us-east-1"))
     assert {"DescribeSessions", "GetResources"} < used.keys()
     assert len(set.union(*used.values())) == 1
     assert organisation.asked(OTHER, "DescribeSessions")
+
+
+@pytest.mark.parametrize("seconds", ["1", "5", "60"])
+def test_a_target_that_hangs_is_given_up(
+    organisation: Organisation, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    """AppStream takes the connection and never answers, however long the settings would wait."""
+    waited: list[float] = []
+
+    def urlopen(pool: HTTPConnectionPool, *_: object, **__: object) -> NoReturn:
+        assert isinstance(pool.timeout.read_timeout, int)
+        waited.append(pool.timeout.read_timeout)
+        raise ReadTimeoutError(pool, "/", "no answer")
+
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", urlopen)
+    monkeypatch.setattr("time.sleep", waited.append)
+    container = new_container(monkeypatch, API_TIME_LIMIT=seconds)
+    organisation.hangs.add((SPOKE, "DescribeStacks"))
+    assert ask(container, *SPOKES) == {"FAILED": 1, "COMPLETED": 1}
+    assert sum(waited) <= GIVEN_UP_AFTER
 
 
 def test_the_sessions_of_many_targets_are_not_all_kept(

@@ -960,12 +960,19 @@ def test_a_deadline_in_the_past_is_nothing_left() -> None:
     assert at(601) - at(600) == timedelta(minutes=1)
 
 
-class TestFleetType:
-    """The type of a session's fleet is for the history alone: no session is written for it."""
+class TestFleet:
+    """What a session's fleet is is for the history alone: no session is written for it."""
 
     @staticmethod
-    def listed(minute: float, fleet_type: str, connection: str = CONNECTED) -> Listing:
-        facts = Facts({SCOPE.fleet: Fleet(3600, fleet_type)})
+    def listed(
+        minute: float,
+        fleet_type: str,
+        connection: str = CONNECTED,
+        instance_type: str = "",
+        sessions: int = 0,
+    ) -> Listing:
+        fleet = Fleet(3600, fleet_type, instance_type, max_sessions=sessions)
+        facts = Facts({SCOPE.fleet: fleet})
         return Listing(at(minute), at(minute), {"s-1": session(connection)}, frozenset([SCOPE]), facts=facts)
 
     def test_a_quiet_sweep_writes_no_session_for_it(self) -> None:
@@ -983,6 +990,26 @@ class TestFleetType:
         assert (transition.before.fleet_type, transition.after.fleet_type) == ("ON_DEMAND", "ALWAYS_ON")
         (unknown,) = compare(history.snapshot, self.listed(2, "", AWAY), PATIENT).transitions
         assert unknown.after.fleet_type == "ON_DEMAND"
+
+    @pytest.mark.parametrize(
+        ("said", "kept"),
+        [
+            pytest.param(("", 0), ("stream.standard.large", 4), id="what is not known leaves what was"),
+            pytest.param(("", 9), ("stream.standard.large", 4), id="a part of it, too"),
+            pytest.param(("stream.compute.large", 8), ("stream.compute.large", 8), id="another instance"),
+            pytest.param(("stream.compute.large", 0), ("stream.compute.large", 0), id="of one session"),
+        ],
+    )
+    def test_an_instance_and_its_sessions_are_said_together(
+        self, said: tuple[str, int], kept: tuple[str, int]
+    ) -> None:
+        history = History()
+        history.observe(0)
+        fleet = Fleet(3600, "ALWAYS_ON", "stream.standard.large", max_sessions=4)
+        history.observe(1, session(), facts=Facts({SCOPE.fleet: fleet}))
+        listing = self.listed(2, "ALWAYS_ON", AWAY, *said)
+        (transition,) = compare(history.snapshot, listing, PATIENT).transitions
+        assert (transition.after.instance_type, transition.after.max_sessions) == kept
 
 
 @pytest.mark.parametrize(

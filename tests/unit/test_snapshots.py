@@ -376,25 +376,39 @@ class TestClear:
         assert snapshots.load(at(9)) == snapshot
 
     @pytest.mark.parametrize(
-        ("told", "kept"),
+        ("told", "fleet", "kept"),
         [
             pytest.param(
                 {"instance_id": "i-1"},
-                {"userId": "jane.doe@example.com", "authenticationType": "SAML", "instanceId": "i-1"},
+                {"instance_type": "stream.standard.large", "max_sessions": 4},
+                {
+                    "userId": {"S": "jane.doe@example.com"},
+                    "authenticationType": {"S": "SAML"},
+                    "instanceId": {"S": "i-1"},
+                    "instanceType": {"S": "stream.standard.large"},
+                    "maxSessionsPerInstance": {"N": "4"},
+                },
                 id="all that is known",
             ),
             pytest.param(
-                {"user_id": "", "authentication_type": ""}, {}, id="what is not known has no attribute"
+                {"user_id": "", "authentication_type": ""}, {}, {}, id="what is not known has no attribute"
             ),
         ],
     )
     def test_an_ended_session_moves_to_history_in_one_step(
-        self, table: Table, snapshots: Snapshots, wire: Wire, told: dict[str, str], kept: dict[str, str]
+        self,
+        *,
+        table: Table,
+        snapshots: Snapshots,
+        wire: Wire,
+        told: dict[str, str],
+        fleet: dict[str, Any],
+        kept: dict[str, dict[str, str]],
     ) -> None:
         snapshot = committed(snapshots, "s-1")
         remembered = snapshot.sessions["s-1"].remembered
         expired = session(AWAY, state="EXPIRED", **told)
-        facts = Facts({"cad": Fleet(3600, "ON_DEMAND")})
+        facts = Facts({"cad": Fleet(3600, "ON_DEMAND", **fleet)})
         listing = Listing(at(31), at(31), {"s-1": expired}, frozenset([SCOPE]), facts=facts)
         (ended,) = compare(snapshot, listing, PATIENT).transitions
         events = tuple(session_events(ended, Occasion(TARGET, "sweep", at(31), facts, Options())))
@@ -410,7 +424,7 @@ class TestClear:
             "pk": {"S": "HISTORY#123456789012#eu-west-1#2026-03-02"},
             "sk": {"S": "2026-03-02T08:31:00Z#s-1"},
             "sessionId": {"S": "s-1"},
-            **{name: {"S": text} for name, text in kept.items()},
+            **kept,
             "stackName": {"S": "office"},
             "fleetName": {"S": "cad"},
             "fleetType": {"S": "ON_DEMAND"},

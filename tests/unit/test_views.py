@@ -35,6 +35,7 @@ from session_auditor.views import (
     Sums,
     by_hour,
     coming,
+    grouped,
     levels,
     live,
     once,
@@ -239,13 +240,12 @@ def test_every_hour_has_its_own_peak(found: list[Life], since: datetime, minutes
 
 @given(found=lives, by=st.sampled_from(By))
 def test_sums_lose_nothing(found: list[Life], by: By) -> None:
-    result = sums(found, by, START, UTC)
-    assert list(result) == sorted(result)
-    assert sum(each.lives for each in result.values()) == len(found)
-    for field in ("connected_seconds", "alone_seconds"):
-        assert sum(getattr(each, field) for each in result.values()) == sum(
-            getattr(life, field) for life in found
-        )
+    groups = grouped(found, by, START, UTC)
+    assert list(groups) == sorted(groups)
+    result = [sums(each) for each in groups.values()]
+    assert sum(each.lives for each in result) == len(found)
+    for field in ("connected_seconds", "alone_seconds", "never_connected_seconds"):
+        assert sum(getattr(each, field) for each in result) == sum(getattr(life, field) for life in found)
 
 
 def test_a_life_belongs_to_the_local_day_of_its_end() -> None:
@@ -263,13 +263,11 @@ def test_a_life_belongs_to_the_local_day_of_its_end() -> None:
     alive = replace(late, end=None)
     now = datetime(2026, 3, 31, 21, 0, tzinfo=UTC)
     zone = ZoneInfo("Europe/Berlin")
-    assert sums([late, alive], By.DAY, now, zone) == {
-        "2026-03-31": Sums(1, 60, 30),
-        "2026-04-01": Sums(1, 60, 30),
-    }
-    assert list(sums([late, alive], By.MONTH, now, zone)) == ["2026-03", "2026-04"]
-    assert sums([late], By.USER, now, zone) == {"ann": Sums(1, 60, 30)}
-    assert list(sums([late], By.FLEET, now, zone)) == ["cad"]
+    assert grouped([late, alive], By.DAY, now, zone) == {"2026-03-31": [alive], "2026-04-01": [late]}
+    assert list(grouped([late, alive], By.MONTH, now, zone)) == ["2026-03", "2026-04"]
+    assert list(grouped([late], By.USER, now, zone)) == ["ann"]
+    assert list(grouped([late], By.FLEET, now, zone)) == ["cad"]
+    assert sums([late, alive]) == Sums(2, 120, 60, 20)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # the next: what is let go has to be made or read again.
 TARGETS_KEPT = 200
 SESSIONS_KEPT = 20_000
+# Seconds after which a target that hangs is given up: it is tried twice, and must not take the time of many.
+GIVEN_UP_AFTER, TRIES = 15, 2
 # A role assumes another for an hour at most (IAM, "role chaining"); no sweep lasts as long as what is left.
 RENEWED_BEFORE_THE_END = timedelta(minutes=20)
 USED_BEFORE_THE_END = timedelta(minutes=2)
@@ -115,7 +117,8 @@ class Auditors:
         self._connections: Any = None
         self._others: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         region = settings.target_region
-        self.own = self._auditor(settings.target_account_id, region, self._lister(region, OWN, attempts=4))
+        own = self._lister(region, OWN, one_of_many=False)
+        self.own = self._auditor(settings.target_account_id, region, own)
 
     def of(self, account_id: str, region: str, now: datetime) -> Auditor:
         """Return the auditor of a target, which lists nothing while the account does not let the hub in."""
@@ -130,8 +133,7 @@ class Auditors:
             kept = self._without_access(kept, account_id, region, MALFORMED)
         else:
             if kept is None or kept.credentials is not credentials:
-                # A target that hangs must not take the time of many.
-                lister = self._lister(region, credentials, attempts=2)
+                lister = self._lister(region, credentials, one_of_many=True)
                 kept = _Kept(self._with(lister, kept, account_id, region), credentials)
         self._others[account_id, region] = kept
         while len(self._others) > TARGETS_KEPT or (
@@ -174,26 +176,32 @@ class Auditors:
         snapshots = Snapshots(self._dynamodb, table, reader)
         return Auditor(lister, policies, snapshots, publisher, target, settings.options)
 
-    def _lister(self, region: str, credentials: Credentials, *, attempts: int) -> SessionLister:
+    def _lister(self, region: str, credentials: Credentials, *, one_of_many: bool) -> SessionLister:
+        """Return what lists a target; one of many is given up sooner, and shares their connections."""
         settings = self._settings
-        keys = credentials.keys
+        attempts, seconds = (TRIES, GIVEN_UP_AFTER // TRIES) if one_of_many else (4, settings.api_time_limit)
+        seconds = min(seconds, settings.api_time_limit)
+        patient = self._config.merge(Config(connect_timeout=seconds, read_timeout=seconds))
         # AppStream publishes no rate, and others need some of it: this mode finds out how much there is.
-        gentle = self._config.merge(Config(retries={"mode": "adaptive", "max_attempts": attempts}))
+        gentle = patient.merge(Config(retries={"mode": "adaptive", "max_attempts": attempts}))
+        keys = credentials.keys
         appstream = self._aws.client("appstream", region_name=region, config=gentle, **keys)
-        self._share_connections(appstream)
+        if one_of_many:
+            self._share_connections(appstream)
         tags = None
         if settings.tag_keys:
             client = self._aws.client(
                 "resourcegroupstaggingapi", region_name=region, config=self._once_more, **keys
             )
-            self._share_connections(client)
+            if one_of_many:
+                self._share_connections(client)
             tags = TagReader(client, settings.tag_keys)
         keep_for = timedelta(minutes=settings.topology_minutes)
         topology = TopologyReader(appstream, tags, workers=settings.workers, keep_for=keep_for)
         return SessionLister(appstream, topology, workers=settings.workers, user_id=self._user_id)
 
     def _share_connections(self, client: Any) -> None:
-        """Have the clients of all targets use the same connections.
+        """Have the clients of all targets but the own use the same connections.
 
         Each would keep some of its own: 200 targets more than the 1,024 files that a function may open, and a
         megabyte each. A new connection takes more time than to list an empty target.

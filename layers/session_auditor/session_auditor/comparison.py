@@ -278,9 +278,19 @@ def _timeout(before: Remembered, listing: Listing) -> int | None:
 
 
 def _with_fleet(after: Remembered, listing: Listing) -> Remembered:
-    """Note the type of its fleet, for the history alone: no session is written for it."""
-    known = listing.facts.fleet(after.session.scope.fleet).type
-    return replace(after, fleet_type=known) if known and known != after.fleet_type else after
+    """Note what its fleet is, for the history alone: no session is written for it."""
+    known = listing.facts.fleet(after.session.scope.fleet)
+    fleet_type = known.type or after.fleet_type
+    # How many sessions an instance takes is said together with what kind of instance it is.
+    said = known if known.instance_type else after
+    instance_type, max_sessions = said.instance_type, said.max_sessions
+    if (fleet_type, instance_type, max_sessions) == (
+        after.fleet_type,
+        after.instance_type,
+        after.max_sessions,
+    ):
+        return after
+    return replace(after, fleet_type=fleet_type, instance_type=instance_type, max_sessions=max_sessions)
 
 
 def _draining(since: datetime | None, session: Session, listing: Listing) -> datetime | None:

@@ -264,9 +264,11 @@ class Remembered:
     `outbox_full` marks one that lasts until its events are published: it can commit nothing meanwhile.
     `unlisted_since` is when the last sweep began that listed it, while its type is refused; or when it last
     changed, if an older release has left it alone since.
-    `user_id_hashed` is None where the form of the user id tells. `fleet_type` is as AppStream named it when
-    the session last changed. `timeline` holds its events in short. `draining_since` is when its host was
-    first seen draining, None while it is not. `violations` are open, by policy and threshold.
+    `user_id_hashed` is None where the form of the user id tells. `fleet_type`, `instance_type` and
+    `max_sessions` are what AppStream said of its fleet when the session last changed; "" and 0 stand for what
+    is not known, and `max_sessions` is 0 on a fleet with one session an instance, too. `timeline` holds its
+    events in short. `draining_since` is when its host was first seen draining, None while it is not.
+    `violations` are open, by policy and threshold.
     """
 
     session: Session
@@ -293,6 +295,8 @@ class Remembered:
     timeline: Timeline = ""
     draining_since: Time | None = None
     violations: tuple[Violation, ...] = ()
+    instance_type: str = ""
+    max_sessions: Count = 0
 
 
 class Deadline(NamedTuple):
@@ -318,8 +322,9 @@ class Change(NamedTuple):
 class Life:
     """A session from its first observation to its end, as people ask for it; `end` is None while it lives.
 
-    It ended between `ended_after` and `end`. Seconds are as observed, a lower bound. `events` counts those of
-    which `timeline` tells, and those that it leaves out.
+    It ended between `ended_after` and `end`. Seconds are as observed, a lower bound. `max_sessions` is how
+    many an instance of its fleet takes; 0 stands for one, or not known. `events` counts those of which
+    `timeline` tells, and those that it leaves out.
     """
 
     session_id: str
@@ -333,6 +338,8 @@ class Life:
     instance_id: str = ""
     authentication_type: str = ""
     fleet_type: str = ""
+    instance_type: str = ""
+    max_sessions: int = 0
     connected_seconds: int = 0
     disconnected_seconds: int = 0
     never_connected_seconds: int = 0

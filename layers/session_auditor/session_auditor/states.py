@@ -48,6 +48,8 @@ NAMES = {
     "timeline": "t",
     "draining_since": "dn",
     "violations": "v",
+    "instance_type": "it",
+    "max_sessions": "ms",
     # Session
     "id": "i",
     "scope": "sc",

@@ -329,6 +329,7 @@ class Table:
             "instanceId": life.instance_id,
             "authenticationType": life.authentication_type,
             "fleetType": life.fleet_type,
+            "instanceType": life.instance_type,
             "timeline": life.timeline,
         }
         # DynamoDB refuses an empty text as the key of an index: the session would stay among the live ones.
@@ -340,6 +341,8 @@ class Table:
             "disconnects": life.disconnects,
             "events": life.events,
         }
+        if life.max_sessions:
+            numbers["maxSessionsPerInstance"] = life.max_sessions
         return self._kept_aside(texts, numbers, now)
 
     def read_history(self, item: Item) -> Life:
@@ -362,6 +365,8 @@ class Table:
                 instance_id=texts.get("instanceId", ""),
                 authentication_type=texts.get("authenticationType", ""),
                 fleet_type=texts.get("fleetType", ""),
+                instance_type=texts.get("instanceType", ""),
+                max_sessions=_number(item.get("maxSessionsPerInstance", _ZERO)),
                 connected_seconds=_number(item["connectedSeconds"]),
                 disconnected_seconds=_number(item["disconnectedSeconds"]),
                 never_connected_seconds=_number(item.get("neverConnectedSeconds", _ZERO)),

@@ -117,6 +117,8 @@ def life_of(remembered: Remembered, until: datetime) -> Life:
         instance_id=session.instance_id,
         authentication_type=session.authentication_type,
         fleet_type=remembered.fleet_type,
+        instance_type=remembered.instance_type,
+        max_sessions=remembered.max_sessions,
         connected_seconds=usage.connected,
         disconnected_seconds=usage.disconnected,
         never_connected_seconds=usage.never_connected,

@@ -377,24 +377,31 @@ class By(StrEnum):
 
 
 class Sums(NamedTuple):
-    """How many lives, and the seconds with somebody connected and with nobody."""
+    """How many lives, the seconds with somebody connected and with nobody, of these before anybody was."""
 
     lives: int
     connected_seconds: int
     alone_seconds: int
+    never_connected_seconds: int
 
 
-def sums(lives: Iterable[Life], by: By, now: datetime, zone: tzinfo | None) -> Mapping[str, Sums]:
-    """Return the sums by user, by fleet, or by the day or month in that time zone (None: this machine's)."""
-    gathered: defaultdict[str, Sums] = defaultdict(lambda: Sums(0, 0, 0))
+def sums(lives: Sequence[Life]) -> Sums:
+    """Return the sums of lives."""
+    return Sums(
+        len(lives),
+        sum(life.connected_seconds for life in lives),
+        sum(life.alone_seconds for life in lives),
+        sum(life.never_connected_seconds for life in lives),
+    )
+
+
+def grouped(
+    lives: Iterable[Life], by: By, now: datetime, zone: tzinfo | None
+) -> Mapping[str, Sequence[Life]]:
+    """Return lives by user, by fleet, or by the day or month in that time zone (None: this machine's)."""
+    gathered: defaultdict[str, list[Life]] = defaultdict(list)
     for life in lives:
-        name = _name(life, by, now, zone)
-        known = gathered[name]
-        gathered[name] = Sums(
-            known.lives + 1,
-            known.connected_seconds + life.connected_seconds,
-            known.alone_seconds + life.alone_seconds,
-        )
+        gathered[_name(life, by, now, zone)].append(life)
     return dict(sorted(gathered.items()))
 
 

@@ -1,0 +1,1 @@
+"""Mails users before their sessions end."""
