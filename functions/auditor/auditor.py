@@ -24,7 +24,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from session_auditor import __version__
-from session_auditor.auditors import Auditors
+from session_auditor.auditors import ENDED_CREDENTIALS, Auditors
 from session_auditor.errors import PoliciesError, SnapshotError
 from session_auditor.messages import VOID_AFTER, Message, read_message
 from session_auditor.preview import ANSWER
@@ -117,6 +117,8 @@ def sweep_target(message: Message, request_id: str, time_left: Callable[[], floa
     except SnapshotError as error:
         logger.warning("not swept, its next message tries again", reason=str(error))
         return "NOT_SWEPT"
+    if not ENDED_CREDENTIALS.isdisjoint(summary.failures.values()):
+        auditors.forget_credentials(message.account_id)
     if not summary.quiet:
         report(summary)
         # So that what waits, is refused or cannot be read raises its alarm, whichever target it is of.

@@ -1,4 +1,4 @@
-"""The Lambda function that asks, once a minute, for the sweeps of every target that is due within the minute.
+"""The Lambda function that asks, once a minute, for the sweeps of every target that is due in the next one.
 
 It is the only place with a clock and an environment. It sweeps nothing itself: the auditor takes the messages
 from the queue, each when it is due.
@@ -7,7 +7,7 @@ from the queue, each when it is due.
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -87,16 +87,18 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def minute_of(event: Mapping[str, Any]) -> datetime:
-    """Return when the minute begins that is asked for: the time of the schedule, whenever it was kept.
+    """Return when the minute begins that is asked for: the one after that for which the schedule asks.
 
-    So the minutes of two invocations neither overlap nor leave a second out. Who asks by hand means this one.
+    A schedule is kept within a minute (EventBridge Scheduler, "Schedule types"), and what is due before it is
+    kept would come late. The minutes of two invocations neither overlap nor leave a second out. Who asks by
+    hand means the minute from now on.
     """
     at = now()
     try:
         scheduled = datetime.fromisoformat(event["scheduledTime"]).astimezone(UTC)
     except (LookupError, TypeError, ValueError):
-        scheduled = at.replace(second=0)
-    return scheduled if abs(at - scheduled) <= VOID_AFTER else at.replace(second=0)
+        return at
+    return scheduled + timedelta(minutes=1) if abs(at - scheduled) <= VOID_AFTER else at
 
 
 def due_messages(tempos: Mapping[TargetId, Tempo], begin: datetime) -> list[Message]:

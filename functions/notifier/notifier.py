@@ -39,8 +39,9 @@ CONNECT_SECONDS, ANSWER_SECONDS = 2, 5
 MESSAGE_SECONDS = 30
 # Slack takes a message a second, Teams four (their documentation); what is posted sooner has to wait longer.
 PACE = {Channel.SLACK: 1.0, Channel.TEAMS: 0.25}
-# A channel that takes some messages is busy and not down: it is tried again sooner.
-FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT_WHEN_BUSY = 5, 300, 90
+# A channel that takes some messages is busy and not down: it is tried again sooner. The first wait is short,
+# as two containers may meet at Slack, which takes a message a second.
+FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT_WHEN_BUSY = 2, 300, 90
 GIVEN_UP_AFTER = 3600
 # The most that SendMessageBatch and ChangeMessageVisibilityBatch take (API reference).
 ENTRIES_LIMIT = 10

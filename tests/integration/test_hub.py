@@ -72,7 +72,7 @@ def test_each_change_in_ten_accounts_and_two_regions_is_told_once(cloud: LocalCl
         told.update((each["detail"]["metadata"]["eventId"], each) for each in hub.told())
         return not once(kind, *well) - kinds(told.values())
 
-    # The first minute is asked for by hand; by the next one the schedule is thub.
+    # The first minute is asked for by hand; by the next one the schedule is there.
     cloud.client("lambda").invoke(FunctionName=hub.stack.outputs["DispatcherFunctionName"])
     wait_for(are_known, 180, "the accounts that let the hub in to be swept")
     begins("alice", *ACCOUNTS)(hub)

@@ -34,7 +34,8 @@ class World:
     that ever stood in a parameter, as whoever wrote them meant them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, account_id: str = ACCOUNT_ID, region: str = REGION) -> None:
+        self._arn = f"arn:aws:appstream:{region}:{account_id}"
         self.tags: dict[tuple[str, str], dict[str, str]] = {}
         self.parameters: dict[str, str] = {}
         self.documents: dict[str, Mapping[str, Any]] = {}
@@ -46,14 +47,14 @@ class World:
 
     def stack(self, name: str, *fleets: str) -> None:
         """Add a stack that these fleets serve."""
-        self.stacks[name] = {"Name": name, "Arn": f"arn:aws:appstream:{REGION}:{ACCOUNT_ID}:stack/{name}"}
+        self.stacks[name] = {"Name": name, "Arn": f"{self._arn}:stack/{name}"}
         self.associations[name] = list(fleets)
 
     def fleet(self, name: str, *stacks: str, disconnect_timeout: int | None = 900, **attributes: Any) -> None:
         """Add or change a fleet, and let it serve the stacks."""
         self.fleets[name] = {
             "Name": name,
-            "Arn": f"arn:aws:appstream:{REGION}:{ACCOUNT_ID}:fleet/{name}",
+            "Arn": f"{self._arn}:fleet/{name}",
             "State": "RUNNING",
             "MaxUserDurationInSeconds": 57600,
             "InstanceType": "stream.standard.medium",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import time_machine
 from botocore.client import BaseClient
@@ -128,6 +128,13 @@ class Run:
         return max(0, int((self.deadline - self.cloud.clock.now) * 1000))
 
 
+class Service(Protocol):
+    """Whoever carries out the operations of an API."""
+
+    def call(self, operation: str, params: Mapping[str, Any], /) -> dict[str, Any]:
+        """Carry out one; raise AwsError."""
+
+
 class Clock:
     """The one true time, and what the machine that has the floor takes it for."""
 
@@ -171,7 +178,7 @@ class Cloud:
         self.eventbridge.buses.add(bus)
         self.tagging = Tagging(self.world, self._fails)
         self.parameters = Parameters(self.world, self._fails)
-        self.services: Mapping[str, AppStream | DynamoDB | EventBridge | Parameters | Tagging] = {
+        self.services: Mapping[str, Service] = {
             "appstream": self.appstream,
             "dynamodb": self.dynamodb,
             "events": self.eventbridge,

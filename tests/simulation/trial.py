@@ -54,7 +54,9 @@ from tests.simulation.policies import Document
 
 ROOT = Path(__file__).parents[2]
 HANDLER = ROOT / "functions/auditor/auditor.py"
-PARTITION = f"TARGET#{ACCOUNT_ID}#{REGION}"
+TARGETS = "TARGET#"
+PARTITION = f"{TARGETS}{ACCOUNT_ID}#{REGION}"
+OWN = TargetId("aws", ACCOUNT_ID, REGION)
 TARGET_ITEM, SCOPES, FLEETS, POLICIES_ITEM, SESSION = "TARGET", "SCOPES", "FLEETS", "POLICIES", "SESSION#"
 ENVIRONMENT = {
     "TABLE_NAME": "table",
@@ -84,6 +86,8 @@ POLICIES = "/policies"
 NUMBERS = {2: "two", 3: "three"}
 # Stands among the numbers of sweeps for the world.
 WORLD = -1
+# Stands among the calls where an account that does not let the hub in would be listed.
+NO_ACCESS = "ListNothing"
 
 # What this process has tried; conftest prints the sums.
 TALLY: Counter[str] = Counter()
@@ -121,7 +125,7 @@ class InTurn:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let whoever is called work in turn, and print to our own stream."""
     with (
         redirect_stdout(_PRINTED),
@@ -133,7 +137,7 @@ def _one_thread() -> Iterator[None]:
 
 _REAL_SESSION = boto3.Session
 # Takes a quarter of the time of a world at random, and is the same for every container.
-_core = cache(botocore.session.get_session)
+core = cache(botocore.session.get_session)
 
 
 @cache
@@ -142,7 +146,7 @@ def _code() -> CodeType:
 
 
 @cache
-def _client(service: str) -> Any:
+def client_of(service: str) -> Any:
     make: Callable[..., Any] = _REAL_SESSION(region_name=REGION).client
     client = make(service, aws_access_key_id="test", aws_secret_access_key="test")
     client.get_paginator = cache(client.get_paginator)
@@ -156,7 +160,7 @@ class _Session:
         pass
 
     def client(self, service: str, **_: Any) -> Any:
-        return _client(service)
+        return client_of(service)
 
     def get_partition_for_region(self, _: str) -> str:
         return "aws"
@@ -178,9 +182,23 @@ class Told:
     timeouts: Mapping[str, int] = field(default_factory=dict)
     reading: Reading = field(default_factory=Reading)
 
+    def learn(self, run: Run) -> None:
+        """Add what a sweep was told."""
+        whole = [call for call in run.calls if call.operation == "DescribeFleets" and call.answer]
+        if whole and "NextToken" not in (whole[-1].answer or {}):
+            told = Digest(0)
+            _timeouts(told, whole)
+            self.timeouts = told.timeouts
+        self.stacks, self.fleets = _stacks_and_fleets(run)
+        reading = _reading(run)
+        if reading.fleets is not None:
+            self.reading = reading
+
 
 class Container:
     """One warm execution environment of the function."""
+
+    session: Callable[..., Any] = _Session
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
@@ -188,8 +206,8 @@ class Container:
         self.app.__file__ = str(HANDLER)
         with (
             patch.dict(os.environ, environment),
-            patch.object(boto3, "Session", _Session),
-            patch.object(botocore.session, "get_session", _core),
+            patch.object(boto3, "Session", self.session),
+            patch.object(botocore.session, "get_session", core),
             redirect_stdout(_PRINTED),
         ):
             sys.modules["auditor"] = self.app
@@ -216,7 +234,7 @@ class Container:
         """Let Lambda call the handler; what it printed is kept on the run, too."""
         _PRINTED.seek(0)
         _PRINTED.truncate()
-        with _one_thread():
+        with one_thread():
             self.handle(run)
         run.printed = _PRINTED.getvalue()
 
@@ -231,15 +249,7 @@ class Container:
             run.result = self.app.handler(self.event(run), run)
         except (Exception, Died) as error:  # noqa: BLE001 - Lambda reports whatever the handler raises
             run.error = error
-        whole = [call for call in run.calls if call.operation == "DescribeFleets" and call.answer]
-        if whole and "NextToken" not in (whole[-1].answer or {}):
-            told = Digest(0)
-            _timeouts(told, whole)
-            self.told.timeouts = told.timeouts
-        self.told.stacks, self.told.fleets = _stacks_and_fleets(run)
-        reading = _reading(run)
-        if reading.fleets is not None:
-            self.told.reading = reading
+        self.told.learn(run)
 
 
 @dataclass
@@ -251,10 +261,16 @@ class Trial:
     rules: Rules = field(default_factory=Rules)
     runs: list[Run] = field(default_factory=list)
     users: set[str] = field(default_factory=set)
+    target: TargetId = OWN
     container: Container | None = None
     spare: list[Container] = field(default_factory=list)
     # What the last history was made of: what it knew of each run, and the sweep that was told, if any.
     _told: list[tuple[Hashable, Sweep | None]] = field(default_factory=list)
+
+    @property
+    def partition(self) -> str:
+        """The partition of the target's snapshot."""
+        return f"{TARGETS}{self.target.account_id}#{self.target.region}"
 
     def sweep(self, *faults: Fault, skew: float = 0.0) -> Run:
         """Make one sweep in the warm container; one that died takes its container with it."""
@@ -277,7 +293,7 @@ class Trial:
         """Return what the function answers to whom asks what policies would tell of."""
         run = self._invocation()
         container = self.container or self._fresh()
-        with self.cloud.floor(run), _one_thread():
+        with self.cloud.floor(run), one_thread():
             return container.app.handler({"preview": document}, run)
 
     def together(
@@ -301,7 +317,7 @@ class Trial:
             if change is not None or not is_looking(operation):
                 hub.switch(operation)
 
-        with _one_thread():
+        with one_thread():
             self.cloud.hook = wait_for_turn
             try:
                 going = {
@@ -344,7 +360,7 @@ class Trial:
         def go_on() -> None:
             if self.cloud.clock.now >= run.deadline and not sweep.dead:
                 run.dead = True
-            with _one_thread():
+            with one_thread():
                 self._go_on(run, sweep)
             if sweep.dead:
                 self.spare.append(container)
@@ -504,7 +520,7 @@ class Trial:
         if not any(run.skew for run in self.runs):
             # Where clocks differ, what was observed later may bear an earlier time; its number tells.
             invariants.published_in_order(published)
-        apart = invariants.refused(table, PARTITION)
+        apart = invariants.refused(table, self.partition)
         if apart:
             published = invariants.in_order_of_sight([*published, *apart])
         invariants.one_id_per_transition(published)
@@ -517,15 +533,15 @@ class Trial:
             invariants.nothing_names_a_user(run.printed, self.users, "what was printed")
             invariants.nothing_names_a_user(str(run.error), self.users, "an exception")
         if settled:
-            invariants.outbox_is_empty(table, PARTITION)
+            invariants.outbox_is_empty(table, self.partition)
             invariants.published_is_committed(published, self.committed_events())
             invariants.published_is_expected(published, Oracle(self.history()))
-            invariants.snapshot_is_world(table, PARTITION, SESSION, self.in_view())
+            invariants.snapshot_is_world(table, self.partition, SESSION, self.in_view())
             invariants.lives_are_kept(published, self.kept())
 
     def kept(self) -> Mapping[str, list[list[tuple[Any, ...]]]]:
         """Return what the table keeps of each session's lives, as people who ask for one are shown it."""
-        layout = Table("table", TargetId("aws", ACCOUNT_ID, REGION), timedelta(days=90))
+        layout = Table("table", self.target, timedelta(days=90))
         found: dict[str, list[list[tuple[Any, ...]]]] = defaultdict(list)
         partitions = self.cloud.dynamodb.tables["table"].partitions
         # Those that are over come first, in the order of their ends.
@@ -533,7 +549,7 @@ class Trial:
             for sort, item in sorted(partitions[name].items()):
                 if name.startswith("HISTORY#"):
                     life = layout.read_history(item)
-                elif name == PARTITION and sort.startswith(SESSION):
+                elif name == self.partition and sort.startswith(SESSION):
                     remembered = layout.read_session(item).remembered
                     life = life_of(remembered, remembered.presence_since)
                 else:
@@ -914,7 +930,7 @@ def _written(call: Call) -> Iterator[str]:
         bodies = [body for action in call.params["TransactItems"] for body in action.values()]
     for body in bodies:
         key = body.get("Item") or body["Key"]
-        if key["pk"]["S"] == PARTITION:
+        if key["pk"]["S"].startswith(TARGETS):
             yield key["sk"]["S"]
 
 
@@ -933,6 +949,8 @@ def _listed(told: Digest, calls: Sequence[Call]) -> None:
             stack = call.params["StackName"]
             told.fleets.setdefault(stack, set()).update(answer.get("Names", []))
             told.unread[stack] = call.error or ("DEADLINE" if "NextToken" in answer else "")
+        elif call.operation == NO_ACCESS:
+            told.stacks_problem = call.error
     _timeouts(told, [call for call in calls if call.operation == "DescribeFleets"])
     _sessions(told, [calls[number] for number in sessions])
     # A scope that was refused for good is looked up again.

@@ -219,6 +219,28 @@ def test_credentials_are_of_the_account_and_renewed_before_they_end(
     assert timedelta(hours=1) - RENEWED_BEFORE_THE_END > 30 * MINUTE
 
 
+@pytest.mark.parametrize(
+    ("account", "code", "roles"),
+    [
+        pytest.param(SPOKE, "ExpiredTokenException", 2, id="ended"),
+        pytest.param(SPOKE, "UnrecognizedClientException", 2, id="of a role that was made anew"),
+        pytest.param(SPOKE, "AccessDeniedException", 1, id="good, and not enough"),
+        # Lambda renews the function's own.
+        pytest.param(HUB, "ExpiredTokenException", 0, id="the function's own"),
+    ],
+)
+def test_credentials_that_aws_calls_ended_are_asked_for_anew(
+    container: ModuleType, organisation: Organisation, account: str, code: str, roles: int
+) -> None:
+    target = (account, "us-east-1")
+    organisation.fails[account, "DescribeStacks"] = code
+    assert ask(container, target) == {"FAILED": 1}
+    organisation.fails.clear()
+    organisation.clock.shift(MINUTE)
+    assert ask(container, target) == {"COMPLETED": 1}
+    assert len(organisation.roles) == roles
+
+
 def test_clients_are_kept_for_the_targets_of_lately(
     container: ModuleType, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

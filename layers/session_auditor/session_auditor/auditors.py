@@ -44,6 +44,9 @@ GIVEN_UP_AFTER, TRIES = 15, 2
 # A role assumes another for an hour at most (IAM, "role chaining"); no sweep lasts as long as what is left.
 RENEWED_BEFORE_THE_END = timedelta(minutes=20)
 USED_BEFORE_THE_END = timedelta(minutes=2)
+# What AWS answers to credentials that ended before they said, or whose role was made anew ("Common Errors" of
+# the API references).
+ENDED_CREDENTIALS = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
 # What a spoke's CloudTrail shows.
 ROLE_SESSION_NAME = "session-auditor"
 # The reason why a target cannot be read begins so, if its account does not let the hub in.
@@ -138,6 +141,11 @@ class Auditors:
         ):
             self._others.popitem(last=False)
         return kept.auditor
+
+    def forget_credentials(self, account_id: str) -> None:
+        """Have the next sweep of an account ask for new ones; the function's own are Lambda's to renew."""
+        if account_id != self.own.target_id.account_id:
+            self._credentials.pop(account_id, None)
 
     def _sessions(self) -> int:
         """Return how many sessions are kept in memory of the targets that are not the own."""
