@@ -91,6 +91,7 @@ def sweep_targets(
     fails here.
     """
     outcomes: Counter[str] = Counter()
+    begun = False
     for record in records:
         message = read_message(record.get("body"))
         if message is None:
@@ -100,9 +101,10 @@ def sweep_targets(
         if now() - message.due > VOID_AFTER:
             outcomes["VOID"] += 1
             continue
-        if time_left() < SWEEP_MARGIN:
+        if begun and time_left() < SWEEP_MARGIN:
             outcomes["NO_TIME"] += 1
             continue
+        begun = True
         with logger.append_context_keys(account=message.account_id, region=message.region):
             outcomes[sweep_target(message, request_id, time_left)] += 1
     # Nothing is tried again: by then it would be void.
@@ -171,7 +173,7 @@ def preview(event: dict[str, Any], time_left: Callable[[], float]) -> dict[str, 
 def report(summary: Summary) -> None:
     """Log the summary."""
     if summary.outcome is Outcome.FAILED:
-        logger.error("stacks cannot be read, nothing was listed; the function needs appstream:DescribeStacks")
+        logger.error("nothing was listed: AppStream cannot be asked, or a role not be assumed")
     for scope, reason in list(summary.failures.items())[:FAILURES_LOGGED]:
         logger.warning("scope not covered", stackName=scope.stack, fleetName=scope.fleet, reason=reason)
     for what, reason in list(summary.topology_unread.items())[:FAILURES_LOGGED]:

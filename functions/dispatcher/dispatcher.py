@@ -82,8 +82,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     }
     messages = due_messages(tempos, begin)
     unsent = send(messages, time_left)
-    discover(directory, time_left)
-    return report(swept, tempos, len(messages), unsent)
+    directory = discover(directory, time_left)
+    unlisted = [parent for parent in wants.parents if parent not in directory]
+    return report(swept, tempos, len(messages), unsent, unlisted)
 
 
 def minute_of(event: Mapping[str, Any]) -> datetime:
@@ -148,29 +149,34 @@ def send_batch(messages: Iterable[Message]) -> Counter[str]:
     return refused + Counter(each["Code"] for each in failed if not each["SenderFault"])
 
 
-def discover(directory: Directory, time_left: Callable[[], float]) -> None:
-    """List the accounts below the parents for which it is time, and keep what is found."""
+def discover(directory: Directory, time_left: Callable[[], float]) -> Directory:
+    """List the accounts below the parents for which it is time; return what is kept from now on."""
     due = parents_due(wants, directory, now())
     if not due:
-        return
+        return directory
     try:
         organizations = Organizations(organizations_client())
     except (ClientError, BotoCoreError) as error:
         logger.warning("role for Organizations not assumed", reason=error_code(error))
-        return
+        return directory
     found = dict(directory)
     for parent in due:
         listed = organizations.accounts_below(parent, time_left)
         if listed.reason or not listed.accounts:
             reason = listed.reason or "NO_ACTIVE_ACCOUNT"
             logger.warning("accounts not listed, the last good list stays", parent=parent, reason=reason)
+            if parent not in directory and not listed.accounts:
+                continue
         found[parent] = merge(directory.get(parent), listed, now())
         if directory.get(parent) is None or found[parent].members.keys() != directory[parent].members.keys():
             logger.info("accounts changed", parent=parent, accounts=len(found[parent].members))
     try:
-        hub.keep(found)
+        if found != directory:
+            hub.keep(found)
     except SnapshotError as error:
         logger.warning("accounts not kept, they are listed again", reason=error.reason)
+        return directory
+    return found
 
 
 def organizations_client() -> "OrganizationsClient":
@@ -194,8 +200,12 @@ def report(
     tempos: Mapping[TargetId, Tempo],
     messages: int,
     unsent: Counter[str],
+    unlisted: Sequence[str],
 ) -> dict[str, Any]:
-    """Log and count what was done, and which targets were not swept when they should have been."""
+    """Log and count what was done, and which targets were not swept when they should have been.
+
+    A parent whose accounts nobody knows counts as one that is overdue.
+    """
     at = now()
     overdue = [
         (target, why_overdue(known))
@@ -211,25 +221,28 @@ def report(
         logger.error("sweeps not asked for, the next minute makes up for it", errorCodes=dict(unsent))
     if overdue:
         logger.error("targets overdue", targets=said(overdue), more=max(0, len(overdue) - TARGETS_LOGGED))
+    if unlisted:
+        logger.error("nothing is known of the accounts below", parents=unlisted)
     if slow:
         logger.warning(
             "targets swept less often: a sweep takes more than half the interval",
             targets=said(slow),
             more=max(0, len(slow) - TARGETS_LOGGED),
         )
+    late = len(overdue) + len(unlisted)
     answer = {
         "version": __version__,
         "targets": len(tempos),
         "messages": messages,
         "unsent": unsent.total(),
-        "overdue": len(overdue),
+        "overdue": late,
         "paces": {
             pace.value: count for pace, count in Counter(each.pace for each in tempos.values()).items()
         },
     }
     logger.info("dispatched", extra=answer)
     metrics.add_metric(name="TargetsSwept", unit=MetricUnit.Count, value=len(swept) - len(overdue))
-    metrics.add_metric(name="TargetsOverdue", unit=MetricUnit.Count, value=len(overdue))
+    metrics.add_metric(name="TargetsOverdue", unit=MetricUnit.Count, value=late)
     metrics.flush_metrics()
     return answer
 

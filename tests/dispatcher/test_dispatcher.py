@@ -309,6 +309,30 @@ class TestDiscovery:
             assert (line["parent"], line["reason"]) == (UNIT, "AccessDeniedException")
             assert "jane.doe" not in here.log.getvalue()
 
+    def test_a_parent_of_which_nothing_is_known_is_overdue(self, post: Posts) -> None:
+        """Without targets none would be overdue, and nobody would hear of it."""
+        with post(TARGETS=UNIT) as here:
+            here.wire.answers["ListAccountsForParent"] = raising(client_error("AccessDeniedException"))
+            for _ in range(3):
+                answer = here.minute()
+                assert (answer["targets"], answer["overdue"]) == (0, 1)
+            (line, *_) = here.said("nothing is known of the accounts below")
+            assert line["parents"] == [UNIT]
+            self.lists(here, A)
+            assert here.minute()["overdue"] == 0
+
+    def test_a_failed_list_takes_no_place(self, post: Posts) -> None:
+        """What an earlier list left, if only a newer release can read it, stays."""
+        with post(TARGETS=UNIT) as here:
+            hub = Hub(here.table.dynamodb, "sessions", OWN)
+            hub.keep({UNIT: Branch({A: Member("a")}, START)})
+            (item,) = here.table.items("HUB#")
+            newer = item | {"schema": {"N": "2"}}
+            here.table.dynamodb.put_item(TableName="sessions", Item=newer)
+            here.wire.answers["ListAccountsForParent"] = raising(client_error("AccessDeniedException"))
+            here.minute()
+            assert here.table.items("HUB#") == [newer]
+
     def test_who_left_is_dropped_after_two_lists(self, post: Posts) -> None:
         with post(TARGETS=UNIT) as here:
             self.lists(here, A, B)

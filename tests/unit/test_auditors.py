@@ -15,13 +15,14 @@ from typing import Any, NoReturn
 
 import botocore
 import botocore.client
+import moto.core.config
 import pytest
 import time_machine
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ReadTimeoutError
 
 from sandbox.cloud import ROOT
-from session_auditor.auditors import GIVEN_UP_AFTER, RENEWED_BEFORE_THE_END
+from session_auditor.auditors import GIVEN_UP_AFTER, RENEWED_BEFORE_THE_END, TRIES
 from session_auditor.messages import Message, read_message
 from tests.shared.aws import Context, client_error
 from tests.shared.history import START
@@ -43,6 +44,7 @@ class Organisation:
         self.roles: list[dict[str, Any]] = []
         self.fails: dict[tuple[str, str], str] = {}
         self.hangs: set[tuple[str, str]] = set()
+        self.silent_fleet = ""
         self.states: dict[str, str] = {}
         self.bus: list[dict[str, Any]] = []
         below = vars(botocore.client.BaseClient)["_make_api_call"]
@@ -55,7 +57,8 @@ class Organisation:
             code = self.fails.get((account, operation))
             if code:
                 raise client_error(code, operation)
-            if (account, operation) in self.hangs:
+            silent = self.silent_fleet and parameters.get("FleetName") == self.silent_fleet
+            if silent or (account, operation) in self.hangs:
                 return below(client, operation, parameters)
             answer = getattr(self, f"answer_{botocore.xform_name(operation)}", None)
             return answer(account, parameters) if answer else below(client, operation, parameters)
@@ -278,24 +281,119 @@ def test_all_targets_share_their_connections(
     assert organisation.asked(OTHER, "DescribeSessions")
 
 
-@pytest.mark.parametrize("seconds", ["1", "5", "60"])
-def test_a_target_that_hangs_is_given_up(
-    organisation: Organisation, monkeypatch: pytest.MonkeyPatch, seconds: str
-) -> None:
+class Running(Context):
+    """An invocation whose time goes by."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds, "auditor")
+        self._end = datetime.now(UTC) + timedelta(seconds=seconds)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self._end - datetime.now(UTC)).total_seconds() * 1000)
+
+
+class TestTargetsThatHang:
     """AppStream takes the connection and never answers, however long the settings would wait."""
-    waited: list[float] = []
 
-    def urlopen(pool: HTTPConnectionPool, *_: object, **__: object) -> NoReturn:
-        assert isinstance(pool.timeout.read_timeout, int)
-        waited.append(pool.timeout.read_timeout)
-        raise ReadTimeoutError(pool, "/", "no answer")
+    @pytest.fixture
+    def waited(self, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Traveller) -> list[float]:
+        """What was waited for, in seconds; the clock goes on by it."""
+        waited: list[float] = []
 
-    monkeypatch.setattr(HTTPConnectionPool, "urlopen", urlopen)
-    monkeypatch.setattr("time.sleep", waited.append)
-    container = new_container(monkeypatch, API_TIME_LIMIT=seconds)
-    organisation.hangs.add((SPOKE, "DescribeStacks"))
-    assert ask(container, *SPOKES) == {"FAILED": 1, "COMPLETED": 1}
-    assert sum(waited) <= GIVEN_UP_AFTER
+        def wait(seconds: float) -> None:
+            waited.append(seconds)
+            clock.shift(seconds)
+
+        def urlopen(pool: HTTPConnectionPool, *_: object, **__: object) -> NoReturn:
+            assert isinstance(pool.timeout.read_timeout, int)
+            wait(pool.timeout.read_timeout)
+            raise ReadTimeoutError(pool, "/", "no answer")
+
+        # moto answers what it knows, and would answer this, too.
+        passes = {"services": [], "urls": [r"https://appstream2.*"]}
+        monkeypatch.setitem(moto.core.config.default_user_config["core"], "passthrough", passes)
+        monkeypatch.setattr(HTTPConnectionPool, "urlopen", urlopen)
+        monkeypatch.setattr("time.sleep", wait)
+        return waited
+
+    @pytest.mark.parametrize("seconds", ["1", "5", "60"])
+    def test_its_stacks(
+        self, organisation: Organisation, monkeypatch: pytest.MonkeyPatch, waited: list[float], seconds: str
+    ) -> None:
+        container = new_container(monkeypatch, API_TIME_LIMIT=seconds)
+        organisation.hangs.add((SPOKE, "DescribeStacks"))
+        assert ask(container, *SPOKES) == {"FAILED": 1, "COMPLETED": 1}
+        assert TRIES <= sum(waited) <= GIVEN_UP_AFTER
+
+    def test_whatever_is_asked_of_it(
+        self, organisation: Organisation, monkeypatch: pytest.MonkeyPatch, waited: list[float]
+    ) -> None:
+        """What is known of it makes it hang no longer; it is degraded as one, and recovers as one."""
+        names = [f"cad{number}" for number in range(9)]
+        monkeypatch.setattr(organisation, "answer_list_associated_fleets", lambda *_: {"Names": names})
+        container = new_container(monkeypatch)
+        minutes(container, organisation, 2, (SPOKE, REGION))
+        organisation.told()
+        operations = ("DescribeStacks", "DescribeFleets", "ListAssociatedFleets", "DescribeSessions")
+        organisation.hangs |= {(SPOKE, operation) for operation in operations}
+        for _ in range(12):
+            waited.clear()
+            assert ask(container, *SPOKES) == {"FAILED": 1, "COMPLETED": 1}
+            assert 0 < sum(waited) <= GIVEN_UP_AFTER
+            organisation.clock.shift(MINUTE)
+        organisation.hangs.clear()
+        minutes(container, organisation, 2, (SPOKE, REGION))
+        assert [told for told in organisation.told() if told[0] == SPOKE] == [
+            (SPOKE, "Degraded"),
+            (SPOKE, "Recovered"),
+        ]
+
+    def test_one_scope_of_it(
+        self, organisation: Organisation, monkeypatch: pytest.MonkeyPatch, waited: list[float]
+    ) -> None:
+        """Where others answer, only the one that does not is left out."""
+        names = [f"cad{number}" for number in range(9)]
+        monkeypatch.setattr(organisation, "answer_list_associated_fleets", lambda *_: {"Names": names})
+        organisation.silent_fleet = names[4]
+        container = new_container(monkeypatch)
+        assert ask(container, (SPOKE, REGION)) == {"COMPLETED": 1}
+        assert waited
+        assert organisation.asked(SPOKE, "DescribeSessions") >= len(names)
+
+    def test_the_own_one_leaves_time_to_commit(
+        self, organisation: Organisation, monkeypatch: pytest.MonkeyPatch, waited: list[float]
+    ) -> None:
+        container = new_container(monkeypatch)
+        container.handler({}, Context(50, "auditor"))
+        organisation.clock.shift(MINUTE)
+        operations = ("DescribeStacks", "DescribeFleets", "ListAssociatedFleets")
+        organisation.hangs |= {(HUB, operation) for operation in operations}
+        organisation.clock.shift(5 * MINUTE)
+        assert container.handler({}, Running(50))["outcome"] == "COMPLETED"
+        assert 25 < sum(waited) < 45
+
+
+def test_the_first_message_is_always_taken(container: ModuleType) -> None:
+    """However short SweepTimeLimit is: to leave it out would be to sweep never."""
+    records = [
+        {"messageId": str(number), "body": Message(*target, datetime.now(UTC)).text}
+        for number, target in enumerate(SPOKES)
+    ]
+    answer = container.handler({"Records": records}, Context(14, "auditor"))
+    assert answer["outcomes"] == {"COMPLETED": 1, "NO_TIME": 1}
+
+
+def test_credentials_whose_end_cannot_be_read_are_not_kept(
+    container: ModuleType, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"AccessKeyId": f"ASIA{SPOKE}", "SecretAccessKey": "secret", "SessionToken": "token"}
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            organisation, "answer_assume_role", lambda *_: {"Credentials": keys | {"Expiration": None}}
+        )
+        assert ask(container, (SPOKE, REGION)) == {"FAILED": 1}
+    organisation.clock.shift(MINUTE)
+    assert ask(container, (SPOKE, REGION)) == {"COMPLETED": 1}
 
 
 def test_the_sessions_of_many_targets_are_not_all_kept(

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypedDict
 
 import boto3
@@ -46,7 +47,9 @@ RENEWED_BEFORE_THE_END = timedelta(minutes=20)
 USED_BEFORE_THE_END = timedelta(minutes=2)
 # What AWS answers to credentials that ended before they said, or whose role was made anew ("Common Errors" of
 # the API references).
-ENDED_CREDENTIALS = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
+ENDED_CREDENTIALS = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
+)
 # What a spoke's CloudTrail shows.
 ROLE_SESSION_NAME = "session-auditor"
 # The reason why a target cannot be read begins so, if its account does not let the hub in.
@@ -136,10 +139,14 @@ class Auditors:
                 lister = self._lister(region, credentials, one_of_many=True)
                 kept = _Kept(self._with(lister, kept, account_id, region), credentials)
         self._others[account_id, region] = kept
-        while len(self._others) > TARGETS_KEPT or (
-            len(self._others) > 1 and self._sessions() > SESSIONS_KEPT
-        ):
+        if len(self._others) > TARGETS_KEPT:
             self._others.popitem(last=False)
+        kept_sessions = self._sessions()
+        for each in self._others.values():
+            if kept_sessions <= SESSIONS_KEPT:
+                break
+            kept_sessions -= each.auditor.snapshots.sessions_kept
+            each.auditor.snapshots.forget()
         return kept.auditor
 
     def forget_credentials(self, account_id: str) -> None:
@@ -179,11 +186,11 @@ class Auditors:
     def _lister(self, region: str, credentials: Credentials, *, one_of_many: bool) -> SessionLister:
         """Return what lists a target; one of many is given up sooner, and shares their connections."""
         settings = self._settings
-        attempts, seconds = (TRIES, GIVEN_UP_AFTER // TRIES) if one_of_many else (4, settings.api_time_limit)
+        tries, seconds = (TRIES, GIVEN_UP_AFTER // TRIES) if one_of_many else (5, settings.api_time_limit)
         seconds = min(seconds, settings.api_time_limit)
         patient = self._config.merge(Config(connect_timeout=seconds, read_timeout=seconds))
         # AppStream publishes no rate, and others need some of it: this mode finds out how much there is.
-        gentle = patient.merge(Config(retries={"mode": "adaptive", "max_attempts": attempts}))
+        gentle = patient.merge(Config(retries={"mode": "adaptive", "total_max_attempts": tries}))
         keys = credentials.keys
         appstream = self._aws.client("appstream", region_name=region, config=gentle, **keys)
         if one_of_many:
@@ -197,8 +204,17 @@ class Auditors:
                 self._share_connections(client)
             tags = TagReader(client, settings.tag_keys)
         keep_for = timedelta(minutes=settings.topology_minutes)
-        topology = TopologyReader(appstream, tags, workers=settings.workers, keep_for=keep_for)
-        return SessionLister(appstream, topology, workers=settings.workers, user_id=self._user_id)
+        longest = GIVEN_UP_AFTER if one_of_many else inf
+        topology = TopologyReader(
+            appstream, tags, workers=settings.workers, keep_for=keep_for, longest=longest
+        )
+        return SessionLister(
+            appstream,
+            topology,
+            workers=settings.workers,
+            user_id=self._user_id,
+            one_of_many=one_of_many,
+        )
 
     def _share_connections(self, client: Any) -> None:
         """Have the clients of all targets but the own use the same connections.
@@ -233,7 +249,8 @@ class Auditors:
             aws_secret_access_key=given["SecretAccessKey"],
             aws_session_token=given["SessionToken"],
         )
-        return Credentials(keys, given["Expiration"])
+        # What is no time is found out here, before it is kept.
+        return Credentials(keys, given["Expiration"].astimezone(UTC))
 
     @cached_property
     def _sts(self) -> "STSClient":

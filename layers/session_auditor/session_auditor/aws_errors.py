@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ProxyConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 from botocore.parsers import ResponseParserError
 
 from session_auditor.errors import SnapshotError
@@ -29,6 +38,17 @@ MALFORMED_ERRORS = (
     ValueError,
 )
 MALFORMED = "MALFORMED_ANSWER"
+_SILENCE = frozenset(
+    error.__name__
+    for error in (
+        ConnectionClosedError,
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        ProxyConnectionError,
+        ReadTimeoutError,
+        SSLError,
+    )
+)
 
 
 def error_code(error: ClientError | BotoCoreError) -> str:
@@ -37,6 +57,11 @@ def error_code(error: ClientError | BotoCoreError) -> str:
         code = error.response.get("Error", {}).get("Code")
         return code[:128] if isinstance(code, str) and code.isprintable() else "ClientError"
     return type(error).__name__
+
+
+def is_silence(code: str) -> bool:
+    """Return whether an error, by its code, is one of botocore's that nothing answered."""
+    return code in _SILENCE
 
 
 def is_refusal(error: ClientError | BotoCoreError) -> bool:

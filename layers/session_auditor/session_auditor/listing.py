@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from botocore.utils import parse_timestamp
 
-from session_auditor.aws_errors import MALFORMED
-from session_auditor.errors import CutShortError
+from session_auditor.aws_errors import MALFORMED, is_silence
+from session_auditor.errors import CutShortError, TopologyError
 from session_auditor.model import (
     AuthenticationMode,
     AuthenticationType,
@@ -71,6 +71,7 @@ class SessionLister:
         workers: int,
         user_id: Callable[[str], str],
         only: Mapping[str, str] = _NOTHING,
+        one_of_many: bool = False,
     ) -> None:
         # Made once, for thousands of scopes, and when it is needed: no cold start waits for it.
         self._paginator: Callable[[Any], Any] = cache(client.get_paginator)
@@ -78,6 +79,7 @@ class SessionLister:
         self._workers = workers
         self._user_id = user_id
         self._only = only
+        self._one_of_many = one_of_many
 
     def list(
         self,
@@ -89,15 +91,27 @@ class SessionLister:
     ) -> Listing:
         """List every scope, side by side, until `time_left()` seconds are used up.
 
-        Raises TopologyError when the stacks cannot be read. A scope that fails, for whatever reason, costs
-        its own coverage only.
+        Raises TopologyError when the stacks cannot be read, and where others wait also when nothing answers.
+        A scope that fails, for whatever reason, costs its own coverage only.
         """
         topology = self.topology.read(snapshot, options, begin, time_left)
         types, asked_for = _authentication_types(snapshot, options)
         is_gone = self.topology.look_up_again(begin, time_left)
 
+        silence: Failure | None = None
+        answered = not self._one_of_many
+
         def list_scope(scope: Scope) -> Paged[_ScopeListing]:
-            return self._list_scope(scope, types, options, is_gone, time_left)
+            nonlocal silence, answered
+            if silence and not answered:
+                # As long as nothing has answered, all would hang as the first ones did.
+                return _ScopeListing(failure=silence)
+            result = yield from self._list_scope(scope, types, options, is_gone, time_left)
+            if result.failure and is_silence(result.failure.reason) and not any(result.sessions.values()):
+                silence = result.failure
+            else:
+                answered = True
+            return result
 
         # By turns, a sweep that is short of time may list every scope by half: the one before tells.
         gaps = snapshot.target.gaps if snapshot.target else ()
@@ -106,6 +120,8 @@ class SessionLister:
         )
         order = _in_order(topology.scopes, snapshot)
         results = side_by_side(list_scope, order, time_left, workers=self._workers, turns=in_time)
+        if silence and not answered:
+            raise TopologyError(silence.reason)
         failed = dict(topology.failed)
         gone: set[Scope] = set()
         sessions: dict[str, Session] = {}

@@ -60,6 +60,10 @@ class Snapshots:
         """How many sessions are kept from one sweep to the next."""
         return len(self._kept.sessions) if self._kept else 0
 
+    def forget(self) -> None:
+        """Keep nothing; the next sweep reads it again."""
+        self._kept = None
+
     def load(self, now: datetime) -> Snapshot:
         """Return the snapshot, as it is in the table.
 

@@ -15,8 +15,8 @@ from session_auditor.model import WHOLE_TARGET, AuthenticationMode, Target, Targ
 
 # Seconds.
 MINUTE = 60
-# A slow target is asked no less often, so that a missed sweep opens no hole by itself.
-SLOWEST = 180
+# A slow target is asked no less often: a missed sweep and a long one stay within the minutes of a hole.
+SLOWEST = 120
 # Of a target without sessions, or that cannot be read, for a day: below the five minutes of a hole.
 IDLE = 240
 COMMON_MULTIPLE = 720

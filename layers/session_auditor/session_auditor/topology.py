@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
 from session_auditor.aws_errors import MALFORMED, MALFORMED_ERRORS
@@ -82,13 +83,20 @@ class TopologyReader:
     """Reads the topology, and keeps it in a warm container for `keep_for`."""
 
     def __init__(
-        self, client: "AppStreamClient", tags: TagReader | None = None, *, workers: int, keep_for: timedelta
+        self,
+        client: "AppStreamClient",
+        tags: TagReader | None = None,
+        *,
+        workers: int,
+        keep_for: timedelta,
+        longest: float = inf,
     ) -> None:
         # Each is made when it is needed: no cold start waits for it.
         self._paginator: Callable[[Any], Any] = cache(client.get_paginator)
         self._tags = tags
         self._workers = workers
         self._keep_for = keep_for
+        self._longest = longest
         # Replaced as they are read, never changed.
         self._stacks: _Read[frozenset[str]] | None = None
         self._associated: Mapping[str, _Read[frozenset[str]]] = {}
@@ -101,9 +109,10 @@ class TopologyReader:
 
         Half of the time belongs to the sessions: what is not read by then stays as it was, and the scopes
         that the table knows stand in for what was never read. None counts as vanished until it was read.
-        Raises TopologyError when no stack can be read.
+        Raises TopologyError when no stack can be read; where reading may take so long at the `longest`, also
+        when AppStream fails to list them, for others wait.
         """
-        half = time_left() / 2
+        half = max(time_left() / 2, time_left() - self._longest)
 
         def reading_left() -> float:
             return time_left() - half
@@ -220,7 +229,7 @@ class TopologyReader:
                 if not whole:
                     failure = Failure(MALFORMED)
         except CutShortError as error:
-            if error.final:
+            if error.final or (self._longest < inf and error.reason != DEADLINE):
                 raise TopologyError(error.reason) from None
             failure = Failure(error.reason)
         if failure is None:
@@ -243,17 +252,8 @@ class TopologyReader:
         known = self._known_facts(snapshot)
         if self._fleets and not in_doubt and self._is_fresh(self._fleets, now):
             return known, {}
-        fleets: dict[str, Fleet] = {}
-        errors: dict[str, str | None] = {}
-        problems: dict[str, str] = {}
-        try:
-            for page in answers(self._paginator("describe_fleets").paginate(), time_left):
-                fleets |= _fleets(page.get("Fleets"))
-                errors |= _errors(page.get("Fleets"))
-                if not _names(page.get("Fleets"))[1]:
-                    problems["fleets"] = MALFORMED
-        except CutShortError as error:
-            problems["fleets"] = error.reason
+        fleets, errors, problem = self._described_fleets(time_left)
+        problems = {"fleets": problem} if problem else {}
         # Tags are read beside the fleets that bear them.
         fleets = {name: replace(fleet, tags=known.fleet(name).tags) for name, fleet in fleets.items()}
         read = Facts(fleets)
@@ -269,6 +269,26 @@ class TopologyReader:
         if "fleets" not in problems:
             self._fleets = _Read(now, _Described(read, errors))
         return _newest(known, read), problems
+
+    def _described_fleets(
+        self, time_left: Callable[[], float]
+    ) -> tuple[dict[str, Fleet], dict[str, str | None], str]:
+        """Return fleets, their errors, and why they may not be all."""
+        fleets: dict[str, Fleet] = {}
+        errors: dict[str, str | None] = {}
+        if time_left() <= 0:
+            # Listing the stacks may have taken all the time there was.
+            return fleets, errors, DEADLINE
+        problem = ""
+        try:
+            for page in answers(self._paginator("describe_fleets").paginate(), time_left):
+                fleets |= _fleets(page.get("Fleets"))
+                errors |= _errors(page.get("Fleets"))
+                if not _names(page.get("Fleets"))[1]:
+                    problem = MALFORMED
+        except CutShortError as error:
+            problem = error.reason
+        return fleets, errors, problem
 
     def _known_facts(self, snapshot: Snapshot) -> Facts:
         """Return what the table or this container knows of fleets and tags; the newer goes before."""
