@@ -1,8 +1,8 @@
 """`python -m benchmarks.targets`: what sweeping 500 targets takes, and what a month of it costs.
 
-Measured are the processor time and the calls of a quiet sweep by message, each in a warm container that keeps
-what it knows of the target, and in one that kept others; the rest is reckoned from the list prices, and from how
-long AWS is assumed to take for a call.
+Measured are the processor time and the calls of a quiet sweep by message, in a warm container that keeps what
+it knows of the target, and in one that kept others; the rest is reckoned from the list prices, and from how long
+AWS is assumed to take for a call.
 """
 
 import gc
@@ -49,7 +49,7 @@ class Quiet(NamedTuple):
 
 
 def measure(sessions: int, *, kept: bool) -> Quiet:
-    """Measure targets with so many sessions in a stack and fleet, of which the container keeps all or none."""
+    """Measure targets with so many sessions in a stack and fleet; the container keeps all, or one."""
     services = Services(Estate(sessions, 1))
     context = get_context("spawn")
     ours, theirs = context.Pipe()
