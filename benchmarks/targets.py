@@ -1,8 +1,8 @@
 """`python -m benchmarks.targets`: what sweeping 500 targets takes, and what a month of it costs.
 
-Measured are the processor time and the calls of a quiet sweep by message, in a warm container that keeps what
-it knows of the target, and in one that kept others; the rest is reckoned from the list prices, and from how long
-AWS is assumed to take for a call.
+Measured are the processor time and the calls of a quiet sweep by message in a warm container, which kept the
+target's sessions or has to read them; the rest is reckoned from the list prices, and from how long AWS is
+assumed to take for a call.
 """
 
 import gc
@@ -49,7 +49,7 @@ class Quiet(NamedTuple):
 
 
 def measure(sessions: int, *, kept: bool) -> Quiet:
-    """Measure targets with so many sessions in a stack and fleet; the container keeps all, or one."""
+    """Measure targets with so many sessions in a stack and fleet, which the container keeps or not."""
     services = Services(Estate(sessions, 1))
     context = get_context("spawn")
     ours, theirs = context.Pipe()
@@ -64,7 +64,8 @@ def measure(sessions: int, *, kept: bool) -> Quiet:
 
 
 def _measured(connection: Connection, sender: Connection, kept: bool) -> None:
-    vars(auditors)["TARGETS_KEPT"] = TARGETS if kept else 1
+    if not kept:
+        vars(auditors)["SESSIONS_KEPT"] = 0
     os.environ |= environment(8) | {"AUTHENTICATION_TYPES": "SAML", "TOPOLOGY_MINUTES": "5"}
     wire = Wire(connection)
     begin = datetime.now(UTC).replace(microsecond=0)
@@ -97,20 +98,6 @@ def _measured(connection: Connection, sender: Connection, kept: bool) -> None:
     sender.send(Quiet(min(seconds), calls.total() / TARGETS / ROUNDS))
 
 
-def kept_of(busy: int, empty: int, every: int) -> tuple[float, float]:
-    """Return in which share of sweeps a container still knows a busy target, and an empty one.
-
-    Messages come to containers at random, and each keeps the targets of lately. That is as if each target
-    were kept for the same time, in minutes of the messages that a container has: Che's approximation.
-    """
-    low, high = 0.0, 1e6
-    while high - low > 1e-6:
-        minutes = (low + high) / 2
-        known = busy * (1 - exp(-minutes)) + empty * (1 - exp(-minutes / every))
-        low, high = (minutes, high) if known < auditors.TARGETS_KEPT else (low, minutes)
-    return 1 - exp(-low), 1 - exp(-low / every)
-
-
 def costs(
     busy: int, empty: int, every: int, batch: int, quiet: dict[tuple[int, bool], Quiet]
 ) -> Iterator[float]:
@@ -118,29 +105,21 @@ def costs(
 
     `every` is the minutes between two sweeps of an empty target, `batch` the messages of an invocation.
     """
-    busy_known, empty_known = kept_of(busy, empty, every)
-
-    def seconds_of(sessions: int, known: float) -> float:
-        return known * quiet[sessions, True].seconds + (1 - known) * quiet[sessions, False].seconds
-
+    # Messages come to containers at random, and each keeps the sessions of the targets of lately.
+    known = min(1.0, auditors.SESSIONS_KEPT / (100 * busy))
+    busy_seconds = known * quiet[100, True].seconds + (1 - known) * quiet[100, False].seconds
     sweeps = SWEEPS * (busy + empty / every)
     users = WORKING_DAYS * busy * 100
     changed = WORKING_DAYS * MINUTES_A_DAY * (1 - exp(-400 / MINUTES_A_DAY)) * busy
     # The dispatcher makes a call for a hundred targets, and one for ten messages.
     dispatcher = (busy + empty) / 100 + sweeps / SWEEPS / 10
     seconds = (
-        SWEEPS
-        * (
-            busy * seconds_of(100, busy_known)
-            + empty / every * seconds_of(0, empty_known)
-            + dispatcher * CALL_SECONDS
-        )
+        SWEEPS * (busy * busy_seconds + empty / every * quiet[0, True].seconds + dispatcher * CALL_SECONDS)
         + changed * MORE_CALLS * CALL_SECONDS
     )
     yield seconds * MEMORY / 1024 * GB_SECOND + (sweeps / batch + SWEEPS) * PRICES["Lambda, request"]
-    # What is not kept is read whole: of an empty target that is one unit more.
-    unknown = SWEEPS * (busy * (1 - busy_known) * READ_UNITS + empty / every * (1 - empty_known))
-    reads = sweeps + SWEEPS * (busy + empty) / 2 + changed * READ_UNITS + unknown
+    unknown = SWEEPS * busy * (1 - known)
+    reads = sweeps + SWEEPS * (busy + empty) / 2 + (changed + unknown) * READ_UNITS
     yield (
         reads * PRICES["DynamoDB, read unit"]
         + (sweeps + users * SESSION_UNITS) * PRICES["DynamoDB, write unit"]
@@ -157,13 +136,14 @@ def costs(
 def main() -> None:
     """Measure, and write the table of the documentation."""
     quiet = {
-        (sessions, kept): measure(sessions, kept=kept) for sessions in (0, 100) for kept in (True, False)
+        (sessions, kept): measure(sessions, kept=kept)
+        for sessions, kept in ((0, True), (100, True), (100, False))
     }
     out = sys.stdout
     for (sessions, kept), each in quiet.items():
-        known = "known" if kept else "not kept"
+        which = "kept" if kept else "read"
         out.write(
-            f"{sessions} sessions, {known}: {each.cpu * 1000:.1f} ms of a processor, {each.calls:.1f} calls\n"
+            f"{sessions} sessions, {which}: {each.cpu * 1000:.1f} ms of a processor, {each.calls:.1f} calls\n"
         )
     out.write("| targets | empty ones every | messages a batch ")
     out.write("| Lambda | DynamoDB | SQS | EventBridge | CloudWatch | a month")

@@ -44,7 +44,7 @@ metrics = Metrics()
 settings = AuditorSettings.from_environment(os.environ)
 
 
-auditors = Auditors(settings)
+auditors = Auditors(settings, int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")))
 auditor = auditors.own
 gc.freeze()
 gc.enable()

@@ -22,7 +22,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ReadTimeoutError
 
 from sandbox.cloud import ROOT
-from session_auditor.auditors import GIVEN_UP_AFTER, RENEWED_BEFORE_THE_END, TRIES
+from session_auditor.auditors import GIVEN_UP_AFTER, RENEWED_BEFORE_THE_END, TRIES, targets_kept
 from session_auditor.messages import Message, read_message
 from tests.shared.aws import Context, client_error
 from tests.shared.history import START
@@ -247,7 +247,7 @@ def test_credentials_that_aws_calls_ended_are_asked_for_anew(
 def test_clients_are_kept_for_the_targets_of_lately(
     container: ModuleType, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("session_auditor.auditors.TARGETS_KEPT", 2)
+    monkeypatch.setattr(container.auditors, "_targets_kept", 2)
     del organisation
 
     def auditor(account: str) -> Any:
@@ -260,6 +260,27 @@ def test_clients_are_kept_for_the_targets_of_lately(
     auditor("333333333333")
     assert auditor(SPOKE) is first
     assert auditor(OTHER) is not second
+
+
+@pytest.mark.parametrize(("memory", "targets"), [(256, 100), (306, 100), (512, 512), (1024, 1536)])
+def test_how_many_are_kept_follows_from_the_functions_memory(
+    monkeypatch: pytest.MonkeyPatch, organisation: Organisation, memory: int, targets: int
+) -> None:
+    del organisation
+    assert targets_kept(memory) == targets
+    container = new_container(monkeypatch, AWS_LAMBDA_FUNCTION_MEMORY_SIZE=str(memory))
+    assert container.auditors._targets_kept == targets
+
+
+def test_one_large_target_leaves_the_clients_of_others(
+    container: ModuleType, organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session_auditor.auditors.SESSIONS_KEPT", 2)
+    minutes(container, organisation, 2, *SPOKES, (SPOKE, "us-east-1"))
+    asked = organisation.asked(SPOKE, "DescribeStacks")
+    minutes(container, organisation, 1, *SPOKES, (SPOKE, "us-east-1"))
+    assert len(container.auditors._others) == 3
+    assert organisation.asked(SPOKE, "DescribeStacks") == asked
 
 
 def test_all_targets_share_their_connections(

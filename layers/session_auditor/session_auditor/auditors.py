@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
 
-# Targets whose clients are kept, beside the own, and how many sessions of theirs are kept from one sweep to
-# the next: what is let go has to be made or read again.
-TARGETS_KEPT = 200
+# How many sessions of targets that are not the own are kept from one sweep to the next: what is let go has to
+# be read again.
 SESSIONS_KEPT = 20_000
+FEWEST_KEPT = 100
 # Seconds after which a target that hangs is given up: it is tried twice, and must not take the time of many.
 GIVEN_UP_AFTER, TRIES = 15, 2
 # A role assumes another for an hour at most (IAM, "role chaining"); no sweep lasts as long as what is left.
@@ -54,6 +54,14 @@ ENDED_CREDENTIALS = frozenset(
 ROLE_SESSION_NAME = "session-auditor"
 # The reason why a target cannot be read begins so, if its account does not let the hub in.
 ASSUME_ROLE = "AssumeRole "
+
+
+def targets_kept(memory: int) -> int:
+    """Return of how many targets, beside the own, clients are kept in a function of so many MB.
+
+    They take half a MB each (docs/performance.md). 256 MB are for Python, sessions that are kept, and a sweep.
+    """
+    return max(FEWEST_KEPT, 2 * (memory - 256))
 
 
 class Keys(TypedDict, total=False):
@@ -93,8 +101,9 @@ class NoAccess:
 class Auditors:
     """Makes an auditor for each target that is asked for, and keeps those that were asked for lately."""
 
-    def __init__(self, settings: AuditorSettings) -> None:
+    def __init__(self, settings: AuditorSettings, memory: int) -> None:
         self._settings = settings
+        self._targets_kept = targets_kept(memory)
         core = botocore.session.get_session()
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=utc)
         self._aws = boto3.Session(region_name=settings.target_region, botocore_session=core)
@@ -139,15 +148,20 @@ class Auditors:
                 lister = self._lister(region, credentials, one_of_many=True)
                 kept = _Kept(self._with(lister, kept, account_id, region), credentials)
         self._others[account_id, region] = kept
-        if len(self._others) > TARGETS_KEPT:
+        if len(self._others) > self._targets_kept:
             self._others.popitem(last=False)
-        kept_sessions = self._sessions()
-        for each in self._others.values():
-            if kept_sessions <= SESSIONS_KEPT:
-                break
-            kept_sessions -= each.auditor.snapshots.sessions_kept
-            each.auditor.snapshots.forget()
+        self._forget_sessions()
         return kept.auditor
+
+    def _forget_sessions(self) -> None:
+        """Let go the sessions of those targets that were not swept for the longest; the last one's stay."""
+        others = [each.auditor.snapshots for each in self._others.values()][:-1]
+        too_many = self._sessions() - SESSIONS_KEPT
+        for snapshots in others:
+            if too_many <= 0:
+                return
+            too_many -= snapshots.sessions_kept
+            snapshots.forget()
 
     def forget_credentials(self, account_id: str) -> None:
         """Have the next sweep of an account ask for new ones; the function's own are Lambda's to renew."""
