@@ -59,7 +59,7 @@ ASSUME_ROLE = "AssumeRole "
 def targets_kept(memory: int) -> int:
     """Return of how many targets, beside the own, clients are kept in a function of so many MB.
 
-    They take half a MB each (docs/performance.md). 256 MB are for Python, sessions that are kept, and a sweep.
+    They take half a MB each (docs/performance.md). 256 MB are for Python, sessions, and a sweep.
     """
     return max(FEWEST_KEPT, 2 * (memory - 256))
 
