@@ -137,7 +137,7 @@ class Worker(Container):
     def start_anew(self) -> None:
         """Forget everything, as another container would not know it."""
         with patch.object(boto3, "Session", _Session), patch.object(botocore.session, "get_session", core):
-            auditors = type(self.app.auditors)(self.app.settings)
+            auditors = type(self.app.auditors)(self.app.settings, memory=512)
         vars(self.app).update(auditors=auditors, auditor=auditors.own)
         self.told_of = {}
 
