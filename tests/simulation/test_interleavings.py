@@ -21,7 +21,7 @@ from tests.simulation.test_crashes import is_new, replay
 from tests.simulation.trial import WORLD, Trial
 
 MOST_INTERRUPTIONS = 3
-ORDERS_A_PLACE = 4
+ORDERS_A_PLACE = 2
 RANDOM_ORDERS = 10
 
 # Told which sweeps could go on, each with the operation that it is about to call.

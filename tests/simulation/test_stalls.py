@@ -14,6 +14,7 @@ from tests.simulation.scenarios import DISTURBED, Scenario
 from tests.simulation.test_crashes import is_new, replay, settle
 from tests.simulation.trial import TALLY, Trial
 
+# It wakes up after the next sweep, or after so many.
 LATER_SWEEPS = 3
 
 
@@ -28,7 +29,7 @@ def test_a_sweep_wakes_up_late(scenario: Scenario, bus: str, cloud: Cloud) -> No
             calls = len(trial.sweep().calls)
         later = scenario.moments[number + 1 : number + 1 + LATER_SWEEPS]
         for at in range(1, calls):
-            for wakes in range(1, len(later) + 1):
+            for wakes in sorted({1, len(later)} - {0}):
                 TALLY["stalled sweeps"] += 1
                 with trial.rehearsal():
                     try:
