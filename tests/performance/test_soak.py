@@ -1,8 +1,8 @@
 """A day of 500 targets in one container, in simulated time: what it keeps stays bounded.
 
 The function is the deployed one; calls are answered where botocore makes them. Each target has some forty
-sessions, and fewer of them are kept than in a deployment. All are swept every twelve hours, so that everything
-is forgotten and found again.
+sessions, of which fewer are kept than in a deployment. All are swept every twelve hours, so that all is
+forgotten and found again.
 """
 
 import gc
