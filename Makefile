@@ -81,8 +81,8 @@ simulate: $(VENV)/.done  ## Worlds at random for SECONDS=60, or the one of SEED=
 	@$(VENV)/bin/python -m tests.simulation --seconds $(or $(SECONDS),60) $(addprefix --seed ,$(SEED))
 
 .PHONY: bench
-bench: $(VENV)/.done  ## Measure the auditor against its goals (sixteen minutes; QUICK=1 for four, ALL=1 for twenty)
-	@$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick) $(if $(ALL),--all)
+bench: $(VENV)/.done  ## Measure the auditor against its goals (sixteen minutes; QUICK=1: four, ALL=1: twenty; OF=targets or OF=delays: a hub)
+	@$(VENV)/bin/python -m benchmarks$(addprefix .,$(OF)) $(if $(QUICK),--quick) $(if $(ALL),--all) $(addprefix --local ,$(LOCAL))
 
 .PHONY: lint
 lint: $(VENV)/.done  ## Style, format, types, who may import whom, and every template

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.delays`: how long after a change in AppStream people are told, for 500 targets.
+"""`make bench OF=delays`: how long after a change in AppStream people are told, for 500 targets.
 
 The dispatcher's own handler asks for sweeps on a clock of ours; what follows is a model: the queue, with
 batches and workers as the template has them, the sweep, the bus, and Slack's notifier without a digest. With
-`--local` the whole way is taken in the local cloud instead, in real time.
+`LOCAL=15` the whole way is taken in the local cloud instead, in real time.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.targets`: what sweeping 500 targets takes, and what a month of it costs.
+"""`make bench OF=targets`: what sweeping 500 targets takes, and what a month of it costs.
 
 Measured are the processor time and the calls of a quiet sweep by message in a warm container, which kept the
 target's sessions or has to read them; the rest is reckoned from the list prices, and from how long AWS is

@@ -62,3 +62,13 @@ def test_no_function_imports_what_is_the_commands(path: Path) -> None:
     }
     assert not imported & {"appstream_auditor", "click", "rich"}
     assert "session_auditor" in imported
+
+
+def test_modules_that_are_no_command_are_started_by_make() -> None:
+    """`python -m` finds them with the Makefile's PYTHONPATH alone."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests/README.md"]
+    text = "\n".join(page.read_text() for page in pages)
+    assert not re.findall(r"python3? -m (?:benchmarks|sandbox|tests)\S*", text)
+    named = set(re.findall(r"`(?:make bench )?OF=(\w+)", text))
+    assert named == {"delays", "targets"}
+    assert all((ROOT / f"benchmarks/{name}.py").is_file() for name in named)
